@@ -1,0 +1,49 @@
+# `make` lists the verbs. Each sets up what it needs, once.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+ARGS ?=
+-include .env
+export
+
+.DEFAULT_GOAL := help
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch first and alone: with it there, nothing asks for a build with CUDA that a laptop has no use for.
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $(READY)
+
+setup: $(READY) ## make the virtual environment and install everything into it
+
+train: $(READY) ## the main job: TP4 x EP4 x PP4 on 16 ranks at laptop size; make train ARGS="trainer.max_steps=100"
+	$(RUN) project/train.py +experiment=tp4_ep4_pp4 model=small $(ARGS)
+
+test: lint unit ## everything that has to hold
+
+unit: $(READY) ## the tests; make unit ARGS="-k router"
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(READY) ## ruff, mypy and the order of imports
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY) ## put the code into its form
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(READY) ## seconds per full-size step, against transformers' model in one process
+	$(RUN) benchmarks/step.py $(ARGS)
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+.PHONY: help setup train test unit lint format bench clean

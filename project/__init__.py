@@ -1,0 +1,1 @@
+"""Plan, train and compare hybrid-parallel Mixture-of-Experts models."""

@@ -1,0 +1,46 @@
+"""Prints at the start which rank holds what."""
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.table import Table
+
+from project.callbacks.observed import strategy_of
+from project.metrics.placement import Placement, gather_placements, placement
+from project.parallel.layout import ParallelLayout
+
+
+class LayoutTable(Callback):
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        strategy = strategy_of(trainer)
+        here = placement(trainer.global_rank, strategy.layout, pl_module, strategy.parameters_here())
+        ranks = gather_placements(here)
+        if trainer.is_global_zero:
+            Console().print(layout_table(strategy.layout, ranks))
+
+
+def layout_table(layout: ParallelLayout, ranks: list[Placement]) -> Table:
+    """80 columns are enough."""
+    title = f"{layout}, {layout.schedule}, {layout.microbatches} microbatches"
+    table = Table("rank", "stage", "layers", "DP rank", "TP rank", "experts", "parameters", title=title)
+    for column in table.columns:
+        column.justify = "right"
+    for rank in ranks:
+        table.add_row(
+            str(rank.rank),
+            str(rank.pp),
+            spans(rank.layers),
+            str(rank.dp),
+            str(rank.tp),
+            spans(rank.experts),
+            f"{rank.parameters:,}",
+            end_section=rank.rank % (layout.dp * layout.tp) == layout.dp * layout.tp - 1,
+        )
+    return table
+
+
+def spans(numbers: list[int]) -> str:
+    """Runs of consecutive numbers by their ends: `0-2, 5`."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)) or "-"

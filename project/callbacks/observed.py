@@ -1,0 +1,52 @@
+"""What the callbacks read of a run, beyond what Lightning promises."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+
+
+class ObservedStrategy(Protocol):
+    """`grad_norm` is that of the last optimizer step, over all ranks, before clipping; `activation_bytes` the peak of
+    each stage; `communication` is `{axis: {collective: {calls, bytes}}}` of one step. The last two may be None, or
+    absent."""
+
+    layout: ParallelLayout
+    grad_norm: float
+    activation_bytes: list[int] | None
+    communication: dict[str, Any] | None
+
+    def parameters_here(self) -> int: ...
+
+
+class ObservedModule(Protocol):
+    """Both tensors are of the last optimizer step, and the same on all ranks: `expert_load` `[layers, experts]`, in
+    assignments, and `router_entropy` `[layers]`, in nats."""
+
+    config: ModelConfig
+    expert_load: Tensor
+    router_entropy: Tensor
+
+
+def strategy_of(trainer: L.Trainer) -> ObservedStrategy:
+    return cast(ObservedStrategy, trainer.strategy)
+
+
+def observed(module: L.LightningModule) -> ObservedModule:
+    return cast(ObservedModule, module)
+
+
+def tokens_in(batch: Mapping[str, Tensor], layout: ParallelLayout) -> int:
+    """Of all replicas together: every rank of a replica is given the same batch."""
+    return batch["tokens"].numel() * layout.dp
+
+
+def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
+    """Each of a rank's numbers as a list over all ranks, known to all of them; collective."""
+    here = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
+    return trainer.strategy.all_gather(here).view(-1, len(values)).T.tolist()

@@ -1,0 +1,98 @@
+"""Logs what an optimizer step was like: how fast, how large its gradient, how even its experts, how much memory.
+
+The same keys and values on every rank, so that any of them can be monitored.
+"""
+
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
+from project.metrics.expert_load import imbalance
+from project.metrics.memory import peak_memory_bytes
+from project.metrics.peak import arithmetic, peak_flops
+from project.metrics.provenance import device_name
+from project.metrics.throughput import StepClock, model_flops_utilization
+
+
+class StepMetrics(Callback):
+    """Also logs `step`, which Lightning and its loggers then take for the x axis: optimizer steps done, from 1, where
+    they would count from 0."""
+
+    def __init__(self) -> None:
+        self.clock = StepClock()
+        self.peak: float | None = None
+        self.steps = self.tokens = 0
+        self.learning_rate = float("nan")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        kind = arithmetic(str(trainer.precision), torch.get_float32_matmul_precision())
+        self.peak = peak_flops(device_name(trainer.strategy.root_device), kind)
+        self.steps, self.tokens = trainer.global_step, 0
+        self.clock.start()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Schedulers have moved on to the next step's rate by the end of the batch.
+        self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.tokens += tokens_in(batch, strategy_of(trainer).layout)
+        if trainer.global_step == self.steps:  # a batch that is accumulated
+            return
+        seconds, memory = over_ranks(trainer, [self.clock.lap(), peak_memory_bytes(trainer.strategy.root_device)])
+        metrics = self.throughput(trainer, pl_module, seconds=max(seconds), seq_len=batch["tokens"].shape[-1])
+        metrics |= {
+            "train/grad_norm": strategy_of(trainer).grad_norm,
+            "train/lr": self.learning_rate,
+            "memory/peak_bytes_largest_rank": max(memory),
+        }
+        metrics |= expert_metrics(pl_module)
+        # In double precision: Lightning would round plain floats to single.
+        values = torch.tensor([*metrics.values(), trainer.global_step], dtype=torch.float64).unbind()
+        pl_module.log_dict(dict(zip([*metrics, "step"], values, strict=True)), on_step=True, on_epoch=False)
+        self.steps, self.tokens = trainer.global_step, 0
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.clock.pause()
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.log("step", torch.tensor(float(trainer.global_step), dtype=torch.float64), sync_dist=True)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.clock.resume()
+
+    def throughput(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *, seconds: float, seq_len: int
+    ) -> dict[str, float]:
+        tokens_per_second = self.tokens / seconds
+        metrics = {"train/tokens_per_second": tokens_per_second, "train/step_time_s": seconds}
+        if self.peak is not None:
+            metrics["train/mfu"] = model_flops_utilization(
+                observed(pl_module).config,
+                seq_len=seq_len,
+                tokens_per_second=tokens_per_second,
+                ranks=trainer.world_size,
+                peak=self.peak,
+            )
+        return metrics
+
+
+def expert_metrics(pl_module: L.LightningModule) -> dict[str, float]:
+    module = observed(pl_module)
+    load_LE = module.expert_load.detach().double().cpu()
+    imbalance_L = imbalance(load_LE)
+    fraction_LE = load_LE / load_LE.sum(-1, keepdim=True)
+    metrics = {
+        "train/expert_imbalance": imbalance_L.mean().item(),
+        "train/expert_imbalance_worst_layer": imbalance_L.max().item(),
+    }
+    for layer, row in enumerate(fraction_LE.tolist()):
+        metrics |= {f"expert_load/layer_{layer}/expert_{expert}": share for expert, share in enumerate(row)}
+    entropy_L = module.router_entropy.detach().tolist()
+    return metrics | {f"router_entropy/layer_{layer}": entropy for layer, entropy in enumerate(entropy_L)}

@@ -1,0 +1,130 @@
+"""The command line, checked whole before Hydra sees it: `check` ends the program with status 2, all faults listed.
+
+In a sweep (`-m`) `check` composes the jobs, and each job looks at its own config by `check_job`. Hydra's launcher
+catches an `Exception` of a job, goes on with the others, and raises it again after the last one; a `SystemExit` would
+end the sweep. `InvalidConfig` is of the kind that Hydra prints without a traceback, and ends with status 1.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from project import preflight
+from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
+from project.command_line.report import report_faults, report_warnings
+from project.fault import Fault
+from project.preflight.places import folder_faults
+
+__all__ = ["InvalidConfig", "check", "check_job", "refuse", "report_faults"]
+
+_FAULTY = 2
+
+
+class InvalidConfig(CompactHydraException):
+    """A job of a sweep whose config is at fault; what is wrong has been reported."""
+
+
+def check(argv: Sequence[str], config_dir: str | Path, config_name: str, environ: Mapping[str, str]) -> None:
+    """Returns if the command is sound, or asks for something else than a run. Prints warnings; exits with 2 on faults."""
+    args = get_args_parser().parse_args(list(argv))
+    if _is_no_run(args):
+        return
+    name, overrides = args.config_name or config_name, _overrides(args)
+    sweeps = args.multirun or "hydra.mode=MULTIRUN" in overrides
+    compose = compose_or_explain_sweep if sweeps else compose_or_explain
+    try:
+        composed = compose(Path(config_dir).resolve(), name, overrides)
+    except HydraException as error:
+        print(f"The config files cannot be composed: {error} {error.__cause__ or ''}".strip(), file=sys.stderr)
+        raise SystemExit(_FAULTY) from None
+    faults, warnings = (_sweep if sweeps else _run)(composed, environ)
+    if faults:
+        refuse(faults, environ)
+    if warnings and _speaks(environ):
+        report_warnings(warnings)
+
+
+def check_job(cfg: DictConfig, environ: Mapping[str, str]) -> None:
+    """To be called first in a job; looks at nothing if `check` has. Raises `InvalidConfig`."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    faults = preflight.faults(cfg, environ)
+    if faults:
+        report_faults(faults, heading=f"Job {HydraConfig.get().job.num} was not started")
+        raise InvalidConfig("; ".join(map(str, faults)))
+    report_warnings(preflight.warnings(cfg))
+
+
+def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> None:
+    """Reports on one process of each machine, and exits with 2."""
+    if _speaks(environ):
+        report_faults(faults)
+    else:
+        time.sleep(10)  # torchrun ends all at the first that exits, and the one that speaks is to finish first
+    raise SystemExit(_FAULTY)
+
+
+def _speaks(environ: Mapping[str, str]) -> bool:
+    return environ.get("LOCAL_RANK", environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def _is_no_run(args: Namespace) -> bool:
+    # With a --config-path of the user's own, Hydra alone knows what it is relative to.
+    shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+    return bool(shows or args.experimental_rerun or args.config_path)
+
+
+def _overrides(args: Namespace) -> list[str]:
+    searched = [f"hydra.searchpath=[file://{Path(args.config_dir).resolve()}]"] if args.config_dir else []
+    return [*searched, *args.overrides]
+
+
+def _run(composed: Composed, environ: Mapping[str, str]) -> tuple[list[Fault], list[str]]:
+    if composed.cfg is None:
+        return composed.faults, []
+    try:
+        with _as_in_job(composed.cfg, composed.cfg.hydra.run) as (cfg, folder):
+            faults = [*composed.faults, *preflight.faults(cfg, environ, folder)]
+            return faults, [] if faults else preflight.warnings(cfg)
+    except OmegaConfBaseException as error:
+        return [*composed.faults, Fault("hydra.run.dir", "", str(error).splitlines()[0])], []
+
+
+def _sweep(composed: Composed, environ: Mapping[str, str]) -> tuple[list[Fault], list[str]]:
+    if composed.cfg is None:
+        return composed.faults, []
+    with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (_, folder):
+        return [*composed.faults, *folder_faults("hydra.sweep.dir", folder)], []
+
+
+@contextmanager
+def _as_in_job(cfg: DictConfig, place: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
+    """The task's part of the config, in which `${hydra:...}` resolves as it will in the job, and the job's folder."""
+    hydra_config = HydraConfig.instance()
+    before = hydra_config.cfg
+    hydra_config.set_config(cfg)
+    try:
+        folder = Path(place.dir)
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.runtime.output_dir = str(folder.absolute())
+        hydra_config.set_config(cfg)
+        task = deepcopy(cfg)
+        OmegaConf.set_readonly(task, False)
+        with open_dict(task):
+            del task["hydra"]
+        yield task, folder
+    finally:
+        hydra_config.cfg = before

@@ -1,0 +1,1 @@
+"""From documents to batches of tokens: corpus, tokenizer, token file, order, datamodule."""

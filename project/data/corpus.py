@@ -1,0 +1,144 @@
+"""What documents there are: the contract of a corpus, and all that can be seen to be wrong with one before it is used.
+
+This file is imported by the check of a config, which runs before torch is: it costs the standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from project.data.tokenizer import SMALLEST_VOCABULARY, tokenizer_faults
+from project.fault import Fault
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text that is tokenized by itself.
+
+    `id` names it the same on every machine (no absolute path in it), because the split into training and validation
+    is a hash of it.
+    """
+
+    id: str
+    text: str
+
+
+@runtime_checkable
+class Corpus(Protocol):
+    """Documents in an order that depends on nothing but the corpus."""
+
+    name: str
+    """Starts the name of its cache folder."""
+
+    key: str
+    """The config key by which the user chose it, for messages."""
+
+    value: Any
+    """What the user gave for `key`."""
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this corpus from another or from an older self, as JSON; cheap, since every start computes it."""
+        ...
+
+    def size_bytes(self) -> int | None:
+        """Bytes of text, or None where that is not known without reading it."""
+        ...
+
+    def documents(self) -> Iterator[Document]:
+        """The documents, read as they are asked for. Raises `CorpusError` at the first that cannot be read."""
+        ...
+
+    def faults(self) -> list[Fault]:
+        """Everything that is wrong and can be found within a second or so."""
+        ...
+
+
+class CorpusError(ValueError):
+    """A corpus that the user must mend; `fault` says the same to whoever lists faults."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would hand the message to __init__ when the error crosses a process boundary.
+        return type(self), (self.fault,)
+
+
+def corpus_faults(data: Mapping[str, Any]) -> list[Fault]:
+    """Everything wrong with a resolved `data` config group, found without torch and without tokenizing.
+
+    A corpus can still turn out to be shorter than one batch, or damaged far inside a large file: that is the
+    `CorpusError` of `TokenDataModule.prepare`, which the training script calls before it starts any process.
+    """
+    import hydra
+
+    corpus = hydra.utils.instantiate(data["corpus"])
+    faults = [*_number_faults(data), *corpus.faults()]
+    if isinstance(corpus, Corpus):
+        faults += _cache_faults(data.get("cache_dir"), corpus.name)
+        faults += _vocabulary_faults(data)
+        if not faults:
+            faults += _length_faults(data, corpus)
+    return faults
+
+
+def tokens_needed(batch_size: int, seq_len: int) -> int:
+    """Tokens in the shortest split that fills one batch of windows end to end, the last of which needs one target more."""
+    return batch_size * seq_len + 1
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _number_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
+    for key in ("seq_len", "batch_size", "vocab_size"):
+        if not _is_count(data.get(key)):
+            yield Fault(f"data.{key}", data.get(key), "must be a whole number of at least 1")
+    fraction = data.get("val_fraction", 0.05)
+    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
+        yield Fault("data.val_fraction", fraction, "must lie between 0 and 1, both excluded; 0.05 is usual")
+    workers = data.get("num_workers", 0)
+    if workers != 0 and not _is_count(workers):
+        yield Fault("data.num_workers", workers, "must be a whole number, 0 or more")
+
+
+def _vocabulary_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
+    vocab_size = data.get("vocab_size")
+    if data.get("tokenizer") is not None:
+        yield from tokenizer_faults(data["tokenizer"], vocab_size if isinstance(vocab_size, int) else 0)
+    elif isinstance(vocab_size, int) and 1 <= vocab_size < SMALLEST_VOCABULARY:
+        message = f"a byte-level tokenizer needs at least {SMALLEST_VOCABULARY}: 256 bytes and the end of text"
+        yield Fault("model.vocab_size", vocab_size, message)
+
+
+def _cache_faults(cache_dir: str | None, corpus_name: str) -> Iterator[Fault]:
+    if cache_dir is None:
+        return
+    folder = Path(cache_dir).expanduser().absolute()
+    if any(folder.glob(f"{corpus_name}-*/tokenizer.json")):
+        return  # a cache that others filled may be read-only
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        yield Fault("data.cache_dir", cache_dir, f"cannot be created, because {folder} is a file")
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        yield Fault("data.cache_dir", cache_dir, f"cannot be written: no permission for {folder}; name another folder")
+
+
+def _length_faults(data: Mapping[str, Any], corpus: Corpus) -> Iterator[Fault]:
+    size = corpus.size_bytes()
+    needed = tokens_needed(data["batch_size"], data["seq_len"])
+    # A byte gives at most one token and a document one more, so this never refuses a corpus that would do.
+    if size is not None and size + len(getattr(corpus, "files", ())) < 2 * needed:
+        message = (
+            f"holds {size} bytes of text, but one batch for training and one for validation need {2 * needed} tokens "
+            f"(data.batch_size={data['batch_size']} x data.seq_len={data['seq_len']} + 1, twice): give more text, or "
+            "lower data.batch_size or data.seq_len"
+        )
+        yield Fault(corpus.key, corpus.value, message)

@@ -1,0 +1,152 @@
+"""From a corpus to token files, once, in a cache folder that many processes and many runs share.
+
+The folder's name holds a fingerprint of all that shapes its content. It is written under another name beside it and
+renamed when whole, so that a reader never sees half of one and a killed preparer leaves only rubbish, which the next
+one removes. A lock, which the kernel releases with its holder, keeps all but one from doing the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import AcquireReturnProxy, FileLock
+
+from project.data.corpus import Corpus, CorpusError
+from project.data.progress import PreparationProgress
+from project.data.token_file import VERSION, TokenFile
+from project.data.tokenizer import tokenizer_faults
+from project.fault import Fault
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """A corpus as tokens. `vocab_size` counts the tokenizer's entries, at most the embedding rows asked for."""
+
+    folder: Path
+    vocab_size: int
+    train_tokens: int
+    val_tokens: int
+    train_documents: int
+    val_documents: int
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return self.folder / "tokenizer.json"
+
+    @property
+    def train(self) -> TokenFile:
+        return TokenFile(self.folder / "train")
+
+    @property
+    def val(self) -> TokenFile:
+        return TokenFile(self.folder / "val")
+
+
+def prepare(
+    corpus: Corpus,
+    *,
+    cache_dir: str | Path,
+    vocab_size: int,
+    tokenizer: str | None = None,
+    val_fraction: float = 0.05,
+    show_progress: bool = True,
+) -> PreparedCorpus:
+    """Tokenizes `corpus` unless that is done already; then this takes milliseconds, and needs no right to write.
+
+    `vocab_size` is the most tokens there may be; `tokenizer` is the path of a `tokenizer.json`, without which one is
+    trained on the training documents. Raises `CorpusError` for whatever the user has to mend.
+    """
+    _refuse(tokenizer_faults(tokenizer, vocab_size) if tokenizer else [])
+    fingerprint = _fingerprint(corpus, vocab_size, tokenizer, val_fraction)
+    cache = Path(cache_dir).expanduser()
+    folder = cache / f"{corpus.name}-{fingerprint[:16]}"
+    if (prepared := _open(folder)) is not None:
+        return prepared
+    _refuse(corpus.faults())
+    with _lock(folder, str(cache_dir)):
+        if (prepared := _open(folder)) is None:  # else another process made it while this one waited
+            _remove_rubbish(folder)
+            started = time.monotonic()
+            _write(corpus, folder, fingerprint, vocab_size, tokenizer, val_fraction, show_progress)
+            log.info("prepared %s in %.1f s: %s", corpus.name, time.monotonic() - started, folder)
+            prepared = _open(folder)
+    assert prepared is not None
+    return prepared
+
+
+def _refuse(faults: list[Fault]) -> None:
+    if faults:
+        raise CorpusError(faults[0])
+
+
+def _lock(folder: Path, cache_dir: str) -> AcquireReturnProxy:
+    """Held when it is returned. It lives outside of what it guards, which is renamed."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder.with_name(f"{folder.name}.lock")).acquire()
+    except OSError as error:
+        message = f"cannot be written: {error.strerror or error}; name another folder"
+        raise CorpusError(Fault("data.cache_dir", cache_dir, message)) from error
+
+
+def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, val_fraction: float) -> str:
+    given = hashlib.sha256(Path(tokenizer).expanduser().read_bytes()).hexdigest() if tokenizer else None
+    content = {
+        "version": VERSION,
+        "corpus": corpus.identity(),
+        # A given tokenizer is what it is, however many embedding rows there are.
+        "tokenizer": given or {"byte_level_bpe": vocab_size},
+        "val_fraction": val_fraction,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _open(folder: Path) -> PreparedCorpus | None:
+    """None for what is absent, or was damaged by a crash of the machine."""
+    try:
+        train, val = TokenFile(folder / "train"), TokenFile(folder / "val")
+    except (OSError, ValueError):
+        return None
+    if not (folder / "tokenizer.json").is_file():
+        return None
+    return PreparedCorpus(
+        folder, train.vocab_size, train.num_tokens, val.num_tokens, train.num_documents, val.num_documents
+    )
+
+
+def _remove_rubbish(folder: Path) -> None:
+    """What killed preparers left, and a damaged folder. Only the holder of the lock may."""
+    for rubbish in (*folder.parent.glob(f"{folder.name}.partial-*"), folder):
+        shutil.rmtree(rubbish, ignore_errors=True)
+
+
+def _write(
+    corpus: Corpus,
+    folder: Path,
+    fingerprint: str,
+    vocab_size: int,
+    tokenizer: str | None,
+    val_fraction: float,
+    show_progress: bool,
+) -> None:
+    from project.data.tokenize_corpus import obtain_tokenizer, write_token_files
+
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        with PreparationProgress(show_progress, corpus.size_bytes()) as progress:
+            made = obtain_tokenizer(corpus, progress, vocab_size, tokenizer, val_fraction)
+            made.save(str(partial / "tokenizer.json"))
+            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # gone already when all went well

@@ -1,0 +1,99 @@
+"""Tokens of many documents, end to end in one memory-mapped file.
+
+A folder holds `tokens.bin` (little-endian, two bytes a token where the vocabulary fits, else four), `documents.bin`
+(int64: where each document starts, and at last where the last one ends) and `header.json`. Sixteen processes that read
+the same file share its pages.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+VERSION = 1
+
+
+class TokenFile:
+    """Reads what `TokenFileWriter` wrote. Raises `ValueError` where the files do not belong together."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            header: dict[str, Any] = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+            version, self.fingerprint = header["version"], str(header["fingerprint"])
+            self.num_tokens, self.num_documents = int(header["num_tokens"]), int(header["num_documents"])
+            self.vocab_size, dtype = int(header["vocab_size"]), np.dtype(header["dtype"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{folder}: damaged header.json") from error
+        if version != VERSION:
+            raise ValueError(f"{folder}: version {version} of a token file, where {VERSION} is understood")
+        for name, size in (
+            ("tokens.bin", self.num_tokens * dtype.itemsize),
+            ("documents.bin", (self.num_documents + 1) * 8),
+        ):
+            if (folder / name).stat().st_size != size:
+                raise ValueError(f"{folder / name}: {(folder / name).stat().st_size} bytes, where {size} were written")
+        # numpy cannot map a file of no bytes.
+        self.tokens: npt.NDArray[Any] = (
+            np.memmap(folder / "tokens.bin", dtype=dtype, mode="r") if self.num_tokens else np.empty(0, dtype)
+        )
+        self.document_offsets: npt.NDArray[np.int64] = np.fromfile(folder / "documents.bin", dtype="<i8")
+
+    def num_windows(self, seq_len: int) -> int:
+        """Windows of `seq_len` inputs that do not overlap; the last needs one token more, as its last target."""
+        return max(0, (self.num_tokens - 1) // seq_len)
+
+    def window(self, index: int, seq_len: int) -> npt.NDArray[np.int64]:
+        """`[seq_len + 1]` tokens: the inputs are all but the last of them, the targets all but the first."""
+        start = index * seq_len
+        return self.tokens[start : start + seq_len + 1].astype(np.int64)
+
+
+class TokenFileWriter:
+    """Writes a token file into `folder`, which nobody else may be reading yet: only `close` makes it whole."""
+
+    def __init__(self, folder: Path, vocab_size: int, fingerprint: str) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._vocab_size = vocab_size
+        self._fingerprint = fingerprint
+        self._dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
+        self._file = (folder / "tokens.bin").open("w+b")
+        self._starts = array.array("q")
+        self.num_tokens = 0
+
+    def add(self, tokens: Sequence[int] | npt.NDArray[Any], starts_document: bool = True) -> None:
+        """Appends tokens, as a document of their own or as more of the one before."""
+        if starts_document:
+            self._starts.append(self.num_tokens)
+        self._file.write(np.asarray(tokens, dtype=self._dtype).tobytes())
+        self.num_tokens += len(tokens)
+
+    def cut_tail(self, num_tokens: int) -> npt.NDArray[Any]:
+        """Takes the last `num_tokens` tokens away again, and returns them."""
+        self.num_tokens -= num_tokens
+        self._file.seek(self.num_tokens * self._dtype.itemsize)
+        tail = np.frombuffer(self._file.read(), dtype=self._dtype)
+        self._file.seek(self.num_tokens * self._dtype.itemsize)
+        self._file.truncate()
+        while self._starts and self._starts[-1] >= self.num_tokens:
+            self._starts.pop()
+        return tail
+
+    def close(self) -> None:
+        self._file.close()
+        np.array([*self._starts, self.num_tokens], dtype="<i8").tofile(self._folder / "documents.bin")
+        header = {
+            "version": VERSION,
+            "dtype": self._dtype.str,
+            "num_tokens": self.num_tokens,
+            "num_documents": len(self._starts),
+            "vocab_size": self._vocab_size,
+            "fingerprint": self._fingerprint,
+        }
+        (self._folder / "header.json").write_text(json.dumps(header, indent=1), encoding="utf-8")

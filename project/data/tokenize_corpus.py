@@ -1,0 +1,120 @@
+"""The work of preparing: train a tokenizer on a sample, then encode every document into one of two token files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from project.data.corpus import Corpus, Document
+from project.data.progress import PreparationProgress
+from project.data.split import is_validation, unit_hash
+from project.data.token_file import TokenFileWriter
+from project.data.tokenizer import end_of_text_id, train_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+# More text hardly changes a vocabulary of thousands, and its statistics have to fit into memory.
+SAMPLE_BYTES = 32 * 2**20
+# Long documents are encoded in sections, for the sake of memory and so that several threads share one document.
+SECTION_CHARACTERS = 2**18
+BATCH_CHARACTERS = 2**21
+
+
+def obtain_tokenizer(
+    corpus: Corpus, progress: PreparationProgress, vocab_size: int, path: str | None, val_fraction: float
+) -> Tokenizer:
+    """The one in the file `path`, or one trained on the training documents (on a sample of them where they are many)."""
+    from tokenizers import Tokenizer
+
+    if path is not None:
+        return Tokenizer.from_file(str(Path(path).expanduser()))
+    documents = progress.watch("training the tokenizer", corpus.documents())
+    return train_tokenizer(_sample(documents, corpus.size_bytes(), val_fraction), vocab_size)
+
+
+def write_token_files(
+    corpus: Corpus,
+    progress: PreparationProgress,
+    tokenizer: Tokenizer,
+    folder: Path,
+    fingerprint: str,
+    val_fraction: float,
+) -> None:
+    """Writes `folder/train` and `folder/val`. Each document ends in the end-of-text token."""
+    end = end_of_text_id(tokenizer)
+    vocab_size = max(tokenizer.get_vocab().values()) + 1
+    train = TokenFileWriter(folder / "train", vocab_size, fingerprint)
+    val = TokenFileWriter(folder / "val", vocab_size, fingerprint)
+    for batch in _batches(progress.watch("tokenizing", corpus.documents())):
+        encodings = tokenizer.encode_batch_fast([section.text for section in batch], add_special_tokens=False)
+        for section, encoding in zip(batch, encodings, strict=True):
+            split = val if is_validation(section.index, section.document_id, val_fraction) else train
+            split.add([*encoding.ids, end] if section.last else encoding.ids, starts_document=section.first)
+    _even_out(train, val, val_fraction)
+    train.close()
+    val.close()
+
+
+def _sample(documents: Iterator[Document], size: int | None, val_fraction: float) -> Iterator[str]:
+    """Sections from all over the corpus where its size is known, else its beginning."""
+    share = min(1.0, SAMPLE_BYTES / size) if size else 1.0
+    taken = 0
+    for index, document in enumerate(documents):
+        if taken >= SAMPLE_BYTES:
+            return
+        if is_validation(index, document.id, val_fraction):
+            continue
+        for number, section in enumerate(_sections(document.text)):
+            if share == 1.0 or unit_hash("sample", document.id, str(number)) < share:
+                taken += len(section)
+                yield section
+
+
+def _sections(text: str) -> Iterator[str]:
+    """`text` in pieces that end at a line's end where there is one."""
+    start = 0
+    while len(text) - start > SECTION_CHARACTERS:
+        cut = text.rfind("\n", start, start + SECTION_CHARACTERS) + 1
+        end = cut if cut > start else start + SECTION_CHARACTERS
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+class _Section(NamedTuple):
+    index: int
+    """Of its document in the corpus."""
+    document_id: str
+    text: str
+    first: bool
+    last: bool
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[_Section]]:
+    """Enough sections at a time to keep every thread busy."""
+    batch: list[_Section] = []
+    characters = 0
+    for index, document in enumerate(documents):
+        texts = list(_sections(document.text))
+        for number, text in enumerate(texts):
+            batch.append(_Section(index, document.id, text, first=number == 0, last=number == len(texts) - 1))
+            characters += len(text)
+            if characters >= BATCH_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _even_out(train: TokenFileWriter, val: TokenFileWriter, val_fraction: float) -> None:
+    """Few or uneven documents, one single file above all, leave a split by name lopsided: then the end of the larger
+    split makes up for what the other one lacks.
+    """
+    total = train.num_tokens + val.num_tokens
+    wanted = int(total * val_fraction)
+    if val.num_tokens < wanted // 2:
+        val.add(train.cut_tail(wanted - val.num_tokens))
+    elif val.num_tokens > 2 * wanted and train.num_tokens < total // 2:
+        train.add(val.cut_tail(val.num_tokens - wanted))

@@ -1,0 +1,66 @@
+"""How a message names what would have been legal: "legal: 1, 2, 4, 8; nearest 4"."""
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeGuard
+
+_LISTED = 8  # more values than this do not help a reader; the nearest do
+
+
+def legal(value: object, values: Iterable[object], every: bool = True) -> str:
+    """Empty where nothing is legal. `every` says that nothing else is legal; otherwise the values are examples.
+
+    A number has the one or two legal numbers nearest to it, a word the legal word that is spelled most like it, if any is.
+    """
+    values = list(dict.fromkeys(values))
+    numeric = bool(values) and all(is_number(v) for v in values)
+    parts = []
+    if values and every and (len(values) <= _LISTED or not numeric):
+        parts.append(f"legal: {', '.join(map(said, values))}")
+    if values and not every and not numeric:
+        parts.append(f"for instance {either(values)}")
+    elif near := nearest(value, values):
+        parts.append(f"nearest {either(near)}")
+    return "; ".join(parts)
+
+
+def nearest(value: object, values: Sequence[object]) -> list[object]:
+    """Empty where nothing is near, as for a word that resembles none."""
+    numbers = [v for v in values if is_number(v)]
+    if is_number(value) and len(numbers) == len(values):
+        return _nearest_numbers(value, numbers)
+    if len(values) == 1:
+        return list(values)
+    alike = {said(v).lower(): v for v in values}
+    return [alike[word] for word in difflib.get_close_matches(said(value).lower(), alike, n=1, cutoff=0.5)]
+
+
+def either(values: Sequence[object]) -> str:
+    """1, 2 or 4."""
+    words = [said(value) for value in values]
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def said(value: object) -> str:
+    """As one types it on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(said, value))}]"
+    return str(value)
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _nearest_numbers(value: int | float, numbers: Sequence[int | float]) -> list[object]:
+    below = max((n for n in numbers if n <= value), default=None)
+    above = min((n for n in numbers if n > value), default=None)
+    sides = [n for n in (below, above) if n is not None]
+    if len(numbers) <= _LISTED and len(sides) == 2 and abs(sides[0] - value) != abs(sides[1] - value):
+        return [min(sides, key=lambda n: abs(n - value))]
+    return list(sides)

@@ -1,0 +1,33 @@
+"""How evenly tokens are spread over the experts. Shapes: L layers, E experts."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ExpertLoad(Metric):
+    """Over the run: the fraction of each layer's assignments that went to each expert.
+
+    What it is given is already the same on all ranks, so it never gathers: torchmetrics would otherwise sum over every
+    rank of the world, pipeline stages and tensor-parallel ranks alike.
+    """
+
+    full_state_update = False
+    assignments_LE: Tensor
+
+    def __init__(self, num_layers: int, num_experts: int) -> None:
+        super().__init__(sync_on_compute=False)
+        zeros = torch.zeros(num_layers, num_experts, dtype=torch.float64)
+        self.add_state("assignments_LE", default=zeros, dist_reduce_fx="sum")
+
+    def update(self, load_LE: Tensor) -> None:
+        self.assignments_LE += load_LE.detach().to(self.assignments_LE)
+
+    def compute(self) -> Tensor:
+        """`[L, E]`, each row summing to 1; NaN for a layer without assignments."""
+        return self.assignments_LE / self.assignments_LE.sum(-1, keepdim=True)
+
+
+def imbalance(load_LE: Tensor) -> Tensor:
+    """`[L]`: the busiest expert's load over the mean, from 1 (even) to E (all on one)."""
+    return load_LE.amax(-1) / load_LE.mean(-1)

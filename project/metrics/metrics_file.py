@@ -1,0 +1,77 @@
+"""`metrics.csv`: one row per optimizer step, every number at full precision, whole after a kill at any moment.
+
+A row is one write to the end of the file. What is logged later for the same step, the validation's metrics, is written
+over the last row. A metric never seen before gets a column at the end, by replacing the file at once.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from project.run_folder import write_atomically
+
+
+class MetricsFile:
+    """Begins with the first row written. Where the file is there already, a resumed run goes on with it: its rows
+    from that step on are dropped."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._columns: list[str] = []
+        self._row: dict[str, str] = {}
+        self._row_start = 0
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        if not self._columns:
+            self._begin(step)
+        cells = {name: repr(float(value)) for name, value in metrics.items()}
+        same_step = self._row.get("step") == str(step)
+        self._row = (self._row if same_step else {"step": str(step)}) | cells
+        if not same_step:
+            self._row_start = self.path.stat().st_size
+        if self._row.keys() <= set(self._columns):
+            self._put(self._line(self._row))
+        else:
+            self._widen()
+
+    def _begin(self, step: int) -> None:
+        rows = [row for row in read_rows(self.path) if int(row["step"]) < step]
+        self._columns = list(rows[0]) if rows else ["step"]
+        self._replace(rows)
+
+    def _widen(self) -> None:
+        self._columns += [name for name in self._row if name not in self._columns]
+        self._replace([row for row in read_rows(self.path) if row["step"] != self._row["step"]])
+        self._row_start = self.path.stat().st_size
+        self._put(self._line(self._row))
+
+    def _put(self, line: bytes) -> None:
+        """One system call: a killed process leaves the row or none of it. A row only ever grows or changes by a few
+        digits; what a shorter one would leave behind is cut."""
+        descriptor = os.open(self.path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, line, self._row_start)
+            os.ftruncate(descriptor, self._row_start + len(line))
+        finally:
+            os.close(descriptor)
+
+    def _replace(self, rows: Iterable[Mapping[str, str]]) -> None:
+        header = self._line({name: name for name in self._columns})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path, (header + b"".join(map(self._line, rows))).decode())
+
+    def _line(self, row: Mapping[str, str]) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerow([row.get(name, "") for name in self._columns])
+        return text.getvalue().encode()
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """The rows by column name, as text: an empty cell was not logged at that step. None of them where there is no
+    file."""
+    if not Path(path).exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

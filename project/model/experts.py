@@ -1,0 +1,56 @@
+"""The experts of one layer, their weights stacked: `[E, F, D]` in, `[E, D, F]` out.
+
+Shapes: N rows grouped by expert, D d_model, F d_ff, E experts.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from project.model.config import ModelConfig
+
+
+class Experts(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        inward = (config.num_experts, config.d_ff, config.d_model)
+        outward = (config.num_experts, config.d_model, config.d_ff)
+        self.w1 = nn.Parameter(torch.empty(inward))
+        self.w3 = nn.Parameter(torch.empty(inward))
+        self.w2 = nn.Parameter(torch.empty(outward))
+
+    def forward(self, rows_ND: Tensor, counts_E: Tensor) -> Tensor:
+        compute = looped_swiglu if rows_ND.dtype == torch.float64 else grouped_swiglu
+        return compute(rows_ND, counts_E, self.w1, self.w3, self.w2)
+
+
+def grouped_swiglu(rows_ND: Tensor, counts_E: Tensor, w1: Tensor, w3: Tensor, w2: Tensor) -> Tensor:
+    """All experts in three grouped GEMMs, without asking the host how many rows each has.
+
+    Measured against the loop on one core of an EPYC 9004, fp32, forward and backward: as fast for one expert
+    (1.00 at 1024 x 4096, 0.95 at 256 x 512), and for more of them 0.84 (4 of 1024 x 4096), 0.74 (32 of 256 x 512),
+    0.63 (64 of 128 x 128) of the loop's time. So the loop is left for what grouped_mm refuses: fp64.
+    """
+    if torch.is_autocast_enabled(rows_ND.device.type):  # grouped_mm is not on autocast's list
+        dtype = torch.get_autocast_dtype(rows_ND.device.type)
+        rows_ND, w1, w3, w2 = rows_ND.to(dtype), w1.to(dtype), w3.to(dtype), w2.to(dtype)
+    ends = counts_E.cumsum(0).to(torch.int32)
+    gate_NF = F.grouped_mm(rows_ND, w1.transpose(1, 2), offs=ends)
+    up_NF = F.grouped_mm(rows_ND, w3.transpose(1, 2), offs=ends)
+    return F.grouped_mm(F.silu(gate_NF) * up_NF, w2.transpose(1, 2), offs=ends)
+
+
+def looped_swiglu(rows_ND: Tensor, counts_E: Tensor, w1: Tensor, w3: Tensor, w2: Tensor) -> Tensor:
+    """Expert by expert; one without rows still gets a gradient, of zeros."""
+    weights = zip(unstack(w1), unstack(w3), unstack(w2), strict=True)
+    parts = rows_ND.split(counts_E.tolist())
+    outputs = [
+        F.linear(F.silu(F.linear(part, w1_FD)) * F.linear(part, w3_FD), w2_DF)
+        for part, (w1_FD, w3_FD, w2_DF) in zip(parts, weights, strict=True)
+    ]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def unstack(weight: Tensor) -> tuple[Tensor, ...]:
+    """`unbind`, but a single expert as a view: unbind's backward would copy its whole gradient."""
+    return (weight.squeeze(0),) if len(weight) == 1 else weight.unbind()

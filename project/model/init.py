@@ -1,0 +1,45 @@
+"""Initial weights as a function of seed and name.
+
+Every parameter, and every expert within a stacked one, has a generator of its own, seeded by its global name. Whoever
+holds a part of the model draws that part and no other, and gets the numbers that one process holding all would get.
+"""
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+from project.model.config import ModelConfig
+from project.model.rope import rope_table
+from project.model.transformer import Transformer
+
+WRITES_TO_STREAM = ("attention.wo.weight", "experts.w2", "shared.w2.weight")
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """On the CPU, whatever the device: the CPU's and a GPU's generators draw different numbers."""
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def initial_weight(config: ModelConfig, seed: int, name: str, shape: torch.Size, index: int | None = None) -> Tensor:
+    """A parameter in fp32, or one expert's matrix of a stacked parameter (`index`): ones for norms, normal for
+    matrices, those that write to the residual stream scaled down by sqrt(2 * layers) (GPT-2)."""
+    if len(shape) == 1:
+        return torch.ones(shape)
+    std = config.init_std / math.sqrt(2 * config.num_layers) if name.endswith(WRITES_TO_STREAM) else config.init_std
+    key = name if index is None else f"{name}.{index}"
+    return torch.empty(shape).normal_(std=std, generator=generator(seed, key))
+
+
+@torch.no_grad()
+def reset_buffers(model: Transformer) -> None:
+    """Fills what is not drawn: position tables and the routers' biases."""
+    config = model.config
+    cos_SC, sin_SC = rope_table(config.max_seq_len, config.head_dim, config.rope_theta)
+    model.rope_cos.copy_(cos_SC)
+    model.rope_sin.copy_(sin_SC)
+    for name, buffer in model.named_buffers():
+        if name.endswith("router.expert_bias"):
+            buffer.zero_()

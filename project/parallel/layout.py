@@ -1,0 +1,60 @@
+"""Which way the model is split: degrees, their order over the ranks, and the schedule. No torch: a planner reads it.
+
+`world = pp * dp * tp`, laid out pp-major and tp-minor, so that a tensor-parallel group is contiguous (one node) and so
+is a stage. The experts see the same ranks through axes of their own: `edp * ep * etp = dp * tp`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+SCHEDULES = ("1F1B", "GPipe")
+RECOMPUTE = ("none", "selective", "full")
+
+
+class Coordinates(NamedTuple):
+    """Where a rank stands on each axis."""
+
+    pp: int
+    dp: int
+    tp: int
+    edp: int
+    ep: int
+    etp: int
+
+
+@dataclass(frozen=True)
+class ParallelLayout:
+    """`partition` gives the number of layers of each stage by hand; None balances them."""
+
+    pp: int = 1
+    dp: int = 1
+    tp: int = 1
+    ep: int = 1
+    etp: int = 1
+    schedule: str = "1F1B"
+    microbatches: int = 1
+    virtual_stages: int = 1
+    recompute: Literal["none", "selective", "full"] = "none"
+    partition: tuple[int, ...] | None = None
+
+    @property
+    def world_size(self) -> int:
+        return self.pp * self.dp * self.tp
+
+    @property
+    def edp(self) -> int:
+        return self.dp * self.tp // (self.ep * self.etp)
+
+    @property
+    def stages(self) -> int:
+        return self.pp * self.virtual_stages
+
+    def coordinates(self, rank: int) -> Coordinates:
+        pp, within = divmod(rank, self.dp * self.tp)
+        dp, tp = divmod(within, self.tp)
+        edp, within_expert = divmod(within, self.ep * self.etp)
+        ep, etp = divmod(within_expert, self.etp)
+        return Coordinates(pp, dp, tp, edp, ep, etp)
+
+    def __str__(self) -> str:
+        return f"pp{self.pp} x dp{self.dp} x tp{self.tp}, experts ep{self.ep} x etp{self.etp}"

@@ -1,0 +1,36 @@
+"""From a model without storage to this rank's weights, each drawn by its global name."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+Draw = Callable[[str, torch.Size, int | None], Tensor]
+
+
+def local_tensor(parameter: Tensor) -> Tensor:
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
+def local_slices(parameter: Tensor) -> tuple[slice, ...]:
+    """Which part of the whole parameter is here."""
+    if not isinstance(parameter, DTensor):
+        return tuple(slice(0, size) for size in parameter.shape)
+    shape, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
+    return tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
+
+
+@torch.no_grad()
+def materialize(part: nn.Module, device: torch.device, draw: Draw) -> None:
+    """Gives the part storage and fills its parameters. `draw(name, shape, None)` returns a whole parameter; one of
+    three dims is a stack, drawn matrix by matrix: `draw(name, shape[1:], index)`, only those that are here."""
+    part.to_empty(device=device)
+    for name, parameter in part.named_parameters():
+        here, slices = local_tensor(parameter), local_slices(parameter)
+        if parameter.ndim == 3:
+            for row, index in enumerate(range(slices[0].start, slices[0].stop)):
+                here[row].copy_(draw(name, parameter.shape[1:], index)[slices[1:]])
+        else:
+            here.copy_(draw(name, parameter.shape, None)[slices])

@@ -1,0 +1,89 @@
+"""Everything that is wrong with a config and its surroundings, found before any process starts and without torch.
+
+`faults` lists what forbids the run, `warnings` what merely makes it slow. What a corpus's length in tokens forbids is
+known only once it is tokenized: that is the `CorpusError` of the data module's `prepare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from project.fault import Fault
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.parallel.legality import layout_faults
+from project.preflight.gpus import count_gpus, gpu_faults
+from project.preflight.half_precision import half_precision_warnings
+from project.preflight.places import folder_faults, resume_faults
+from project.preflight.sections import filled, trainer_key_faults
+from project.preflight.settings import setting_faults
+from project.preflight.world import world_size_faults
+
+__all__ = ["faults", "warnings"]
+
+
+def faults(
+    cfg: DictConfig,
+    environ: Mapping[str, str],
+    run_folder: Path | None = None,
+    gpus: Callable[[], int] = count_gpus,
+) -> list[Fault]:
+    """`cfg` is the composed config without Hydra's own part; `gpus` is asked only where the accelerator may be one."""
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        return [Fault(error.full_key or "config", "", str(error).splitlines()[0])]
+    assert isinstance(config, dict)
+    missing = [Fault(key, "???", "must be given") for key in sorted(OmegaConf.missing_keys(cfg))]
+    if missing:
+        return missing
+    return [
+        *_layout_faults(config, environ, gpus),
+        *setting_faults(config),
+        *trainer_key_faults(config["trainer"]),
+        *_corpus_faults(config),
+        *resume_faults(config.get("resume")),
+        *(folder_faults("hydra.run.dir", run_folder) if run_folder else ()),
+    ]
+
+
+def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]:
+    """For a config without faults."""
+    trainer = cfg.trainer
+    on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and gpus() == 0)
+    return half_precision_warnings(str(trainer.precision)) if on_cpu else []
+
+
+def _layout_faults(
+    config: Mapping[str, Any], environ: Mapping[str, str], gpus: Callable[[], int]
+) -> list[Fault]:
+    layout, unknown_layout_keys = filled(ParallelLayout, "parallel", config["parallel"])
+    model, unknown_model_keys = filled(ModelConfig, "model", config["model"])
+    batch_size, seq_len = config["data"]["batch_size"], config["data"]["seq_len"]
+    found = layout_faults(layout, model, batch_size, seq_len)
+    degrees_known = all(type(degree) is int and degree > 0 for degree in (layout.pp, layout.dp, layout.tp))
+    around = ()
+    if degrees_known:
+        around = (
+            *gpu_faults(config["trainer"], layout, model, (batch_size, seq_len), environ, gpus),
+            *world_size_faults(layout, model, (batch_size, seq_len), environ),
+        )
+    return [*unknown_layout_keys, *unknown_model_keys, *found, *around]
+
+
+def _corpus_faults(config: Mapping[str, Any]) -> list[Fault]:
+    from project.data.corpus import corpus_faults
+
+    # The layout's rules have complained of these already; the corpus is to be looked at all the same.
+    fallback = {"seq_len": 1, "batch_size": 1, "vocab_size": 65536}
+    unusable = {key: value for key, value in fallback.items() if not _is_count(config["data"].get(key))}
+    return corpus_faults({**config["data"], **unusable})
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1

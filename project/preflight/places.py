@@ -1,0 +1,36 @@
+"""Folders that cannot be written and checkpoints that are not there."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from project.fault import Fault
+
+
+def folder_faults(key: str, folder: Path) -> Iterator[Fault]:
+    """Tries to write into the folder, or into the nearest one above it that exists, and leaves nothing behind:
+    permissions alone do not tell of a read-only or a full file system, nor of root's.
+    """
+    existing = folder.expanduser().absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        yield Fault(key, folder, f"cannot be created, because {existing} is a file; name another folder")
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
+    except OSError as error:
+        yield Fault(key, folder, f"cannot be written ({existing}: {error.strerror}); name another folder")
+
+
+def resume_faults(resume: object) -> Iterator[Fault]:
+    """`resume` is null, `auto`, or the path of a checkpoint."""
+    if resume is None or resume == "auto":
+        return
+    if not isinstance(resume, str):
+        yield Fault("resume", resume, "must be null, auto, or the path of a checkpoint")
+    elif not Path(resume).expanduser().exists():
+        yield Fault("resume", resume, f"does not exist; give auto or a path, relative ones from {Path.cwd()}")

@@ -1,0 +1,92 @@
+"""The settings that no layout rule reads, as a table: key, test, and what the value must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from project.fault import Fault
+from project.legal_values import is_number, legal, said
+
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
+ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
+
+Test = Callable[[Any], bool]
+
+
+def setting_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
+    """Keys that the config does not have are left out."""
+    for key, choices in CHOICES.items():
+        present, value = _at(config, key)
+        if present and value not in choices:
+            yield Fault(key, said(value), f"is not known; {legal(value, choices)}")
+    for key, (test, wanted) in SETTINGS.items():
+        present, value = _at(config, key)
+        if present and not test(value):
+            yield Fault(key, said(value), f"must be {wanted}")
+    yield from _vocabulary_faults(config)
+
+
+def _vocabulary_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
+    tokens, rows = config["data"].get("vocab_size"), config["model"].get("vocab_size")
+    if type(tokens) is int and type(rows) is int and tokens > rows:
+        message = f"is more than model.vocab_size={rows}, so that some tokens would have no embedding; nearest {rows}"
+        yield Fault("data.vocab_size", tokens, message)
+
+
+def _at(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    value: Any = config
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return False, None
+        value = value[part]
+    return True, value
+
+
+def _whole(least: int) -> Test:
+    return lambda value: type(value) is int and value >= least
+
+
+def _share(value: Any) -> bool:
+    return is_number(value) and 0 <= value <= 1
+
+
+def _positive(value: Any) -> bool:
+    return is_number(value) and value > 0
+
+
+def _not_negative(value: Any) -> bool:
+    return is_number(value) and value >= 0
+
+
+def _or_null(test: Test) -> Test:
+    return lambda value: value is None or test(value)
+
+
+def _batches(least: int) -> Test:
+    """Lightning's way of counting batches: a whole number of them, or a fraction of all."""
+    return lambda value: _whole(least)(value) or (isinstance(value, float) and 0 < value <= 1)
+
+
+def _betas(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in value)
+
+
+CHOICES: dict[str, tuple[str, ...]] = {"trainer.precision": PRECISIONS, "trainer.accelerator": ACCELERATORS}
+
+SETTINGS: dict[str, tuple[Test, str]] = {
+    "seed": (_whole(0), "a whole number, 0 or more"),
+    "trainer.max_steps": (_whole(1), "a whole number of at least 1"),
+    "trainer.num_nodes": (_whole(1), "a whole number of at least 1"),
+    "trainer.accumulate_grad_batches": (_whole(1), "a whole number of at least 1"),
+    "trainer.log_every_n_steps": (_whole(0), "a whole number, 0 or more"),
+    "trainer.gradient_clip_val": (_or_null(_not_negative), "a number, 0 or more, or null for no clipping"),
+    "trainer.val_check_interval": (_or_null(_batches(1)), "null, a number of steps, or a fraction of an epoch"),
+    "trainer.limit_val_batches": (_or_null(_batches(0)), "null, a number of batches, or a fraction of them"),
+    "training.learning_rate": (_positive, "a number above 0"),
+    "training.weight_decay": (_not_negative, "a number, 0 or more"),
+    "training.betas": (_betas, "two numbers from 0 to below 1, as in [0.9,0.95]"),
+    "training.eps": (_positive, "a number above 0"),
+    "training.warmup_steps": (_whole(0), "a whole number, 0 or more"),
+    "training.final_fraction": (_share, "a number from 0 to 1"),
+}

@@ -1,0 +1,62 @@
+"""The number of ranks that a launcher has already decided, against the number that the layout asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from project.fault import Fault
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.parallel.legality import legal_layouts
+
+_NAMED = 4  # layouts in a message
+
+
+def world_size_faults(
+    layout: ParallelLayout, model: ModelConfig, batch: tuple[int, int], environ: Mapping[str, str]
+) -> Iterator[Fault]:
+    launched = launched_ranks(environ)
+    if launched is not None and launched[1] != layout.world_size:
+        variable, ranks = launched
+        command = "torchrun" if variable == "WORLD_SIZE" else "srun"
+        message = (
+            f"needs parallel.pp x parallel.dp x parallel.tp = {layout.world_size} ranks, but {command} started {ranks} "
+            f"({variable}={ranks}); start {layout.world_size}, or use {named_layouts(layout, model, batch, ranks)}"
+        )
+        yield Fault("parallel", degrees(layout), message)
+
+
+def launched_ranks(environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """The variable that says so, and the number of ranks; None where this process is to start them itself."""
+    if "TORCHELASTIC_RUN_ID" in environ and environ.get("WORLD_SIZE", "").isdigit():
+        return "WORLD_SIZE", int(environ["WORLD_SIZE"])
+    # An interactive shell inside an allocation has the variables too, but nothing was launched; as Lightning sees it.
+    interactive = environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if environ.get("SLURM_NTASKS", "").isdigit() and not interactive:
+        return "SLURM_NTASKS", int(environ["SLURM_NTASKS"])
+    return None
+
+
+def named_layouts(layout: ParallelLayout, model: ModelConfig, batch: tuple[int, int], ranks: int) -> str:
+    """Legal layouts as one types them, for that many ranks or, where none is legal, for the most below."""
+    if any(type(size) is not int or size < 1 for size in batch):
+        return "fewer"
+    for world_size in range(ranks, 0, -1):
+        layouts = legal_layouts(model, world_size, *batch, like=layout)
+        if layouts:
+            named = [_typed(found, like=layout) for found in layouts[:_NAMED]]
+            return f"one that is legal for {world_size}: {', or '.join(named)}"
+    return "another model: none is legal for this one"
+
+
+def degrees(layout: ParallelLayout) -> str:
+    return f"pp{layout.pp}_dp{layout.dp}_tp{layout.tp}"
+
+
+def _typed(layout: ParallelLayout, like: ParallelLayout) -> str:
+    """The layout as overrides; degrees of 1 and what does not change are left out."""
+    always = ("pp", "tp", "ep")
+    names = [name for name in ("pp", "dp", "tp", "ep", "etp") if name in always or getattr(layout, name) > 1]
+    if layout.microbatches != like.microbatches:
+        names.append("microbatches")
+    return " ".join(f"parallel.{name}={getattr(layout, name)}" for name in names)

@@ -1,0 +1,115 @@
+"""The run folder's `summary.json`: what a run was and how it ended, whole at every moment of its life.
+
+Every write replaces the file at once, so that a run killed at any point leaves the last whole one. JSON has no NaN and
+no infinity: both are written as null (`metrics.csv` keeps them).
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from project.model.config import ModelConfig
+from project.model.cost import active_parameters, total_parameters
+from project.parallel.layout import ParallelLayout
+
+SUMMARY_KEYS = (
+    "status",
+    "error",
+    "layout",
+    "ranks",
+    "device",
+    "precision",
+    "torch_version",
+    "commit",
+    "steps",
+    "tokens",
+    "train_loss_first",
+    "train_loss_last",
+    "val_loss",
+    "step_time_s",
+    "tokens_per_second",
+    "mfu",
+    "time_to_first_step_s",
+    "grad_norm_last",
+    "parameters_total",
+    "parameters_active",
+    "parameters_per_rank",
+    "peak_memory_bytes_per_rank",
+    "activation_bytes_peak_per_stage",
+    "communication",
+    "expert_load",
+    "planned",
+)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_summary(run_folder: str | Path, summary: Mapping[str, Any]) -> None:
+    """Every key of `SUMMARY_KEYS` is written, null where `summary` has none."""
+    assert summary.keys() <= set(SUMMARY_KEYS), f"not in the contract: {summary.keys() - set(SUMMARY_KEYS)}"
+    whole = {key: _finite(summary.get(key)) for key in SUMMARY_KEYS}
+    folder = Path(run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "summary.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")
+
+
+def read_summary(run_folder: str | Path) -> dict[str, Any] | None:
+    """None where the run has not written one."""
+    path = Path(run_folder) / "summary.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def mark_failed(run_folder: str | Path, error: str) -> None:
+    """For whoever sees the run fail from outside. A run that failed before its first step has no summary yet: it gets
+    one with what its `config.yaml` says. Of `error` the lines are joined into one."""
+    _mark(run_folder, "failed", " ".join(error.split()))
+
+
+def mark_interrupted(run_folder: str | Path) -> None:
+    """As `mark_failed`, for Ctrl-C and SIGTERM."""
+    _mark(run_folder, "interrupted", None)
+
+
+def layout_entry(layout: ParallelLayout) -> dict[str, Any]:
+    names = ("pp", "dp", "tp", "ep", "etp", "world_size", "schedule", "microbatches", "virtual_stages")
+    return {name: getattr(layout, name) for name in names}
+
+
+def _mark(run_folder: str | Path, status: str, error: str | None) -> None:
+    summary = read_summary(run_folder) or _from_config(Path(run_folder) / "config.yaml")
+    write_summary(run_folder, summary | {"status": status, "error": error})
+
+
+def _from_config(path: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = {"torch_version": version("torch"), "steps": 0, "tokens": 0}
+    if not path.exists():
+        return summary
+    config = OmegaConf.load(path)
+    summary["precision"] = OmegaConf.select(config, "trainer.precision")
+    summary["layout"] = layout_entry(ParallelLayout(**_node(config, "parallel")))
+    model = ModelConfig(**_node(config, "model"))
+    return summary | {"parameters_total": total_parameters(model), "parameters_active": active_parameters(model)}
+
+
+def _node(config: Any, key: str) -> dict[str, Any]:
+    node = OmegaConf.to_container(OmegaConf.select(config, key) or OmegaConf.create())
+    assert isinstance(node, dict)
+    return {str(name): value for name, value in node.items() if name != "_target_"}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

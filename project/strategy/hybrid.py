@@ -1,0 +1,236 @@
+"""Tensor x expert x pipeline parallel training under plain `trainer.fit`."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+import torch.distributed as dist
+from lightning.fabric.utilities.optimizer import _optimizers_to_device
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.distributed.pipelining.schedules import PipelineScheduleSingle
+from torch.distributed.tensor.parallel import loss_parallel
+
+from project.parallel.gradients import global_norm, local_gradients, reduce_partial
+from project.parallel.layout import ParallelLayout
+from project.parallel.materialize import local_tensor, materialize
+from project.parallel.mesh import Mesh, build_mesh
+from project.parallel.plan import apply_plan, check_plan
+from project.pipeline.partition import Part, partition
+from project.pipeline.schedule import build_schedule
+from project.pipeline.stage import RecordedStage, Span
+from project.strategy.launcher import ForkLauncher
+from project.strategy.module import HybridModule
+from project.strategy.precision import HybridPrecision
+
+
+class HybridParallelStrategy(ModelParallelStrategy):
+    """Give it a layout and a `HybridModule`; one rank takes the same road as sixteen.
+
+    `precision` is for what Lightning refuses to any model-parallel strategy, 16-mixed and 64-true; whatever else may as
+    well be the Trainer's.
+
+    Attributes:
+        grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
+    """
+
+    def __init__(
+        self, layout: ParallelLayout, precision: str | None = None, timeout: timedelta = timedelta(minutes=5)
+    ) -> None:
+        self._precision = precision
+        super().__init__(timeout=timeout)
+        self.layout = layout
+        self.grad_norm = float("nan")
+        self._mesh: Mesh | None = None
+        self._schedule: PipelineScheduleSingle | None = None
+
+    # -- processes ------------------------------------------------------------------------------------------------
+
+    def _configure_launcher(self) -> None:
+        assert self.cluster_environment is not None
+        if not self.cluster_environment.creates_processes_externally:
+            self._launcher = ForkLauncher(self)
+
+    def setup_environment(self) -> None:
+        assert self.accelerator is not None
+        self.accelerator.setup_device(self.root_device)
+        self._setup_distributed()
+        self._mesh = build_mesh(self.layout, self.root_device.type)
+        self._device_mesh = self._mesh.dense
+        assert self.lightning_module is not None
+        self.lightning_module._device_mesh = self._mesh.dense
+
+    def _setup_distributed(self) -> None:
+        # ParallelStrategy.setup_environment would set the device up and come back here.
+        self.set_world_ranks()
+        self._process_group_backend = self._get_process_group_backend()
+        device_id = None if self.root_device.type == "cpu" else self.root_device
+        from lightning.fabric.utilities.distributed import _init_dist_connection
+
+        assert self.cluster_environment is not None
+        _init_dist_connection(
+            self.cluster_environment, self._process_group_backend, timeout=self._timeout, device_id=device_id
+        )
+
+    def teardown(self) -> None:
+        super().teardown()
+        self._schedule = None
+
+    @property
+    def mesh(self) -> Mesh:
+        assert self._mesh is not None, "there is no mesh before the processes are up"
+        return self._mesh
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        return {"num_replicas": self.layout.dp, "rank": self.mesh.dp.get_local_rank()}
+
+    # -- precision ------------------------------------------------------------------------------------------------
+
+    @property
+    def precision_plugin(self) -> HybridPrecision:
+        if not isinstance(self._precision_plugin, HybridPrecision):
+            self.precision_plugin = self._precision_plugin
+        return self._precision_plugin  # type: ignore[return-value]
+
+    @precision_plugin.setter
+    def precision_plugin(self, precision_plugin: Precision | None) -> None:
+        """Whatever the Trainer chose, in the form that knows of schedules."""
+        chosen = "32-true" if precision_plugin is None else str(precision_plugin.precision)
+        if self._precision and chosen not in ("32-true", self._precision):
+            raise ValueError(f"the strategy's precision is {self._precision}, the Trainer's {chosen}: give one of them")
+        self._precision_plugin = HybridPrecision(self._precision or chosen, self)
+
+    # -- model ----------------------------------------------------------------------------------------------------
+
+    def build_parts(self, module: HybridModule) -> list[nn.Module]:
+        """This rank's parts of the model: built without storage, split, and only then filled."""
+        parts = partition(module.num_layers, self.layout)
+        plan = module.plan(self.layout)
+        with torch.device("meta"):
+            check_plan(plan, module.build_part(Part(0, range(module.num_layers), True, True)))
+        return [self._build_part(module, part, plan) for part in parts if self.is_here(part)]
+
+    def _build_part(self, module: HybridModule, part: Part, plan: Any) -> nn.Module:
+        with torch.device("meta"):
+            built = module.build_part(part).to(self.precision_plugin.weight_dtype)
+        apply_plan(built, self.mesh.tp, plan)
+        module.prepare_part(built, self.layout)
+        materialize(built, self.root_device, module.initial_weight)
+        module.reset_part(built)
+        return built
+
+    def is_here(self, part: Part) -> bool:
+        return part.stage == self.mesh.pp.get_local_rank()
+
+    def setup(self, trainer: L.Trainer) -> None:
+        assert self.accelerator is not None and self.model is not None
+        self.accelerator.setup(trainer)
+        self.model_to_device()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.setup_optimizers(trainer)
+        self.setup_precision_plugin()
+        if trainer.state.fn == TrainerFn.FITTING:
+            _optimizers_to_device(self.optimizers, self.root_device)
+        self.barrier()
+
+    @property
+    def hybrid_module(self) -> HybridModule:
+        assert isinstance(self.lightning_module, HybridModule)
+        return self.lightning_module
+
+    def parameters_here(self) -> int:
+        return sum(local_tensor(parameter).numel() for _, parameter in self.hybrid_module.named_weights())
+
+    # -- a batch --------------------------------------------------------------------------------------------------
+
+    def run_batch(self, inputs: Tensor, targets: Tensor, *, train: bool, **model_kwargs: Any) -> Tensor:
+        """Runs the schedule over one batch, all microbatches, forward and (in training) backward.
+
+        Returns the mean loss over the microbatches, the same on every rank of a replica."""
+        schedule = self._schedule_for(inputs)
+        losses: list[Tensor] = []
+        here = (inputs,) if self.mesh.pp.get_local_rank() == 0 else ()
+        run = schedule.step if train else schedule.eval
+        with loss_parallel():
+            run(*here, target=targets, losses=losses, return_outputs=False, **model_kwargs)
+        loss = torch.zeros((), device=self.root_device, dtype=torch.float64)
+        if losses:
+            loss += torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
+        return self.sum_over_stages(loss)
+
+    def sum_over_stages(self, tensor: Tensor) -> Tensor:
+        """What each stage knows of a tensor, zero where it knows nothing, put together on all of them."""
+        if self.layout.pp > 1:
+            dist.all_reduce(tensor, group=self.mesh.pp.get_group())
+        return tensor
+
+    @property
+    def loss_factor(self) -> float:
+        """On a microbatch's mean loss, so that gradients add up to those of the mean over all that one optimizer
+        step sees: its microbatches and accumulated batches; times the fp16 loss scale."""
+        assert self.lightning_module is not None
+        accumulated = self.lightning_module.trainer.accumulate_grad_batches
+        return self.precision_plugin.scale / (self.layout.microbatches * accumulated)
+
+    def _microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with self.precision_plugin.compute_context():
+            return self.hybrid_module.loss(outputs, targets) * self.loss_factor
+
+    def _schedule_for(self, inputs: Tensor) -> PipelineScheduleSingle:
+        if self._schedule is None:
+            self._schedule = build_schedule(self.layout, self._build_stage(inputs), self._microbatch_loss)
+        return self._schedule
+
+    def _build_stage(self, inputs: Tensor) -> RecordedStage:
+        index, stages = self.mesh.pp.get_local_rank(), self.layout.stages
+        batch = inputs.shape[0] // self.layout.microbatches
+        shape = self.hybrid_module.activation_shape(batch, inputs.shape[1], self.layout)
+        activation = torch.empty(
+            shape, dtype=self.precision_plugin.weight_dtype, device="meta", requires_grad=True
+        )
+        first_input = torch.empty(batch, *inputs.shape[1:], dtype=inputs.dtype, device="meta")
+        return RecordedStage(
+            self.hybrid_module.parts[0],
+            index,
+            stages,
+            self.root_device,
+            self.mesh.pp.get_group(),
+            first_input if index == 0 else activation,
+            activation,
+            self.precision_plugin.compute_context,
+        )
+
+    def take_spans(self) -> list[Span]:
+        """What this rank's stages did since last asked."""
+        if self._schedule is None:
+            return []
+        stage = self._schedule._stage
+        spans, stage.spans = stage.spans, []
+        return spans
+
+    # -- a step ---------------------------------------------------------------------------------------------------
+
+    def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The schedule has run it; what is left are the hooks around it."""
+        assert self.lightning_module is not None
+        closure_loss = self.precision_plugin.pre_backward(closure_loss, self.lightning_module)
+        return self.precision_plugin.post_backward(closure_loss, self.lightning_module)
+
+    def weights(self) -> Iterable[nn.Parameter]:
+        return (parameter for _, parameter in self.hybrid_module.named_weights())
+
+    def finish_gradients(self) -> None:
+        """Once an optimizer step, before hooks, clipping and update see the gradients."""
+        reduce_partial(self.weights())
+        if self.precision_plugin.scale != 1.0:
+            torch._foreach_mul_(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
+        self.grad_norm = global_norm(self.weights(), self.root_device).item()
+
+    @property
+    def grad_norm_is_finite(self) -> bool:
+        return self.grad_norm == self.grad_norm and abs(self.grad_norm) != float("inf")

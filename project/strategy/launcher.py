@@ -1,0 +1,167 @@
+"""Ranks as forked processes: the imports are paid for once, and sixteen are up in a second.
+
+Forking works with GPUs as long as no CUDA context exists before (Lightning checks). Under torchrun and SLURM the
+processes are there already, and the strategy has no launcher.
+"""
+
+import ctypes
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as L
+import torch
+import torch.multiprocessing as mp
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher, _WorkerOutput
+
+if TYPE_CHECKING:
+    from project.strategy.hybrid import HybridParallelStrategy
+
+PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+GRACE_S = 1.0
+"""How long the others are given after a rank's death: for the guilty to report, whoever is seen first, and to stop."""
+
+
+class RankFailed(RuntimeError):
+    """A rank ended before its time. `details` is its own traceback, empty where a signal ended it."""
+
+    def __init__(self, rank: int, message: str, details: str = "") -> None:
+        super().__init__(f"rank {rank} failed: {message}")
+        self.rank, self.details = rank, details
+
+
+class ForkLauncher(_MultiProcessingLauncher):
+    def __init__(self, strategy: "HybridParallelStrategy") -> None:
+        super().__init__(strategy, start_method="fork")
+
+    def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
+        """Runs `function` on every rank and returns what rank 0 returned.
+
+        Raises:
+            RankFailed: with the error of the rank that failed first; the others are dead by then.
+        """
+        assert self._strategy.cluster_environment is not None
+        os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
+        context = mp.get_context("fork")
+        results, errors = context.SimpleQueue(), context.SimpleQueue()
+        self.procs = [
+            context.Process(target=self._rank_main, args=(rank, os.getpid(), trainer, function, args, kwargs, results, errors))
+            for rank in range(self._strategy.num_processes)
+        ]
+        try:
+            for process in self.procs:
+                process.start()
+            output = self._join(results, errors)
+        finally:
+            self._end(self.procs)
+        if trainer is None:
+            return output
+        self._recover_results_in_main_process(output, trainer)
+        return output.trainer_results
+
+    def _rank_main(
+        self,
+        rank: int,
+        parent: int,
+        trainer: L.Trainer | None,
+        function: Callable,
+        args: tuple,
+        kwargs: dict,
+        results: Any,
+        errors: Any,
+    ) -> None:
+        die_with(parent)
+        # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # All ranks share the machine's cores. Not more threads than that, and one at least.
+        torch.set_num_threads(max(1, available_cores() // self._strategy.num_processes))
+        os.environ["LOCAL_RANK"] = str(rank)
+        try:
+            output = function(*args, **kwargs)
+            if trainer is not None:
+                output = self._collect_rank_zero_results(trainer, output)
+        except BaseException as error:
+            errors.put((time.time(), rank, one_line(error), traceback.format_exc()))
+            raise SystemExit(1) from None
+        if rank == 0:
+            results.put(output)
+
+    def _join(self, results: Any, errors: Any) -> Any:
+        """Rank 0's result, read as soon as it is there: a full pipe would keep rank 0 from ending."""
+        output, running = None, {process.sentinel: process for process in self.procs}
+        while running:
+            for ready in wait([*running, results._reader]):
+                if ready is results._reader:
+                    output = results.get()
+                    results._reader.close()
+                    return self._join_rest(running, errors, output)
+                process = running.pop(ready)  # type: ignore[arg-type]
+                process.join()
+                if process.exitcode != 0:
+                    raise self._first_failure(errors)
+        return output
+
+    def _join_rest(self, running: dict, errors: Any, output: Any) -> Any:
+        while running:
+            for ready in wait(list(running)):
+                process = running.pop(ready)
+                process.join()
+                if process.exitcode != 0:
+                    raise self._first_failure(errors)
+        return output
+
+    def _first_failure(self, errors: Any) -> RankFailed:
+        """The cause, not its echo: when a rank dies its peers fail too, on broken connections. A rank that was killed
+        is the cause; else the earliest report is."""
+        deadline, reports = time.monotonic() + GRACE_S, []
+        while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.procs):
+            if errors._reader.poll(left):
+                reports.append(errors.get())
+        for rank, process in enumerate(self.procs):
+            if process.exitcode is not None and process.exitcode < 0:
+                return RankFailed(rank, f"killed by {signal.Signals(-process.exitcode).name}")
+        if not reports:
+            codes = [(rank, process.exitcode) for rank, process in enumerate(self.procs) if process.exitcode]
+            return RankFailed(codes[0][0], f"exited with status {codes[0][1]}")
+        _, rank, message, details = min(reports)
+        return RankFailed(rank, message, details)
+
+    def _end(self, processes: list[BaseProcess]) -> None:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
+        for process in processes:
+            if process.pid is not None:
+                process.join()
+
+    def _collect_rank_zero_results(self, trainer: L.Trainer, results: Any) -> _WorkerOutput | None:
+        """Lightning's also ships the weights to the parent; of a model in pieces rank 0 has but one."""
+        if self._strategy.global_rank != 0:
+            return None
+        best = getattr(trainer.checkpoint_callback, "best_model_path", None)
+        return _WorkerOutput(best, None, trainer.state, results, self.get_extra_results(trainer))
+
+
+def one_line(error: BaseException) -> str:
+    """The innermost cause: pipelining wraps a stage's error in one of its own that lists tensors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def die_with(parent: int) -> None:
+    """Ends this process when its parent ends, however: no orphan keeps a port or a GPU. Linux alone knows how."""
+    if not os.path.exists("/proc/self"):
+        return
+    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:  # it went before we asked
+        os._exit(1)

@@ -1,0 +1,96 @@
+"""Precision under a schedule that runs backward inside `training_step`, with gradients on several meshes."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as L
+import torch
+from lightning.fabric.plugins.precision.utils import _convert_fp_tensor
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import nn
+from torch.optim import Optimizer
+
+from project.parallel.gradients import local_gradients
+from project.strategy.loss_scale import LossScale
+
+if TYPE_CHECKING:
+    from project.strategy.hybrid import HybridParallelStrategy
+
+WEIGHT_DTYPE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+AUTOCAST_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+
+
+class HybridPrecision(Precision):
+    """Autocast belongs around a stage's forward, not around the step; the step is taken or skipped by all ranks."""
+
+    def __init__(self, precision: str, strategy: "HybridParallelStrategy") -> None:
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision={precision!r}: legal are {', '.join(PRECISIONS)}")
+        self.precision = precision  # type: ignore[assignment]
+        self.strategy = strategy
+        self.weight_dtype = WEIGHT_DTYPE.get(precision, torch.float32)
+        self.loss_scale = LossScale() if precision == "16-mixed" else None
+
+    @property
+    def scale(self) -> float:
+        return self.loss_scale.scale if self.loss_scale else 1.0
+
+    def compute_context(self) -> AbstractContextManager:
+        """Around a stage's forward and the loss."""
+        dtype = AUTOCAST_DTYPE.get(self.precision)
+        if dtype is None:
+            return nullcontext()
+        return torch.autocast(self.strategy.root_device.type, dtype=dtype, cache_enabled=False)
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        return module.to(self.weight_dtype)
+
+    def convert_input(self, data: Any) -> Any:
+        return _convert_fp_tensor(data, self.weight_dtype) if isinstance(data, torch.Tensor) else data
+
+    def forward_context(self) -> AbstractContextManager:
+        return nullcontext()
+
+    def optimizer_step(
+        self, optimizer: Optimizer, model: L.LightningModule, closure: Callable[[], Any], **kwargs: Any
+    ) -> Any:
+        """Backward, one reduction, the norm, hooks and clipping, and the step: or none where the norm says that some
+        rank's gradient overflowed."""
+        result = closure()
+        self.strategy.finish_gradients()
+        self._after_closure(model, optimizer)
+        finite = self.loss_scale is None or self.strategy.grad_norm_is_finite
+        if finite:
+            optimizer.step(**kwargs)
+        if self.loss_scale:
+            self.loss_scale.update(finite)
+        optimizer.zero_grad()
+        return result
+
+    def clip_gradients(
+        self,
+        optimizer: Optimizer,
+        clip_val: int | float = 0.0,
+        gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
+    ) -> None:
+        """By the norm of the whole model's gradient, one coefficient on all ranks; or by value."""
+        grads = local_gradients(self.main_params(optimizer))
+        if clip_val <= 0 or not grads:
+            return
+        if gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+            torch._foreach_clamp_min_(grads, -clip_val)
+            torch._foreach_clamp_max_(grads, clip_val)
+        else:
+            coefficient = float(clip_val) / (self.strategy.grad_norm + 1e-6)
+            if coefficient < 1.0:
+                torch._foreach_mul_(grads, coefficient)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.loss_scale.state_dict() if self.loss_scale else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if self.loss_scale and state_dict:
+            self.loss_scale.load_state_dict(state_dict)

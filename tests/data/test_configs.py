@@ -1,0 +1,44 @@
+"""Every `data` group makes a datamodule out of a config, and refuses what it does not know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from project.data.corpus import corpus_faults
+from project.data.datamodule import TokenDataModule
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "data"
+
+
+def compose(name: str, *overrides: str) -> dict[str, Any]:
+    """The group as a training config sees it, resolved."""
+    with hydra.initialize_config_dir(str(CONFIGS.parent), version_base="1.3"):
+        config = hydra.compose(overrides=[f"+data={name}", "+seed=3", "+model.vocab_size=300", *overrides])
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    return resolved["data"]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*.yaml"))])
+def test_a_group_instantiates(name: str) -> None:
+    datamodule = hydra.utils.instantiate(compose(name))
+    assert isinstance(datamodule, TokenDataModule)
+    assert (datamodule.seed, datamodule.vocab_size, datamodule.corpus.name) == (3, 300, name)
+
+
+def test_files_and_faults_are_reached_from_the_command_line(text_files: Path) -> None:
+    data = compose("text", f"data.files=['{text_files}/*.txt']", "data.seq_len=16", "data.batch_size=2")
+    assert corpus_faults(data) == []
+    (fault,) = corpus_faults(compose("text"))
+    assert fault.key == "data.files"
+
+
+def test_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ConfigCompositionException):
+        compose("stdlib", "data.batchsize=3")

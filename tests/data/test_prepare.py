@@ -1,0 +1,181 @@
+"""A corpus is prepared once, whoever else prepares it at the same time and however a preparer ends."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from project.data.corpus import CorpusError, Document
+from project.data.prepare import PreparedCorpus, prepare
+from project.data.text import TextCorpus
+from project.data.tokenizer import train_tokenizer
+
+# Not forked: the tokenizer of this process may have threads by now.
+spawn = multiprocessing.get_context("spawn")
+
+
+class CountingCorpus(TextCorpus):
+    """Leaves a line in a file for every time that its documents are read."""
+
+    def documents(self) -> Iterator[Document]:
+        with open(os.environ["READS"], "a") as reads:
+            reads.write(f"{os.getpid()}\n")
+        yield from super().documents()
+
+
+class StuckCorpus(TextCorpus):
+    """Never gets further than its tenth document."""
+
+    def documents(self) -> Iterator[Document]:
+        for number, document in enumerate(super().documents()):
+            if number == 10:
+                Path(os.environ["READS"]).touch()
+                time.sleep(600)
+            yield document
+
+
+def prepare_counted(pattern: str, cache: str, start: Any) -> None:
+    start.wait()
+    prepare(CountingCorpus(pattern), cache_dir=cache, vocab_size=300)
+
+
+def prepare_stuck(pattern: str, cache: str) -> None:
+    prepare(StuckCorpus(pattern), cache_dir=cache, vocab_size=300)
+
+
+def prepared(pattern: object, cache: Path, **options: Any) -> PreparedCorpus:
+    return prepare(TextCorpus(str(pattern)), cache_dir=cache, **({"vocab_size": 300} | options))
+
+
+def documents(corpus: PreparedCorpus, split: str) -> set[str]:
+    """The documents, decoded from the token file."""
+    tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
+    file = getattr(corpus, split)
+    bounds = zip(file.document_offsets[:-1], file.document_offsets[1:], strict=True)
+    return {tokenizer.decode(file.tokens[a:b].tolist(), skip_special_tokens=False) for a, b in bounds}
+
+
+def test_every_document_is_in_one_split_and_ends_in_the_end_of_text(text_files: Path, tmp_path: Path) -> None:
+    corpus = prepared(text_files / "*.txt", tmp_path / "cache", val_fraction=0.2)
+    train, val = documents(corpus, "train"), documents(corpus, "val")
+    assert train | val == {path.read_text() + "<|endoftext|>" for path in text_files.iterdir()}
+    assert not train & val
+    assert 4 <= len(val) <= 20
+    assert (corpus.train_documents, corpus.val_documents) == (len(train), len(val))
+    assert corpus.vocab_size <= 300
+
+
+def test_the_second_time_nothing_is_read(text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepared(text_files / "*.txt", tmp_path / "cache")
+    monkeypatch.setattr(TextCorpus, "documents", None)
+    assert prepared(text_files / "*.txt", tmp_path / "cache") == first
+
+
+def test_whatever_shapes_the_content_has_a_folder_of_its_own(text_files: Path, tmp_path: Path) -> None:
+    pattern, cache = text_files / "*.txt", tmp_path / "cache"
+    folders = [prepared(pattern, cache).folder]
+    folders.append(prepared(pattern, cache, vocab_size=310).folder)
+    folders.append(prepared(pattern, cache, val_fraction=0.3).folder)
+    (text_files / "00.txt").write_text("changed")
+    folders.append(prepared(pattern, cache).folder)
+    assert len(set(folders)) == 4
+
+
+def test_one_single_file_is_split_at_its_end(tmp_path: Path, text_files: Path) -> None:
+    text = "".join(path.read_text() for path in sorted(text_files.iterdir()))
+    (tmp_path / "all.txt").write_text(text)
+    corpus = prepared(tmp_path / "all.txt", tmp_path / "cache", val_fraction=0.1)
+    assert corpus.val_tokens == int(0.1 * (corpus.train_tokens + corpus.val_tokens))
+    (train,), (val,) = documents(corpus, "train"), documents(corpus, "val")
+    assert train + val == text + "<|endoftext|>"
+
+
+def test_long_documents_are_encoded_in_sections_and_stay_whole(
+    text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("project.data.tokenize_corpus.SECTION_CHARACTERS", 50)
+    monkeypatch.setattr("project.data.tokenize_corpus.BATCH_CHARACTERS", 333)
+    corpus = prepared(text_files / "*.txt", tmp_path / "cache", val_fraction=0.2)
+    texts = documents(corpus, "train") | documents(corpus, "val")
+    assert texts == {path.read_text() + "<|endoftext|>" for path in text_files.iterdir()}
+
+
+def test_a_given_tokenizer_is_used_and_must_fit(text_files: Path, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["of another corpus " * 20], 270)
+    path = str(tmp_path / "tokenizer.json")
+    tokenizer.save(path)
+    corpus = prepared(text_files / "*.txt", tmp_path / "cache", tokenizer=path)
+    assert Tokenizer.from_file(str(corpus.tokenizer_file)).get_vocab() == tokenizer.get_vocab()
+    with pytest.raises(CorpusError, match=r"data.tokenizer=.*model.vocab_size=260"):
+        prepared(text_files / "*.txt", tmp_path / "cache", tokenizer=path, vocab_size=260)
+
+
+def test_processes_that_start_at_once_prepare_once(
+    text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("READS", str(tmp_path / "reads"))
+    start = spawn.Event()
+    arguments = (str(text_files / "*.txt"), str(tmp_path / "cache"), start)
+    processes = [spawn.Process(target=prepare_counted, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    start.set()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    # Once for the tokenizer and once for the tokens, by the same process.
+    reads = (tmp_path / "reads").read_text().split()
+    assert len(reads) == 2
+    assert len(set(reads)) == 1
+
+
+def test_a_killed_preparer_leaves_nothing_broken(
+    text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, cache = tmp_path / "reads", tmp_path / "cache"
+    monkeypatch.setenv("READS", str(reads))
+    process = spawn.Process(target=prepare_stuck, args=(str(text_files / "*.txt"), str(cache)))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not reads.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(60)
+    assert list(cache.glob("*.partial-*"))
+    assert prepared(text_files / "*.txt", cache).train_tokens > 0
+    assert not list(cache.glob("*.partial-*"))
+
+
+def test_a_damaged_cache_is_made_again(text_files: Path, tmp_path: Path) -> None:
+    first = prepared(text_files / "*.txt", tmp_path / "cache")
+    (first.folder / "train" / "tokens.bin").write_bytes(b"")
+    assert prepared(text_files / "*.txt", tmp_path / "cache") == first
+
+
+def test_a_failed_preparation_leaves_nothing(text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.data.tokenize_corpus.end_of_text_id", lambda tokenizer: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prepared(text_files / "*.txt", tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
+
+
+def test_a_cache_that_cannot_be_written_is_the_users_to_mend(text_files: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match="data.cache_dir"):
+        prepared(text_files / "*.txt", tmp_path / "file" / "cache")
+
+
+def test_nothing_is_shown_where_nobody_watches(
+    text_files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepared(text_files / "*.txt", tmp_path / "cache")
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,55 @@
+"""Step times, medians and MFU."""
+
+import pytest
+
+from project.metrics.throughput import Median, StepClock, model_flops_utilization
+from project.model.config import ModelConfig
+from project.model.cost import train_flops_per_token
+
+
+class Time:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_lap_leaves_out_what_was_paused():
+    time = Time()
+    clock = StepClock(time)
+    time.now += 2.0
+    assert clock.lap() == 2.0
+    time.now += 1.0
+    clock.pause()
+    time.now += 50.0
+    clock.resume()
+    time.now += 0.5
+    assert clock.lap() == 1.5
+
+
+def test_resuming_a_clock_that_runs_changes_nothing():
+    time = Time()
+    clock = StepClock(time)
+    time.now += 1.0
+    clock.resume()
+    time.now += 1.0
+    assert clock.lap() == 2.0
+
+
+@pytest.mark.parametrize(
+    ("values", "median"),
+    [([], None), ([9, 9], None), ([9, 9, 3.0], 3.0), ([9, 9, 4.0, 1.0], 2.5), ([9, 9, 5.0, 1.0, 3.0], 3.0)],
+)
+def test_the_median_skips_the_first_two(values, median):
+    running = Median()
+    for value in values:
+        running.add(value)
+    assert running.value == median
+
+
+def test_mfu_is_one_when_the_needed_flops_fill_the_peak():
+    config = ModelConfig()
+    peak = train_flops_per_token(config, 256) * 1000 / 16
+    mfu = model_flops_utilization(config, seq_len=256, tokens_per_second=1000.0, ranks=16, peak=peak)
+    assert mfu == pytest.approx(1.0)

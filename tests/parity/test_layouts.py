@@ -1,0 +1,94 @@
+"""Every layout computes what one rank computes in fp64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from project.parallel.layout import ParallelLayout
+from tests.parity.training import Case, Outcome, expected, train
+
+LAYOUTS = {
+    "single": ParallelLayout(microbatches=4),
+    "tp2_ep2_pp2": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4),
+    "tp4_ep4": ParallelLayout(tp=4, ep=4, microbatches=4),
+    "pp4": ParallelLayout(pp=4, microbatches=4),
+    "tp4_ep4_pp4": ParallelLayout(pp=4, tp=4, ep=4, microbatches=4),
+    "tp2 without ep": ParallelLayout(tp=2, microbatches=2),
+    "gpipe": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4, schedule="GPipe"),
+}
+TOLERANCE = {"32-true": 1e-5, "64-true": 1e-12}
+
+
+def relative(actual: torch.Tensor, wanted: torch.Tensor) -> float:
+    """The distance in norm, relative to the wanted; absolute where that is zero."""
+    norm = torch.linalg.vector_norm(wanted.double())
+    distance = torch.linalg.vector_norm(actual.double() - wanted.double())
+    return (distance / norm if norm > 0 else distance).item()
+
+
+def check_step(actual: Outcome, wanted: Outcome, tolerance: float) -> None:
+    assert actual.losses[0] == pytest.approx(wanted.losses[0], rel=tolerance)
+    assert actual.auxiliary_losses[0] == pytest.approx(wanted.auxiliary_losses[0], rel=tolerance)
+    assert actual.grad_norms[0] == pytest.approx(wanted.grad_norms[0], rel=tolerance)
+    assert actual.gradients.keys() == wanted.gradients.keys()
+    errors = {name: relative(actual.gradients[name], wanted.gradients[name]) for name in wanted.gradients}
+    worst = max(errors, key=errors.__getitem__)
+    assert errors[worst] <= tolerance, f"gradient of {worst} is off by {errors[worst]:.1e}"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_loss_and_every_gradient_are_the_oracle_s(ranks, name: str, precision: str) -> None:
+    case = Case(LAYOUTS[name], precision=precision)
+    check_step(train(ranks, case), expected(ranks, case), TOLERANCE[precision])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_initial_weights_are_bit_identical(ranks, name: str) -> None:
+    case = Case(LAYOUTS[name])
+    actual, wanted = train(ranks, case).initial, expected(ranks, case).initial
+    assert actual.keys() == wanted.keys()
+    assert all(torch.equal(actual[key], wanted[key].float()) for key in wanted)
+
+
+@pytest.mark.parametrize("name", ["single", "tp4_ep4_pp4"])
+def test_ten_steps_stay_together(ranks, name: str) -> None:
+    case = Case(LAYOUTS[name], steps=10)
+    actual, wanted = train(ranks, case), expected(ranks, case)
+    assert actual.losses == pytest.approx(wanted.losses, rel=1e-4)
+    assert max(relative(actual.final[key], wanted.final[key]) for key in wanted.final) <= 1e-4
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+@pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "tp4_ep4_pp4"])
+def test_recomputing_activations_changes_no_bit(ranks, name: str, mode: str) -> None:
+    case = Case(LAYOUTS[name], steps=2)
+    plain, recomputed = train(ranks, case), train(ranks, replace(case, layout=replace(case.layout, recompute=mode)))
+    assert plain.losses == recomputed.losses
+    assert all(torch.equal(plain.gradients[key], recomputed.gradients[key]) for key in plain.gradients)
+    assert all(torch.equal(plain.final[key], recomputed.final[key]) for key in plain.final)
+
+
+@pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "tp4_ep4_pp4"])
+def test_accumulated_batches_are_averaged(ranks, name: str) -> None:
+    case = Case(LAYOUTS[name], accumulate=2)
+    check_step(train(ranks, case), expected(ranks, case), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "tp4_ep4_pp4"])
+def test_clipping_uses_the_norm_of_the_whole_model(ranks, name: str) -> None:
+    case = Case(LAYOUTS[name], steps=3, clip=0.1)
+    actual, wanted = train(ranks, case), expected(ranks, case)
+    assert min(wanted.grad_norms) > 2 * case.clip, "clipping has to bite"
+    assert actual.grad_norms == pytest.approx(wanted.grad_norms, rel=1e-4)
+    assert actual.losses == pytest.approx(wanted.losses, rel=1e-5)
+    assert max(relative(actual.final[key], wanted.final[key]) for key in wanted.final) <= 1e-4
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_expert_without_tokens_has_a_gradient_of_zeros(ranks, name: str) -> None:
+    case = Case(LAYOUTS[name], starved=1)
+    actual = train(ranks, case)
+    check_step(actual, expected(ranks, case), 1e-5)
+    assert not actual.gradients["layers.0.moe.experts.w1"][1].any()

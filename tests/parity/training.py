@@ -1,0 +1,249 @@
+"""A case of training under some layout, and the one-rank oracle it is held against.
+
+A case runs on real ranks under a plain `Trainer.fit`; the oracle is the bare model in fp64 with autograd, no strategy,
+no schedule, no microbatches.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader
+
+from project.model.config import ModelConfig
+from project.model.init import initial_weight, reset_buffers
+from project.model.transformer import Balancing, Transformer
+from project.parallel.layout import ParallelLayout
+from project.strategy.hybrid import HybridParallelStrategy
+from project.training.loss import cross_entropy
+from project.training.module import MoEModule
+from project.training.optimizer import OptimizerConfig, build_optimizer
+
+SMALL = ModelConfig(
+    num_layers=4, d_model=32, num_heads=4, num_kv_heads=4, head_dim=8, d_ff=48, vocab_size=64, max_seq_len=32
+)
+LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Case:
+    """`starved` is an expert that no token may choose."""
+
+    layout: ParallelLayout
+    model: ModelConfig = SMALL
+    precision: str = "32-true"
+    steps: int = 1
+    accumulate: int = 1
+    clip: float | None = None
+    starved: int | None = None
+    batch: int = 8
+    seq_len: int = 16
+
+
+@dataclass
+class Outcome:
+    """Per step losses and norms; gradients of the first step, before clipping; weights before and after; all whole
+    and by global name."""
+
+    losses: list[float] = field(default_factory=list)
+    auxiliary_losses: list[float] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    gradients: dict[str, Tensor] = field(default_factory=dict)
+    initial: dict[str, Tensor] = field(default_factory=dict)
+    final: dict[str, Tensor] = field(default_factory=dict)
+
+
+def batches(case: Case) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    shape = (case.steps * case.accumulate, case.batch, case.seq_len + 1)
+    text = torch.randint(0, case.model.vocab_size, shape, generator=generator)
+    return [{"tokens": batch[:, :-1].contiguous(), "targets": batch[:, 1:].contiguous()} for batch in text]
+
+
+def starve(model: Transformer, expert: int | None) -> None:
+    if expert is not None:
+        for block in model.layers.values():
+            block.moe.router.expert_bias[expert] = -1e6
+
+
+# -- one rank -----------------------------------------------------------------------------------------------------
+
+
+def oracle(case: Case) -> Outcome:
+    model = Transformer(case.model).double()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(whole_initial_weight(case.model, name, parameter.shape))
+        reset_buffers(model)
+        starve(model, case.starved)
+    config = OptimizerConfig(learning_rate=LEARNING_RATE)
+    optimizer = build_optimizer(config, model.named_parameters())
+    outcome = Outcome(initial=copies(model.named_parameters()))
+    for step, window in enumerate(chunked(batches(case), case.accumulate)):
+        losses, auxiliary = [], []
+        for batch in window:
+            balancing = Balancing(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
+            loss = cross_entropy(model(batch["tokens"], balancing), batch["targets"])
+            reports = [report for (report,) in balancing.reports.values()]
+            penalty = torch.stack([report.penalty for report in reports]).sum()
+            ((loss + penalty) / case.accumulate).backward()
+            losses.append(loss.item())
+            auxiliary.append(torch.stack([report.auxiliary_loss for report in reports]).mean().item())
+        if step == 0:
+            outcome.gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        norm = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in model.parameters()])).item()
+        if case.clip is not None and norm > case.clip:
+            for parameter in model.parameters():
+                parameter.grad.mul_(case.clip / norm)
+        outcome.losses += losses
+        outcome.auxiliary_losses += auxiliary
+        outcome.grad_norms.append(norm)
+        optimizer.step()
+        optimizer.zero_grad()
+    outcome.final = copies(model.named_parameters())
+    return outcome
+
+
+def oracle_on_a_rank(rank: int, world_size: int, case: Case) -> Outcome:
+    """Not in the tests' own process, which is kept from running a backward."""
+    return oracle(case)
+
+
+def whole_initial_weight(config: ModelConfig, name: str, shape: torch.Size) -> Tensor:
+    if len(shape) < 3:
+        return initial_weight(config, 0, name, shape)
+    return torch.stack([initial_weight(config, 0, name, shape[1:], index) for index in range(shape[0])])
+
+
+def copies(named: Any) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in named}
+
+
+def chunked(items: list, size: int) -> Iterator[list]:
+    yield from (items[start : start + size] for start in range(0, len(items), size))
+
+
+# -- many ranks ---------------------------------------------------------------------------------------------------
+
+
+class PooledRanks(LightningEnvironment):
+    """Processes that are there already, in a group that is there already."""
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        super().__init__()
+        self._rank, self._size = rank, world_size
+
+    creates_processes_externally = True
+
+    def local_rank(self) -> int:
+        return self._rank
+
+    def global_rank(self) -> int:
+        return self._rank
+
+    def world_size(self) -> int:
+        return self._size
+
+    def set_global_rank(self, rank: int) -> None: ...
+
+    def set_world_size(self, size: int) -> None: ...
+
+    def teardown(self) -> None: ...
+
+
+class CaseModule(MoEModule):
+    """Training at a constant rate, with the case's starved expert."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case.model, OptimizerConfig(learning_rate=LEARNING_RATE))
+        self.case = case
+
+    def reset_part(self, part: Any) -> None:
+        super().reset_part(part)
+        starve(part, self.case.starved)
+
+    def configure_optimizers(self) -> Any:
+        return build_optimizer(self.optimizer_config, self.named_weights())
+
+
+class Observer(L.Callback):
+    """Writes down what happens, as any user's callback would see it."""
+
+    def __init__(self) -> None:
+        self.outcome = Outcome()
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        self.outcome.initial = whole(module)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
+        if not self.outcome.gradients:
+            self.outcome.gradients = whole(module, gradients=True)
+        self.outcome.grad_norms.append(trainer.strategy.grad_norm)
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.outcome.losses.append(trainer.callback_metrics["train/loss"].item())
+        self.outcome.auxiliary_losses.append(trainer.callback_metrics["train/aux_loss"].item())
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        self.outcome.final = whole(module)
+
+
+def whole(module: MoEModule, gradients: bool = False) -> dict[str, Tensor]:
+    """This stage's weights or gradients by global name; every rank of the stage takes part in putting them together."""
+    values = {name: weight.grad if gradients else weight.detach() for name, weight in module.named_weights()}
+    return {name: (v.full_tensor() if isinstance(v, DTensor) else v).clone() for name, v in values.items()}
+
+
+def fit(rank: int, world_size: int, case: Case) -> Outcome:
+    observer = Observer()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=world_size,
+        strategy=HybridParallelStrategy(case.layout, case.precision),
+        plugins=[PooledRanks(rank, world_size)],
+        max_steps=case.steps,
+        accumulate_grad_batches=case.accumulate,
+        gradient_clip_val=case.clip,
+        callbacks=[observer],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        inference_mode=False,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+    trainer.fit(CaseModule(case), DataLoader(batches(case), batch_size=None))  # type: ignore[arg-type]
+    return observer.outcome
+
+
+def train(pools: Any, case: Case) -> Outcome:
+    """The whole model's outcome: losses as any rank reports them, tensors from the stages that hold them.
+
+    Raises:
+        AssertionError: if ranks disagree on what they all should know."""
+    outcomes = pools.run(case.layout.world_size, fit, case)
+    first = outcomes[0]
+    for outcome in outcomes[1:]:
+        assert (outcome.losses, outcome.auxiliary_losses, outcome.grad_norms) == (
+            first.losses,
+            first.auxiliary_losses,
+            first.grad_norms,
+        ), "ranks report different numbers"
+    merged = replace(first, gradients={}, initial={}, final={})
+    for outcome in outcomes:
+        for kind in ("gradients", "initial", "final"):
+            collected = getattr(merged, kind)
+            for name, tensor in getattr(outcome, kind).items():
+                assert name not in collected or torch.equal(collected[name], tensor), f"replicas of {name} differ"
+                collected[name] = tensor
+    return merged
+
+
+def expected(pools: Any, case: Case) -> Outcome:
+    return pools.run(1, oracle_on_a_rank, case)[0]

@@ -1,0 +1,53 @@
+"""summary.json from outside the run: a parent that sees it fail."""
+
+import json
+import math
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.model.cost import total_parameters
+from project.run_folder import SUMMARY_KEYS, mark_failed, mark_interrupted, read_summary, write_summary
+
+CONFIG = """
+model: {_target_: project.model.config.ModelConfig, num_layers: 2}
+parallel: {_target_: project.parallel.layout.ParallelLayout, pp: 2, tp: 2, ep: 2, microbatches: 4}
+trainer: {precision: 32-true}
+"""
+
+
+def test_a_run_that_failed_before_its_first_step_has_a_whole_summary(tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    mark_failed(tmp_path, "rank 3 failed:\n  ValueError: bad")
+    summary = read_summary(tmp_path)
+    assert tuple(summary) == SUMMARY_KEYS
+    assert (summary["status"], summary["error"]) == ("failed", "rank 3 failed: ValueError: bad")
+    assert summary["layout"]["world_size"] == 4
+    assert summary["precision"] == "32-true"
+    assert summary["parameters_total"] == total_parameters(ModelConfig(num_layers=2))
+    assert summary["steps"] == 0
+    assert summary["val_loss"] is None
+
+
+def test_also_without_a_config(tmp_path):
+    mark_interrupted(tmp_path / "new")
+    summary = read_summary(tmp_path / "new")
+    assert (summary["status"], summary["error"], summary["layout"]) == ("interrupted", None, None)
+
+
+def test_what_the_run_had_written_stays(tmp_path):
+    write_summary(tmp_path, {"status": "interrupted", "steps": 7})
+    mark_failed(tmp_path, "killed")
+    assert (read_summary(tmp_path)["status"], read_summary(tmp_path)["steps"]) == ("failed", 7)
+
+
+def test_what_json_cannot_say_is_null(tmp_path):
+    write_summary(tmp_path, {"expert_load": [[math.nan, 0.5]], "train_loss_last": math.inf})
+    text = (tmp_path / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=pytest.fail)
+    assert (summary["expert_load"], summary["train_loss_last"]) == ([[None, 0.5]], None)
+
+
+def test_a_key_outside_the_contract_is_our_mistake(tmp_path):
+    with pytest.raises(AssertionError, match="typo"):
+        write_summary(tmp_path, {"typo": 1})
