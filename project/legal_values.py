@@ -5,18 +5,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
-_LISTED = 8  # more values than this do not help a reader; the nearest do
+_LISTED = 8  # more numbers than this do not help a reader; the nearest do
+_LISTED_WORDS = 20
 
 
 def legal(value: object, values: Iterable[object], every: bool = True) -> str:
     """Empty where nothing is legal. `every` says that nothing else is legal; otherwise the values are examples.
 
-    A number has the one or two legal numbers nearest to it, a word the legal word that is spelled most like it, if any is.
+    A number is given the one or two legal numbers nearest to it, a word the one that is spelled most like it, if any.
     """
     values = list(dict.fromkeys(values))
     numeric = bool(values) and all(is_number(v) for v in values)
     parts = []
-    if values and every and (len(values) <= _LISTED or not numeric):
+    if values and every and len(values) <= (_LISTED if numeric else _LISTED_WORDS):
         parts.append(f"legal: {', '.join(map(said, values))}")
     if values and not every and not numeric:
         parts.append(f"for instance {either(values)}")
@@ -48,6 +49,8 @@ def said(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if value == "":
+        return "''"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(said, value))}]"
     return str(value)

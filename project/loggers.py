@@ -67,6 +67,7 @@ class RunFolderWandb(WandbLogger):
         # A dict, so that wandb is not imported before the fork.
         settings = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
         super().__init__(save_dir=run_folder, offline=offline, settings=settings, **init)
+        del self._wandb_init["anonymous"]  # wandb warns of it, whatever its value
         self._config_file = Path(run_folder) / "config.yaml"
 
     @property

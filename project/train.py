@@ -5,7 +5,6 @@ Composes the configuration, checks it whole, and hands over.
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import hydra
@@ -13,7 +12,6 @@ from omegaconf import DictConfig
 
 from project import command_line
 
-STARTED = time.time()
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
@@ -23,11 +21,17 @@ def run(cfg: DictConfig) -> float | None:
 
     from project.training.run import train
 
-    return train(cfg, Path(HydraConfig.get().runtime.output_dir), STARTED)
+    return train(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
+# Ranks that torchrun or SLURM started compose for themselves; the first alone has a run folder.
+FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.handlers.file.filename=/dev/null"]
 
 
 def main() -> None:
     command_line.check(sys.argv[1:], CONFIGS, "train", os.environ)
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+        sys.argv += FOLLOWER
     run()
 
 

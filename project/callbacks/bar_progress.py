@@ -15,11 +15,10 @@ class BarWithFigures(Progress):
     """The bar, and under it a line of what is known of the last step."""
 
     figures = ""
-    validation = ""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
-        yield Text("  ".join(filter(None, (self.figures, self.validation))))
+        yield Text(self.figures)
 
 
 class BarProgress(StepProgress):
@@ -37,10 +36,11 @@ class BarProgress(StepProgress):
                 BarColumn(bar_width=None),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[validation]}"),
             )
             # Twice a second is often enough to see, and leaves the cores to the ranks.
             self.bar = BarWithFigures(*columns, console=self.console, refresh_per_second=2, expand=True)
-            self.bar.add_task("training", total=total_steps(trainer), completed=self.last_step)
+            self.bar.add_task("training", total=total_steps(trainer), completed=self.last_step, validation="")
             self.bar.start()
 
     def show_step(self, step: int, total: int | None, figures: str) -> None:
@@ -50,7 +50,7 @@ class BarProgress(StepProgress):
 
     def show_validation(self, step: int, loss: float) -> None:
         if self.bar is not None:
-            self.bar.validation = f"val loss {loss:.4f}"
+            self.bar.update(self.bar.task_ids[0], validation=f"val loss {loss:.4f}")
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         self.console.print(*args, **kwargs)

@@ -5,6 +5,7 @@ from typing import Any, Protocol, cast
 
 import lightning.pytorch as L
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from project.model.config import ModelConfig
@@ -49,4 +50,8 @@ def tokens_in(batch: Mapping[str, Tensor], layout: ParallelLayout) -> int:
 def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
     """Each of a rank's numbers as a list over all ranks, known to all of them; collective."""
     here = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
-    return trainer.strategy.all_gather(here).view(-1, len(values)).T.tolist()
+    if not dist.is_initialized():
+        return here.unsqueeze(1).tolist()
+    everywhere = here.new_empty(dist.get_world_size() * len(values))
+    dist.all_gather_into_tensor(everywhere, here)
+    return everywhere.view(-1, len(values)).T.tolist()

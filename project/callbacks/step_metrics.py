@@ -50,9 +50,9 @@ class StepMetrics(Callback):
         metrics |= {
             "train/grad_norm": strategy_of(trainer).grad_norm,
             "train/lr": self.learning_rate,
+            "train/expert_imbalance": imbalance(observed(pl_module).expert_load).mean().item(),
             "memory/peak_bytes_largest_rank": max(memory),
         }
-        metrics |= expert_metrics(pl_module)
         # In double precision: Lightning would round plain floats to single.
         values = torch.tensor([*metrics.values(), trainer.global_step], dtype=torch.float64).unbind()
         pl_module.log_dict(dict(zip([*metrics, "step"], values, strict=True)), on_step=True, on_epoch=False)
@@ -81,18 +81,3 @@ class StepMetrics(Callback):
                 peak=self.peak,
             )
         return metrics
-
-
-def expert_metrics(pl_module: L.LightningModule) -> dict[str, float]:
-    module = observed(pl_module)
-    load_LE = module.expert_load.detach().double().cpu()
-    imbalance_L = imbalance(load_LE)
-    fraction_LE = load_LE / load_LE.sum(-1, keepdim=True)
-    metrics = {
-        "train/expert_imbalance": imbalance_L.mean().item(),
-        "train/expert_imbalance_worst_layer": imbalance_L.max().item(),
-    }
-    for layer, row in enumerate(fraction_LE.tolist()):
-        metrics |= {f"expert_load/layer_{layer}/expert_{expert}": share for expert, share in enumerate(row)}
-    entropy_L = module.router_entropy.detach().tolist()
-    return metrics | {f"router_entropy/layer_{layer}": entropy for layer, entropy in enumerate(entropy_L)}

@@ -7,6 +7,7 @@ end the sweep. `InvalidConfig` is of the kind that Hydra prints without a traceb
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from argparse import Namespace
@@ -38,7 +39,7 @@ class InvalidConfig(CompactHydraException):
 
 
 def check(argv: Sequence[str], config_dir: str | Path, config_name: str, environ: Mapping[str, str]) -> None:
-    """Returns if the command is sound, or asks for something else than a run. Prints warnings; exits with 2 on faults."""
+    """Returns if the command is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     args = get_args_parser().parse_args(list(argv))
     if _is_no_run(args):
         return
@@ -64,7 +65,7 @@ def check_job(cfg: DictConfig, environ: Mapping[str, str]) -> None:
     faults = preflight.faults(cfg, environ)
     if faults:
         report_faults(faults, heading=f"Job {HydraConfig.get().job.num} was not started")
-        raise InvalidConfig("; ".join(map(str, faults)))
+        raise InvalidConfig(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
     report_warnings(preflight.warnings(cfg))
 
 
@@ -93,21 +94,30 @@ def _overrides(args: Namespace) -> list[str]:
 
 
 def _run(composed: Composed, environ: Mapping[str, str]) -> tuple[list[Fault], list[str]]:
-    if composed.cfg is None:
-        return composed.faults, []
     try:
         with _as_in_job(composed.cfg, composed.cfg.hydra.run) as (cfg, folder):
-            faults = [*composed.faults, *preflight.faults(cfg, environ, folder)]
+            found = preflight.faults(cfg, environ, folder)
+            faults = [*composed.faults, *(fault for fault in found if not _rests_on(fault, composed))]
             return faults, [] if faults else preflight.warnings(cfg)
     except OmegaConfBaseException as error:
         return [*composed.faults, Fault("hydra.run.dir", "", str(error).splitlines()[0])], []
 
 
 def _sweep(composed: Composed, environ: Mapping[str, str]) -> tuple[list[Fault], list[str]]:
-    if composed.cfg is None:
-        return composed.faults, []
     with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (_, folder):
         return [*composed.faults, *folder_faults("hydra.sweep.dir", folder)], []
+
+
+def _rests_on(fault: Fault, composed: Composed) -> bool:
+    """Whether a fault may be no more than a consequence of a choice or a value that could not be made out."""
+    text = f"{fault.key} {fault.message}"
+    for lost in composed.lost:
+        section = lost.partition(".")[0]
+        if section not in composed.cfg and len(set(re.findall(r"[a-z]+\.[a-z_]+", text))) > 1:
+            return True  # an experiment may have changed any of those keys
+        if fault.key == section or f"{section}." in text:
+            return True
+    return False
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 
-from project.command_line.misspelling import explain, malformed
+from project.command_line.misspelling import explain, keys_of, malformed
 from project.fault import Fault
 
 _GUESSES = 3  # a group's name and its choice may both be misspelt, and a plus sign be missing
@@ -27,10 +27,13 @@ _GUESSES = 3  # a group's name and its choice may both be misspelt, and a plus s
 
 @dataclass(frozen=True)
 class Composed:
-    """`cfg` holds Hydra's own part too. It is None where the faults leave open what the user wanted."""
+    """`cfg` holds Hydra's own part too. `lost` names the groups and keys whose value nobody can guess: of what depends
+    on them nothing can be said.
+    """
 
-    cfg: DictConfig | None
+    cfg: DictConfig
     faults: list[Fault]
+    lost: frozenset[str] = frozenset()
 
 
 def compose_or_explain(config_dir: Path, config_name: str, overrides: Sequence[str]) -> Composed:
@@ -49,7 +52,8 @@ def compose_or_explain_sweep(config_dir: Path, config_name: str, overrides: Sequ
     first = [options[0] for options in values]
     others = [[*first[:i], option, *first[i + 1 :]] for i, options in enumerate(values) for option in options[1:]]
     composed = [compose_or_explain(config_dir, config_name, job) for job in (first, *others)]
-    return Composed(composed[0].cfg, list(dict.fromkeys(fault for job in composed for fault in job.faults)))
+    faults = dict.fromkeys(fault for job in composed for fault in job.faults)
+    return Composed(composed[0].cfg, list(faults), frozenset[str]().union(*(job.lost for job in composed)))
 
 
 def _loader() -> ConfigLoader:
@@ -79,50 +83,77 @@ def _attempt(config_name: str, overrides: Sequence[str]) -> DictConfig | Excepti
         return error
     # Hydra skips a choice that does not exist where the defaults list calls its group optional.
     for override in map(_parse, overrides):
-        choice, options = override.value(), _loader().get_group_options(override.key_or_group)
+        choice, options = override.value(), _options(override)
         if options and isinstance(choice, str) and "/" not in choice and choice not in options:
             return HydraException(f"{override.key_or_group} has no {choice}")
     return cfg
 
 
+def _options(override: Override) -> list[str]:
+    """Of the group that is chosen from; none where the key is not a group's."""
+    return [] if "." in override.key_or_group else _loader().get_group_options(override.key_or_group)
+
+
+class _Repair:
+    """Overrides applied one after the other: those that were accepted, and what was wrong with the rest."""
+
+    def __init__(self, config_name: str) -> None:
+        self.config_name = config_name
+        self.accepted: list[str] = []
+        self.cfg = compose(config_name, return_hydra_config=True)
+        self.faults: list[Fault] = []
+        self.lost: list[str] = []
+
+    def read(self, overrides: Sequence[str]) -> list[Override]:
+        """Those that can be read, choices before values, as Hydra applies them, and new keys last, lest others be
+        taken for misspellings of them.
+        """
+        parsed = []
+        for text in overrides:
+            try:
+                parsed.append(_parse(text))
+            except OverrideParseException as unreadable:
+                self.faults.append(malformed(text, unreadable))
+                self.lost.append(text.partition("=")[0].lstrip("+~"))
+        return sorted(parsed, key=lambda o: (not _options(o), o.is_add() or o.is_force_add()))
+
+    def apply(self, override: Override, taken: set[str]) -> None:
+        """`taken` are the keys of the other overrides: none of them is what a misspelt one was meant to be."""
+        for _ in range(_GUESSES):
+            assert override.input_line is not None
+            outcome = _attempt(self.config_name, [*self.accepted, override.input_line])
+            if isinstance(outcome, DictConfig):
+                self.accepted.append(override.input_line)
+                self.cfg = outcome
+                return
+            fault, guess = explain(override, self.cfg, _loader(), outcome)
+            self.faults.append(fault)
+            if guess is None or _parse(guess).key_or_group in taken:
+                break
+            override = _parse(guess)
+        if _options(override):
+            self.lost.append(override.key_or_group)
+
+    def is_plain(self, override: Override, keys: set[str]) -> bool:
+        """Whether the override cannot fail, so that composing can wait: it gives a value to a key that is there."""
+        changes = override.type is OverrideType.CHANGE and not override.is_sweep_override()
+        return changes and not _options(override) and override.key_or_group in keys
+
+
 def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception) -> Composed:
-    faults: list[Fault] = []
-    parsed: list[Override] = []
-    for override in overrides:
-        try:
-            parsed.append(_parse(override))
-        except OverrideParseException as unreadable:
-            faults.append(malformed(override, unreadable))
-    certain = not faults
-    lost_groups: list[str] = []
-    accepted: list[str] = []
-    cfg = compose(config_name, return_hydra_config=True)
-    for override in sorted(parsed, key=lambda o: not _loader().get_group_options(o.key_or_group)):  # as Hydra does
+    repair = _Repair(config_name)
+    parsed = repair.read(overrides)
+    keys: set[str] | None = None
+    for override in parsed:
         key = override.key_or_group
-        if any(key.startswith(f"{group}.") for group in lost_groups):
+        if any(key.startswith(f"{group}.") for group in repair.lost):
             continue  # whether there is such a key depends on a choice that is not known
-        taken = {other.key_or_group for other in parsed if other is not override}
-        new_cfg = _accept(config_name, accepted, override, cfg, taken, faults)
-        if new_cfg is not None:
-            cfg = new_cfg
-        elif _loader().get_group_options(key):
-            lost_groups.append(key)
-    certain = certain and not lost_groups
-    return Composed(cfg if certain else None, faults or [Fault("overrides", " ".join(overrides), str(error))])
-
-
-def _accept(
-    config_name: str, accepted: list[str], override: Override, cfg: DictConfig, taken: set[str], faults: list[Fault]
-) -> DictConfig | None:
-    """The config with the override, or with the guess at it; appends what was accepted and what was wrong."""
-    for _ in range(_GUESSES):
-        assert override.input_line is not None
-        outcome = _attempt(config_name, [*accepted, override.input_line])
-        if isinstance(outcome, DictConfig):
-            accepted.append(override.input_line)
-            return outcome
-        fault, guess = explain(override, cfg, _loader(), outcome)
-        faults.append(fault)
-        if guess is None or (override := _parse(guess)).key_or_group in taken:
-            break
-    return None
+        if keys is None and not _options(override):
+            keys = set(keys_of(repair.cfg))  # all choices have been made
+        if keys is not None and repair.is_plain(override, keys):
+            repair.accepted.append(override.input_line or "")
+        else:
+            repair.apply(override, {other.key_or_group for other in parsed if other is not override})
+    whole = _attempt(config_name, repair.accepted)
+    faults = repair.faults or [Fault("overrides", " ".join(overrides), str(error))]
+    return Composed(whole if isinstance(whole, DictConfig) else repair.cfg, faults, frozenset(repair.lost))

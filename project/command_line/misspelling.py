@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
+from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
@@ -32,25 +34,24 @@ def explain(override: Override, cfg: DictConfig, loader: ConfigLoader, error: Ex
         return _sweep_without_multirun(override)
     if options:
         return _choice(override, options, key in cfg.hydra.runtime.choices, error)
-    exists = key in _keys(cfg)
+    exists = key in keys_of(cfg)
     if exists and override.is_add():
-        return _fault(override, f"exists already; write it without the plus sign, {_bare(override)}"), _bare(override)
+        return _fault(override, f"exists already; write it without a plus, {_bare(override)}"), _bare(override)
     if not exists and not override.is_add() and not override.is_force_add():
         return _unknown_key(override, cfg, loader)
     return _fault(override, _first_line(error)), None
 
 
 def _choice(override: Override, options: list[str], in_defaults: bool, error: Exception) -> Explained:
-    value = override.value()
+    value, bare = override.value(), _bare(override)
     if not isinstance(value, list) and value is not None and said(value) not in options:
-        near = nearest(value, options) if said(value) else []
-        prefix = _prefix(override)
-        guess = f"{prefix}{override.key_or_group}={near[0]}" if near else None
+        near = nearest(value, options) if value != "" else []
+        guess = f"{_prefix(override)}{override.key_or_group}={near[0]}" if near else None
         return _fault(override, f"there is no such choice; {legal(value, options)}"), guess
     if in_defaults and override.is_add():
-        return _fault(override, f"replaces a choice; write it without the plus sign, {_bare(override)}"), _bare(override)
+        return _fault(override, f"replaces a choice; write it without a plus, {bare}"), bare
     if not in_defaults and not override.is_add():
-        return _fault(override, f"adds a choice; write it with a plus sign, +{_bare(override)}"), f"+{_bare(override)}"
+        return _fault(override, f"adds a choice; write it with a plus, +{bare}"), f"+{bare}"
     return _fault(override, _first_line(error)), None
 
 
@@ -62,47 +63,70 @@ def _sweep_without_multirun(override: Override) -> Explained:
 
 def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> Explained:
     key = override.key_or_group
-    known = [name for name in _keys(cfg) if key.startswith("hydra") or not name.startswith("hydra")]
-    groups = loader.get_group_options("", results_filter=None)  # folders, some of which no default names
+    known = [name for name in keys_of(cfg) if key.startswith("hydra") or not name.startswith("hydra")]
+    groups = loader.get_group_options("", results_filter=None)  # some of which no default names
     meant = _meant_key(key, list(dict.fromkeys([*known, *groups])))
     if meant is not None:
-        value = f"={override.get_value_element_as_str()}" if override.value() is not None or not override.is_delete() else ""
-        return _fault(override, f"there is no such key; nearest {meant}"), f"{_prefix(override)}{meant}{value}"
+        equals = (override.input_line or "").partition("=")[1]
+        guess = f"{_prefix(override)}{meant}{equals}{_value(override)}"
+        return _fault(override, f"there is no such key; nearest {meant}"), guess
     section = key.rpartition(".")[0]
-    names = sorted(name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == section)
-    within = f"{section} has" if section else "there are"
-    return _fault(override, f"there is no such key; {within} {', '.join(names)}" if names else "there is no such key"), None
+    names = sorted(_last(name) for name in known if name.rpartition(".")[0] == section and _last(name)[0] != "_")
+    within = f"; {section or 'the config'} has {', '.join(names)}" if names else ""
+    other = _choice_with_key(key, section, loader)
+    return _fault(override, f"there is no such key{f', but {other} has it' if other else within}"), None
 
 
 def _meant_key(key: str, known: list[str]) -> str | None:
-    """A key of the same last name elsewhere (`tp` for `parallel.tp`), or else the one that is spelled most like it."""
-    leaf = key.rpartition(".")[2]
-    elsewhere = [name for name in known if name.rpartition(".")[2] == leaf]
-    alike = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.0) or difflib.get_close_matches(key, known, n=1)
-    return alike[0] if alike else None
+    """A key of the same last name elsewhere (`tp` for `parallel.tp`), or else one that is spelled much alike."""
+    section, _, leaf = key.rpartition(".")
+    elsewhere = [name for name in known if _last(name) == leaf]
+    siblings = {_last(name): name for name in known if name.rpartition(".")[0] == section}
+    if elsewhere:
+        return difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.0)[0]
+    if siblings:
+        return next((siblings[name] for name in difflib.get_close_matches(leaf, siblings, n=1)), None)
+    return next(iter(difflib.get_close_matches(key, known, n=1)), None)
 
 
-def _keys(cfg: DictConfig, prefix: str = "") -> list[str]:
-    keys = []
-    for name in cfg:
-        keys.append(f"{prefix}{name}")
-        node = cfg._get_node(name)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation() and not node._is_missing():
-            keys += _keys(node, f"{prefix}{name}.")
-    return keys
+def _choice_with_key(key: str, section: str, loader: ConfigLoader) -> str | None:
+    """`data.files` exists, but only under data=text."""
+    for option in loader.get_group_options(section) if section else ():
+        chosen = compose(overrides=[f"+{section}={option}"])
+        if key in keys_of(chosen):
+            return f"{section}={option}"
+    return None
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def keys_of(cfg: DictConfig) -> list[str]:
+    """Of all levels, with dots."""
+
+    def below(node: object, prefix: str) -> Iterator[str]:
+        for name, child in node.items() if isinstance(node, dict) else ():
+            yield f"{prefix}{name}"
+            yield from below(child, f"{prefix}{name}.")
+
+    return list(below(OmegaConf.to_container(cfg), ""))
 
 
 def _prefix(override: Override) -> str:
     return "++" if override.is_force_add() else "+" if override.is_add() else "~" if override.is_delete() else ""
 
 
+def _value(override: Override) -> str:
+    return (override.input_line or "").partition("=")[2]
+
+
 def _bare(override: Override) -> str:
-    return f"{override.key_or_group}={override.get_value_element_as_str()}"
+    return f"{override.key_or_group}={_value(override)}"
 
 
 def _fault(override: Override, message: str) -> Fault:
-    value = "" if override.is_delete() and override.value() is None else override.get_value_element_as_str()
-    return Fault(f"{_prefix(override)}{override.key_or_group}", value, message)
+    return Fault(f"{_prefix(override)}{override.key_or_group}", _value(override), message)
 
 
 def _first_line(error: Exception) -> str:

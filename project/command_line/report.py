@@ -11,7 +11,7 @@ from project.fault import Fault
 def report_faults(faults: Sequence[Fault], heading: str = "Nothing was started") -> None:
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
     _print([f"{heading}: the config has {count}."], "bold red")
-    _print([f"{fault.key}={fault.value}: {fault.message}" for fault in faults], None)
+    _print([str(fault) if fault.value != "" else f"{fault.key}: {fault.message}" for fault in faults], None)
 
 
 def report_warnings(warnings: Iterable[str]) -> None:

@@ -88,7 +88,7 @@ def corpus_faults(data: Mapping[str, Any]) -> list[Fault]:
 
 
 def tokens_needed(batch_size: int, seq_len: int) -> int:
-    """Tokens in the shortest split that fills one batch of windows end to end, the last of which needs one target more."""
+    """Tokens in the shortest split that fills one batch: windows end to end, and one more as the last target."""
     return batch_size * seq_len + 1
 
 

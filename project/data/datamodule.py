@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader
 
 from project.data.corpus import Corpus, CorpusError, tokens_needed
@@ -142,7 +143,8 @@ class TokenDataModule(LightningDataModule):
         """Counted by the trainer, because a loader has handed out one more when a step fails halfway."""
         if self.trainer is None:
             return self._position
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        progress = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total)
+        return progress.processed
 
     def _sampler(self, split: str, shuffle: bool) -> StepSampler:
         self.prepare()

@@ -13,10 +13,12 @@ import logging
 import os
 import shutil
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from filelock import AcquireReturnProxy, FileLock
+from filelock import FileLock
 
 from project.data.corpus import Corpus, CorpusError
 from project.data.progress import PreparationProgress
@@ -88,7 +90,7 @@ def _refuse(faults: list[Fault]) -> None:
         raise CorpusError(faults[0])
 
 
-def _lock(folder: Path, cache_dir: str) -> AcquireReturnProxy:
+def _lock(folder: Path, cache_dir: str) -> AbstractContextManager[Any]:
     """Held when it is returned. It lives outside of what it guards, which is renamed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

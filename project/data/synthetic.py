@@ -54,6 +54,8 @@ class MarkovWindows:
         return self._length
 
     def __getitem__(self, index: int) -> npt.NDArray[np.int64]:
+        if not 0 <= index < self._length:
+            raise IndexError(index)
         rng = np.random.default_rng((*self._key, index))
         token = int(rng.choice(self._states))
         choices = rng.choice(len(SUCCESSOR_ODDS), size=self._seq_len, p=SUCCESSOR_ODDS).tolist()

@@ -25,7 +25,7 @@ BATCH_CHARACTERS = 2**21
 def obtain_tokenizer(
     corpus: Corpus, progress: PreparationProgress, vocab_size: int, path: str | None, val_fraction: float
 ) -> Tokenizer:
-    """The one in the file `path`, or one trained on the training documents (on a sample of them where they are many)."""
+    """The one in the file `path`, or one trained on the training documents (a sample of them where they are many)."""
     from tokenizers import Tokenizer
 
     if path is not None:
@@ -50,7 +50,7 @@ def write_token_files(
     for batch in _batches(progress.watch("tokenizing", corpus.documents())):
         encodings = tokenizer.encode_batch_fast([section.text for section in batch], add_special_tokens=False)
         for section, encoding in zip(batch, encodings, strict=True):
-            split = val if is_validation(section.index, section.document_id, val_fraction) else train
+            split = val if is_validation(section.document, section.document_id, val_fraction) else train
             split.add([*encoding.ids, end] if section.last else encoding.ids, starts_document=section.first)
     _even_out(train, val, val_fraction)
     train.close()
@@ -84,8 +84,8 @@ def _sections(text: str) -> Iterator[str]:
 
 
 class _Section(NamedTuple):
-    index: int
-    """Of its document in the corpus."""
+    document: int
+    """Its place in the corpus."""
     document_id: str
     text: str
     first: bool

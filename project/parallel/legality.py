@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from project.fault import Fault
 from project.legal_values import is_number, legal, said
@@ -17,7 +17,7 @@ from project.parallel.rule import Values, broken, divisors
 
 
 def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
-    """All that is wrong with the layout, the model, and the two together; one fault a key, named as on the command line.
+    """All that is wrong with layout and model, alone and together; one fault a key, named as on the command line.
 
     `batch_size` counts the sequences of one step over all ranks. A value of a wrong type is a fault, not an error.
     """
@@ -35,15 +35,16 @@ def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, s
 def legal_layouts(
     model: ModelConfig, world_size: int, batch_size: int, seq_len: int, like: ParallelLayout | None = None
 ) -> list[ParallelLayout]:
-    """Every legal split over `world_size` ranks, widest tensor parallelism first and, for each, the experts on the
-    tensor-parallel ranks first. What is not a degree comes from `like`, but for microbatches that are illegal there.
+    """Every legal split over `world_size` ranks: those with the experts on the tensor-parallel ranks first, then by
+    falling tp. What is not a degree comes from `like`, but for microbatches that are illegal there.
     """
     like = like or ParallelLayout()
     layouts = []
-    for degrees in _degrees(world_size):
+    for degrees in sorted(_degrees(world_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1)):
         # As given, or else the most there can be, which leaves the pipeline idle least.
         for microbatches in (like.microbatches, max(batch_size // degrees["dp"], 1)):
-            layout = dataclasses.replace(like, **degrees, microbatches=microbatches, partition=None)
+            changes: dict[str, Any] = {**degrees, "microbatches": microbatches, "partition": None}
+            layout = dataclasses.replace(like, **changes)
             if not layout_faults(layout, model, batch_size, seq_len):
                 layouts.append(layout)
                 break
@@ -53,9 +54,9 @@ def legal_layouts(
 def _degrees(world_size: int) -> Iterator[dict[str, int]]:
     for tp in reversed(divisors(world_size)):
         for dp in divisors(world_size // tp):
-            experts = [(ep, etp) for ep in reversed(divisors(dp * tp)) for etp in divisors(dp * tp // ep)]
-            for ep, etp in sorted(experts, key=lambda degrees: degrees != (tp, 1)):
-                yield {"pp": world_size // (dp * tp), "dp": dp, "tp": tp, "ep": ep, "etp": etp}
+            for ep in reversed(divisors(dp * tp)):
+                for etp in divisors(dp * tp // ep):
+                    yield {"pp": world_size // (dp * tp), "dp": dp, "tp": tp, "ep": ep, "etp": etp}
 
 
 def _unusable(values: Values) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from project.fault import Fault
+from project.legal_values import said
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults
@@ -35,10 +36,9 @@ def faults(
 ) -> list[Fault]:
     """`cfg` is the composed config without Hydra's own part; `gpus` is asked only where the accelerator may be one."""
     try:
-        config = OmegaConf.to_container(cfg, resolve=True)
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        return [Fault(error.full_key or "config", "", str(error).splitlines()[0])]
-    assert isinstance(config, dict)
+        return [_unresolvable(cfg, error)]
     missing = [Fault(key, "???", "must be given") for key in sorted(OmegaConf.missing_keys(cfg))]
     if missing:
         return missing
@@ -59,15 +59,20 @@ def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]
     return half_precision_warnings(str(trainer.precision)) if on_cpu else []
 
 
-def _layout_faults(
-    config: Mapping[str, Any], environ: Mapping[str, str], gpus: Callable[[], int]
-) -> list[Fault]:
+def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException) -> Fault:
+    value: Any = OmegaConf.to_container(cfg, resolve=False)
+    for part in (error.full_key or "").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return Fault(error.full_key or "config", said(value), str(error).splitlines()[0])
+
+
+def _layout_faults(config: Mapping[str, Any], environ: Mapping[str, str], gpus: Callable[[], int]) -> list[Fault]:
     layout, unknown_layout_keys = filled(ParallelLayout, "parallel", config["parallel"])
     model, unknown_model_keys = filled(ModelConfig, "model", config["model"])
     batch_size, seq_len = config["data"]["batch_size"], config["data"]["seq_len"]
     found = layout_faults(layout, model, batch_size, seq_len)
     degrees_known = all(type(degree) is int and degree > 0 for degree in (layout.pp, layout.dp, layout.tp))
-    around = ()
+    around: tuple[Fault, ...] = ()
     if degrees_known:
         around = (
             *gpu_faults(config["trainer"], layout, model, (batch_size, seq_len), environ, gpus),

@@ -16,7 +16,7 @@ _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/d
 
 
 def count_gpus() -> int:
-    """Without creating a CUDA context, which would forbid a later fork. Imports torch (2 s) only if a driver is there."""
+    """Creates no CUDA context, which would forbid a later fork, and imports torch (2 s) only if a driver is there."""
     if not any(Path(driver).exists() for driver in _DRIVERS):
         return 0
     import torch

@@ -39,7 +39,8 @@ def _unknown(name: str, section: Mapping[str, Any], known: list[str]) -> Iterato
 def _trainer_keys() -> list[str]:
     """Read from the source, because importing Lightning takes seconds."""
     spec = importlib.util.find_spec("lightning")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     source = Path(next(iter(spec.submodule_search_locations))) / "pytorch" / "trainer" / "trainer.py"
     classes = [node for node in ast.parse(source.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
     methods = next(cls.body for cls in classes if cls.name == "Trainer")

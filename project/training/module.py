@@ -83,7 +83,8 @@ class MoEModule(HybridModule):
 
     def evaluate(self, stage: str, batch: dict[str, Tensor]) -> None:
         loss = self.strategy.run_batch(batch["tokens"], batch["targets"], train=False)
-        self.log(f"{stage}/loss", loss, prog_bar=True, on_epoch=True, batch_size=len(batch["tokens"]))
+        replicas = self.strategy.mesh.dp.get_group()
+        self.log(f"{stage}/loss", loss, batch_size=len(batch["tokens"]), sync_dist=True, sync_dist_group=replicas)
 
     def configure_optimizers(self) -> Any:
         config = self.optimizer_config

@@ -1,16 +1,21 @@
 """One run: from a checked configuration to `trainer.fit` and a run folder."""
 
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
 
 import lightning.pytorch as L
 from hydra.utils import instantiate
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from project import command_line
 from project.allocator import keep_freed_memory
+from project.data.corpus import CorpusError
+from project.run_folder import mark_failed
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
 from project.training.module import MoEModule
@@ -19,27 +24,67 @@ from project.training.optimizer import OptimizerConfig
 log = logging.getLogger(__name__)
 
 
+def train(cfg: DictConfig, run_folder: Path) -> float | None:
+    """Trains as configured and returns the validation loss, for a sweep to optimize.
+
+    Raises:
+        SystemExit: 1 when a rank failed, 2 when the corpus is not fit for use, 130 on Ctrl-C; said on stderr before,
+            and in the run folder's summary.
+    """
+    command_line.check_job(cfg, os.environ)
+    quiet()
+    keep_freed_memory()
+    if rank_zero_only.rank == 0:
+        OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
+    data = instantiate(cfg.data, _convert_="all")
+    try:
+        data.prepare()  # before there are sixteen to wait for it
+    except CorpusError as error:
+        command_line.refuse([error.fault], os.environ)
+    trainer = build_trainer(cfg)
+    module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed)
+    try:
+        trainer.fit(module, data)
+    except RankFailed as error:
+        mark_failed(run_folder, str(error))
+        log.error("%s\n%s", error, error.details)
+        print(f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except SystemExit:  # Lightning's answer to Ctrl-C, which RunSummary has written down
+        print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
+        raise SystemExit(130) from None
+    val_loss = trainer.callback_metrics.get("val/loss")
+    return None if val_loss is None else val_loss.item()
+
+
+def quiet() -> None:
+    """Lightning's remarks go to the run's log instead of the terminal, and what it has to mend in itself nowhere."""
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
+
+
 def build_trainer(cfg: DictConfig) -> L.Trainer:
     """A plain Lightning trainer around the hybrid strategy."""
     layout = instantiate(cfg.parallel, _convert_="object")
-    options = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(options, dict)
-    options.pop("_target_")
-    if options["val_check_interval"] is None:
-        options["val_check_interval"] = options["max_steps"]
-    # Lightning counts batches there, the configuration optimizer steps.
-    options["val_check_interval"] *= options["accumulate_grad_batches"]
-    return L.Trainer(
-        **options,
-        devices=layout.world_size // options["num_nodes"],
-        strategy=HybridParallelStrategy(layout),
-        callbacks=[instantiate(node) for node in cfg.callbacks.values() if node],
-        logger=instantiate(cfg.logger) or False,
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
+    return instantiate(
+        {key: value for key, value in cfg.trainer.items() if key != "precision"},
+        devices=layout.world_size // cfg.trainer.num_nodes,
+        strategy=HybridParallelStrategy(layout, cfg.trainer.precision),
+        callbacks=callbacks,
+        logger=instantiate(cfg.logger),
+        # Lightning counts batches here, the configuration optimizer steps.
+        val_check_interval=steps_between * cfg.trainer.accumulate_grad_batches,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the data module knows its replica
         inference_mode=False,  # DTensor has none
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        _convert_="all",
     )

@@ -11,8 +11,10 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from project.callbacks.expert_metrics import ExpertMetrics
 from project.callbacks.plain_progress import PlainProgress
 from project.callbacks.step_metrics import StepMetrics
+from project.callbacks.step_progress import StepProgress
 from project.callbacks.summary import RunSummary
 from project.callbacks.summary_table import SummaryTable
 from project.loggers import csv_only
@@ -33,8 +35,12 @@ class TinyModule(L.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = ModelConfig(num_layers=2, d_model=8, num_heads=2, num_kv_heads=2, head_dim=4, d_ff=8, num_experts=4)
-        self.layers = nn.ModuleDict({str(layer): nn.ModuleDict({"experts": Experts(self.config)}) for layer in range(2)})
+        self.config = ModelConfig(
+            num_layers=2, d_model=8, num_heads=2, num_kv_heads=2, head_dim=4, d_ff=8, num_experts=4
+        )
+        self.layers = nn.ModuleDict(
+            {str(layer): nn.ModuleDict({"experts": Experts(self.config)}) for layer in range(2)}
+        )
         self.expert_load = torch.zeros(2, 4)
         self.router_entropy = torch.tensor([0.5, 1.0])
 
@@ -65,13 +71,19 @@ def batches(count: int) -> DataLoader:
     return DataLoader([{"tokens": row} for row in tokens], batch_size=BATCH)
 
 
-@pytest.fixture()
+@pytest.fixture
 def fit(tmp_path: Path) -> Callable[..., L.Trainer]:
     """Runs `steps` optimizer steps and a validation with our callbacks, then `extra`; the run folder is `tmp_path`."""
 
-    def run(*extra: Callback, steps: int = 4, module: L.LightningModule | None = None, **options) -> L.Trainer:
+    def run(
+        *extra: Callback,
+        steps: int = 4,
+        module: L.LightningModule | None = None,
+        display: StepProgress | None = None,
+        **options,
+    ) -> L.Trainer:
         folder = str(tmp_path)
-        ours = [StepMetrics(), RunSummary(folder), PlainProgress(2), SummaryTable(folder)]
+        ours = [StepMetrics(), ExpertMetrics(), RunSummary(folder), display or PlainProgress(2), SummaryTable(folder)]
         trainer = L.Trainer(
             accelerator="cpu",
             strategy=FakeStrategy(torch.device("cpu")),

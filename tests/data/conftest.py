@@ -11,7 +11,7 @@ import pytest
 from project.data.datamodule import TokenDataModule
 from project.data.text import TextCorpus
 
-WORDS = "the expert router sends every token to two of four experts and weighs what they return".split()
+WORDS = ["the", "expert", "router", "sends", "every", "token", "to", "two", "of", "four", "experts", "and", "weighs"]
 
 
 def prose(seed: int, words: int) -> str:

@@ -85,12 +85,13 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     assert first.seen + second.seen == whole
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the resumed run saves nothing
 def test_a_checkpoint_taken_between_steps_resumes_there(make_datamodule: Make, tmp_path: Path) -> None:
-    checkpoint = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=3, save_top_k=-1)
+    checkpoint = ModelCheckpoint(tmp_path / "saved", filename="{step}", every_n_train_steps=3, save_top_k=-1)
     whole = seen(tmp_path, make_datamodule(), 8, callbacks=[checkpoint], enable_checkpointing=True)
     model = Recorder()
     resumed = trainer(tmp_path, max_steps=8, enable_checkpointing=False)
-    resumed.fit(model, make_datamodule(), ckpt_path=tmp_path / "step=3.ckpt")
+    resumed.fit(model, make_datamodule(), ckpt_path=tmp_path / "saved" / "step=3.ckpt")
     assert model.seen == whole[3:]
 
 

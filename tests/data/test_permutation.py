@@ -30,7 +30,4 @@ def test_keys_give_unrelated_orders() -> None:
 
 def test_the_order_is_the_same_on_every_machine_and_in_every_version() -> None:
     """A changed order would silently change what a resumed run sees: it needs a reason and a note."""
-    assert permuted(range(8), 1000, (0, 0)).tolist() == GOLDEN
-
-
-GOLDEN: list[int] = []
+    assert permuted(range(8), 1000, (0, 0)).tolist() == [855, 753, 303, 573, 206, 42, 227, 107]

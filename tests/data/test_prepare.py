@@ -170,7 +170,7 @@ def test_a_failed_preparation_leaves_nothing(text_files: Path, tmp_path: Path, m
 
 def test_a_cache_that_cannot_be_written_is_the_users_to_mend(text_files: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CorpusError, match="data.cache_dir"):
+    with pytest.raises(CorpusError, match=r"data\.cache_dir"):
         prepared(text_files / "*.txt", tmp_path / "file" / "cache")
 
 

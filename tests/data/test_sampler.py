@@ -27,7 +27,7 @@ def test_passes_and_seeds_differ() -> None:
 @pytest.mark.parametrize("dp_size", [1, 2, 4, 8])
 def test_the_global_batch_does_not_depend_on_the_layout(dp_size: int) -> None:
     replicas = [steps(30, dp_rank=rank, dp_size=dp_size) for rank in range(dp_size)]
-    joined = [sum((replica[step] for replica in replicas), []) for step in range(30)]
+    joined = [[index for replica in replicas for index in replica[step]] for step in range(30)]
     assert joined == steps(30)
 
 
@@ -47,10 +47,10 @@ def test_the_first_batches_can_be_repeated() -> None:
 
 
 def test_a_batch_that_replicas_cannot_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="data.batch_size=6 is not a multiple of the 4 replicas"):
+    with pytest.raises(ValueError, match=r"data.batch_size=6 is not a multiple of the 4 replicas"):
         StepSampler(100, 6, dp_size=4)
 
 
 def test_too_few_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match="7 samples do not fill one batch of data.batch_size=8"):
+    with pytest.raises(ValueError, match=r"7 samples do not fill one batch of data.batch_size=8"):
         StepSampler(7, 8)

@@ -20,7 +20,7 @@ def test_counting_pairs_predicts_unseen_tokens_as_well_as_can_be() -> None:
     held_out = windows(stream=1)
     losses = [-np.log(chances[w[:-1], w[1:]]).mean() for w in (held_out[i] for i in range(100))]
     assert np.mean(losses) == pytest.approx(ENTROPY, rel=0.05)
-    assert ENTROPY < 0.2 * np.log(MOST_STATES)
+    assert np.log(MOST_STATES) > 5 * ENTROPY
 
 
 def test_a_window_is_a_function_of_its_index() -> None:

@@ -52,10 +52,9 @@ def test_json_lines_are_documents(tmp_path: Path) -> None:
 
 def test_parquet_rows_are_documents(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="the extra 'hf' is not installed")
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra 'hf' is not installed")
     table = pyarrow.table({"body": ["first", None, "second"], "n": [1, 2, 3]})
-    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    parquet.write_table(table, tmp_path / "a.parquet")
     assert texts(TextCorpus(str(tmp_path / "a.parquet"), text_key="body")) == ["first", "second"]
     (fault,) = TextCorpus(str(tmp_path / "a.parquet")).faults()
     assert "it has ['body', 'n']" in fault.message

@@ -1,6 +1,7 @@
 """Memory of this process."""
 
 import os
+from pathlib import Path
 
 import torch
 
@@ -8,7 +9,7 @@ from project.metrics.memory import peak_memory_bytes, proportional_set_bytes
 
 
 def test_the_peak_is_at_least_what_is_resident_now():
-    resident = int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     assert peak_memory_bytes(torch.device("cpu")) >= 0.95 * resident
 
 

@@ -1,0 +1,60 @@
+"""Logs each expert's share of its layer's tokens, and each router's entropy.
+
+Straight to the loggers, on rank 0: these are many, nothing monitors one of them, and Lightning's own way costs every
+rank 0.3 ms for each (measured: 15 ms a step for 8 layers of 4 experts, on one core of an EPYC 9004).
+"""
+
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import Callback
+
+from project.callbacks.observed import ObservedModule, observed
+from project.metrics.expert_load import imbalance
+
+
+class ExpertMetrics(Callback):
+    """A step's are logged when the next thing begins, so that they join a row of `metrics.csv` that is there already:
+    a run killed between the two leaves a row without them, not one without a loss."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self.waiting: dict[str, float] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_global_zero and trainer.global_step > self.step:
+            self.step = trainer.global_step
+            if self.step % trainer.log_every_n_steps == 0:
+                self.waiting = expert_metrics(observed(pl_module))
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.log_waiting(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.log_waiting(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.log_waiting(trainer)
+
+    def log_waiting(self, trainer: L.Trainer) -> None:
+        if self.waiting is not None:
+            for logger in trainer.loggers:
+                logger.log_metrics(self.waiting, step=self.step)
+            self.waiting = None
+
+
+def expert_metrics(module: ObservedModule) -> dict[str, float]:
+    load_LE = module.expert_load.detach().double().cpu()
+    metrics = {"train/expert_imbalance_worst_layer": imbalance(load_LE).max().item()}
+    fraction_LE = load_LE / load_LE.sum(-1, keepdim=True)
+    for layer, row in enumerate(fraction_LE.tolist()):
+        metrics |= {f"expert_load/layer_{layer}/expert_{expert}": share for expert, share in enumerate(row)}
+    entropy_L = module.router_entropy.detach().tolist()
+    return metrics | {f"router_entropy/layer_{layer}": entropy for layer, entropy in enumerate(entropy_L)}

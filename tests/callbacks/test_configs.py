@@ -1,0 +1,38 @@
+"""The config groups callbacks, logger and debug."""
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from omegaconf import OmegaConf
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def load(name, folder):
+    """As under Hydra, with its resolvers answered by hand."""
+    text = (CONFIGS / name).read_text().replace("${hydra:runtime.output_dir}", str(folder))
+    text = text.replace("${hydra:runtime.choices.model}", "tiny").replace("${hydra:runtime.choices.parallel}", "single")
+    return OmegaConf.create(text.replace("${experiment_name}", "single"))
+
+
+def test_the_default_callbacks_are_made_in_the_order_they_rely_on(tmp_path):
+    callbacks = [instantiate(node) for node in load("callbacks/default.yaml", tmp_path).values()]
+    assert all(isinstance(callback, Callback) for callback in callbacks)
+    names = [type(callback).__name__ for callback in callbacks]
+    assert names[:3] == ["StepMetrics", "ExpertMetrics", "RunSummary"]
+    assert names[-1] == "SummaryTable"
+
+
+@pytest.mark.parametrize("choice", ["csv", "wandb"])
+def test_every_logger_choice_makes_a_list_of_loggers(choice, tmp_path):
+    loggers = instantiate(load(f"logger/{choice}.yaml", tmp_path))
+    assert isinstance(loggers, list)
+    assert all(isinstance(logger, Logger) for logger in loggers)
+
+
+def test_the_debug_configs_can_be_made(tmp_path):
+    assert isinstance(instantiate(load("debug/overfit.yaml", tmp_path).callbacks.repeat_batch), Callback)
+    assert instantiate(load("debug/profile.yaml", tmp_path).trainer.profiler).dirpath == str(tmp_path / "profile")

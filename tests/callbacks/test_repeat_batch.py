@@ -1,0 +1,16 @@
+"""Debugging by overfitting."""
+
+from lightning.pytorch.callbacks import Callback
+
+from project.callbacks.repeat_batch import RepeatBatch
+
+
+def test_every_step_sees_the_first_batch(fit):
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            seen.append(batch["tokens"][0, 0].item())
+
+    fit(RepeatBatch(), Watch(), steps=3)
+    assert seen == [0, 0, 0]
