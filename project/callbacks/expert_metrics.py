@@ -29,7 +29,7 @@ class ExpertMetrics(Callback):
     ) -> None:
         if trainer.is_global_zero and trainer.global_step > self.step:
             self.step = trainer.global_step
-            if self.step % trainer.log_every_n_steps == 0:
+            if trainer._logger_connector.should_update_logs:
                 self.waiting = expert_metrics(observed(pl_module))
 
     def on_train_batch_start(

@@ -53,5 +53,5 @@ def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
     if not dist.is_initialized():
         return here.unsqueeze(1).tolist()
     everywhere = here.new_empty(dist.get_world_size() * len(values))
-    dist.all_gather_into_tensor(everywhere, here)
+    dist.all_gather_single(everywhere, here)
     return everywhere.view(-1, len(values)).T.tolist()

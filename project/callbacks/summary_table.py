@@ -59,9 +59,8 @@ def loss_line(summary: dict[str, Any]) -> str | None:
 
 
 def memory_line(peaks: list[int] | None) -> str | None:
-    if not peaks:
-        return None
-    return f"{max(peaks) / 2**30:.2f} GiB on the largest rank, {sum(peaks) / 2**30:.2f} GiB over all"
+    """No sum over ranks: forked ones share pages, which each of them counts."""
+    return f"{max(peaks) / 2**30:.2f} GiB on the largest rank" if peaks else None
 
 
 def load_line(load: list[list[float | None]] | None) -> str | None:

@@ -8,13 +8,13 @@ end the sweep. `InvalidConfig` is of the kind that Hydra prints without a traceb
 from __future__ import annotations
 
 import re
-import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +27,7 @@ from project import preflight
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
 from project.command_line.report import report_faults, report_warnings
 from project.fault import Fault
+from project.preflight.gpus import count_gpus
 from project.preflight.places import folder_faults
 
 __all__ = ["InvalidConfig", "check", "check_job", "refuse", "report_faults"]
@@ -38,7 +39,13 @@ class InvalidConfig(CompactHydraException):
     """A job of a sweep whose config is at fault; what is wrong has been reported."""
 
 
-def check(argv: Sequence[str], config_dir: str | Path, config_name: str, environ: Mapping[str, str]) -> None:
+def check(
+    argv: Sequence[str],
+    config_dir: str | Path,
+    config_name: str,
+    environ: Mapping[str, str],
+    gpus: Callable[[], int] = count_gpus,
+) -> None:
     """Returns if the command is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     args = get_args_parser().parse_args(list(argv))
     if _is_no_run(args):
@@ -49,9 +56,9 @@ def check(argv: Sequence[str], config_dir: str | Path, config_name: str, environ
     try:
         composed = compose(Path(config_dir).resolve(), name, overrides)
     except HydraException as error:
-        print(f"The config files cannot be composed: {error} {error.__cause__ or ''}".strip(), file=sys.stderr)
-        raise SystemExit(_FAULTY) from None
-    faults, warnings = (_sweep if sweeps else _run)(composed, environ)
+        reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
+        refuse([Fault("--config-name", name, reason)], environ)
+    faults, warnings = _sweep(composed) if sweeps else _run(composed, environ, gpus)
     if faults:
         refuse(faults, environ)
     if warnings and _speaks(environ):
@@ -60,22 +67,27 @@ def check(argv: Sequence[str], config_dir: str | Path, config_name: str, environ
 
 def check_job(cfg: DictConfig, environ: Mapping[str, str]) -> None:
     """To be called first in a job; looks at nothing if `check` has. Raises `InvalidConfig`."""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not _in_sweep():
         return
-    faults = preflight.faults(cfg, environ)
-    if faults:
-        report_faults(faults, heading=f"Job {HydraConfig.get().job.num} was not started")
-        raise InvalidConfig(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
+    if faults := preflight.faults(cfg, environ):
+        refuse(faults, environ)
     report_warnings(preflight.warnings(cfg))
 
 
-def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> None:
-    """Reports on one process of each machine, and exits with 2."""
+def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> NoReturn:
+    """Reports on one process of each machine, and exits with 2; in a job of a sweep, raises `InvalidConfig`."""
+    if _in_sweep():
+        report_faults(faults, heading=f"Job {HydraConfig.get().job.num} was not started")
+        raise InvalidConfig(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
     if _speaks(environ):
         report_faults(faults)
     else:
         time.sleep(10)  # torchrun ends all at the first that exits, and the one that speaks is to finish first
     raise SystemExit(_FAULTY)
+
+
+def _in_sweep() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _speaks(environ: Mapping[str, str]) -> bool:
@@ -93,17 +105,17 @@ def _overrides(args: Namespace) -> list[str]:
     return [*searched, *args.overrides]
 
 
-def _run(composed: Composed, environ: Mapping[str, str]) -> tuple[list[Fault], list[str]]:
+def _run(composed: Composed, environ: Mapping[str, str], gpus: Callable[[], int]) -> tuple[list[Fault], list[str]]:
     try:
         with _as_in_job(composed.cfg, composed.cfg.hydra.run) as (cfg, folder):
-            found = preflight.faults(cfg, environ, folder)
+            found = preflight.faults(cfg, environ, folder, gpus)
             faults = [*composed.faults, *(fault for fault in found if not _rests_on(fault, composed))]
-            return faults, [] if faults else preflight.warnings(cfg)
+            return faults, [] if faults else preflight.warnings(cfg, gpus)
     except OmegaConfBaseException as error:
         return [*composed.faults, Fault("hydra.run.dir", "", str(error).splitlines()[0])], []
 
 
-def _sweep(composed: Composed, environ: Mapping[str, str]) -> tuple[list[Fault], list[str]]:
+def _sweep(composed: Composed) -> tuple[list[Fault], list[str]]:
     with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (_, folder):
         return [*composed.faults, *folder_faults("hydra.sweep.dir", folder)], []
 

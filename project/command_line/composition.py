@@ -44,13 +44,14 @@ def compose_or_explain(config_dir: Path, config_name: str, overrides: Sequence[s
 
 
 def compose_or_explain_sweep(config_dir: Path, config_name: str, overrides: Sequence[str]) -> Composed:
-    """Every value of a sweep, each beside the first values of the others: as many configs as there are values, not as
-    there are jobs. `cfg` is the first job's.
+    """Every choice that a sweep makes, each beside the first values of the others: as many configs as there are
+    choices, not as there are jobs. What a key may be called does not depend on its value. `cfg` is the first job's.
     """
     with initialize_config_dir(str(config_dir), job_name=config_name, version_base="1.3"):
         values = [jobs for override in overrides if (jobs := _sweep_values(override))]
-    first = [options[0] for options in values]
-    others = [[*first[:i], option, *first[i + 1 :]] for i, options in enumerate(values) for option in options[1:]]
+        choices = [i for i, jobs in enumerate(values) if len(jobs) > 1 and _options(_parse(jobs[0]))]
+    first = [jobs[0] for jobs in values]
+    others = [[*first[:i], job, *first[i + 1 :]] for i in choices for job in values[i][1:]]
     composed = [compose_or_explain(config_dir, config_name, job) for job in (first, *others)]
     faults = dict.fromkeys(fault for job in composed for fault in job.faults)
     return Composed(composed[0].cfg, list(faults), frozenset[str]().union(*(job.lost for job in composed)))
@@ -101,6 +102,7 @@ class _Repair:
         self.config_name = config_name
         self.accepted: list[str] = []
         self.cfg = compose(config_name, return_hydra_config=True)
+        self.is_composed = True  # whether `cfg` has all that was accepted
         self.faults: list[Fault] = []
         self.lost: list[str] = []
 
@@ -124,7 +126,7 @@ class _Repair:
             outcome = _attempt(self.config_name, [*self.accepted, override.input_line])
             if isinstance(outcome, DictConfig):
                 self.accepted.append(override.input_line)
-                self.cfg = outcome
+                self.cfg, self.is_composed = outcome, True
                 return
             fault, guess = explain(override, self.cfg, _loader(), outcome)
             self.faults.append(fault)
@@ -134,13 +136,18 @@ class _Repair:
         if _options(override):
             self.lost.append(override.key_or_group)
 
+    def trust(self, override: Override) -> None:
+        self.accepted.append(override.input_line or "")
+        self.is_composed = False
+
     def is_plain(self, override: Override, keys: set[str]) -> bool:
-        """Whether the override cannot fail, so that composing can wait: it gives a value to a key that is there."""
+        """Whether the override hardly can fail, so that composing can wait: it gives a value to a key that is there."""
         changes = override.type is OverrideType.CHANGE and not override.is_sweep_override()
         return changes and not _options(override) and override.key_or_group in keys
 
 
-def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception) -> Composed:
+def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception, trusting: bool = True) -> Composed:
+    """`trusting`: without composing for overrides that look as if they could not fail."""
     repair = _Repair(config_name)
     parsed = repair.read(overrides)
     keys: set[str] | None = None
@@ -150,10 +157,13 @@ def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception) ->
             continue  # whether there is such a key depends on a choice that is not known
         if keys is None and not _options(override):
             keys = set(keys_of(repair.cfg))  # all choices have been made
-        if keys is not None and repair.is_plain(override, keys):
-            repair.accepted.append(override.input_line or "")
+        if trusting and keys is not None and repair.is_plain(override, keys):
+            repair.trust(override)
         else:
             repair.apply(override, {other.key_or_group for other in parsed if other is not override})
-    whole = _attempt(config_name, repair.accepted)
-    faults = repair.faults or [Fault("overrides", " ".join(overrides), str(error))]
-    return Composed(whole if isinstance(whole, DictConfig) else repair.cfg, faults, frozenset(repair.lost))
+    whole = repair.cfg if repair.is_composed else _attempt(config_name, repair.accepted)
+    if isinstance(whole, DictConfig) and repair.faults:
+        return Composed(whole, repair.faults, frozenset(repair.lost))
+    if trusting:  # in vain, as for a value that Hydra's own keys do not take
+        return _one_by_one(config_name, overrides, error, trusting=False)
+    return Composed(repair.cfg, repair.faults or [Fault("overrides", " ".join(overrides), str(error))])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
+from contextlib import suppress
 
 from hydra import compose
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from project.fault import Fault
@@ -44,8 +45,8 @@ def explain(override: Override, cfg: DictConfig, loader: ConfigLoader, error: Ex
 
 def _choice(override: Override, options: list[str], in_defaults: bool, error: Exception) -> Explained:
     value, bare = override.value(), _bare(override)
-    if not isinstance(value, list) and value is not None and said(value) not in options:
-        near = nearest(value, options) if value != "" else []
+    if not isinstance(value, list) and said(value) not in options and not override.is_delete():
+        near = nearest(value, options) if value not in ("", None) else []
         guess = f"{_prefix(override)}{override.key_or_group}={near[0]}" if near else None
         return _fault(override, f"there is no such choice; {legal(value, options)}"), guess
     if in_defaults and override.is_add():
@@ -92,9 +93,9 @@ def _meant_key(key: str, known: list[str]) -> str | None:
 def _choice_with_key(key: str, section: str, loader: ConfigLoader) -> str | None:
     """`data.files` exists, but only under data=text."""
     for option in loader.get_group_options(section) if section else ():
-        chosen = compose(overrides=[f"+{section}={option}"])
-        if key in keys_of(chosen):
-            return f"{section}={option}"
+        with suppress(HydraException):  # one of Hydra's own, which does not stand alone
+            if key in keys_of(compose(overrides=[f"+{section}={option}"])):
+                return f"{section}={option}"
     return None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +28,11 @@ from project.preflight.world import world_size_faults
 
 __all__ = ["faults", "warnings"]
 
+_NEEDED = (
+    *("model", "parallel", "training", "data.corpus", "data.batch_size", "data.seq_len"),
+    *("trainer.accelerator", "trainer.precision"),
+)
+
 
 def faults(
     cfg: DictConfig,
@@ -42,11 +48,15 @@ def faults(
     missing = [Fault(key, "???", "must be given") for key in sorted(OmegaConf.missing_keys(cfg))]
     if missing:
         return missing
+    absent = [key for key in _NEEDED if OmegaConf.select(cfg, key) is None]
+    if absent:
+        return [Fault(key, "null", "must not be left out") for key in absent]
+    settings = list(setting_faults(config))
     return [
         *_layout_faults(config, environ, gpus),
-        *setting_faults(config),
+        *settings,
         *trainer_key_faults(config["trainer"]),
-        *_corpus_faults(config),
+        *_corpus_faults(config, any(fault.key.startswith("data.") for fault in settings)),
         *resume_faults(config.get("resume")),
         *(folder_faults("hydra.run.dir", run_folder) if run_folder else ()),
     ]
@@ -81,13 +91,17 @@ def _layout_faults(config: Mapping[str, Any], environ: Mapping[str, str], gpus: 
     return [*unknown_layout_keys, *unknown_model_keys, *found, *around]
 
 
-def _corpus_faults(config: Mapping[str, Any]) -> list[Fault]:
+def _corpus_faults(config: Mapping[str, Any], data_is_faulty: bool) -> list[Fault]:
     from project.data.corpus import corpus_faults
 
     # The layout's rules have complained of these already; the corpus is to be looked at all the same.
     fallback = {"seq_len": 1, "batch_size": 1, "vocab_size": 65536}
     unusable = {key: value for key, value in fallback.items() if not _is_count(config["data"].get(key))}
-    return corpus_faults({**config["data"], **unusable})
+    try:
+        return corpus_faults({**config["data"], **unusable})
+    except (InstantiationException, TypeError) as error:  # a value of a type that the corpus cannot take
+        reason = str(error.__cause__ or error).splitlines()[0]
+        return [] if data_is_faulty else [Fault("data.corpus", config["data"]["corpus"].get("_target_"), reason)]
 
 
 def _is_count(value: object) -> bool:

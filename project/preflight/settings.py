@@ -72,6 +72,14 @@ def _betas(value: Any) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in value)
 
 
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _words(value: Any) -> bool:
+    return _word(value) or (isinstance(value, list) and all(_word(word) for word in value))
+
+
 CHOICES: dict[str, tuple[str, ...]] = {"trainer.precision": PRECISIONS, "trainer.accelerator": ACCELERATORS}
 
 SETTINGS: dict[str, tuple[Test, str]] = {
@@ -83,6 +91,10 @@ SETTINGS: dict[str, tuple[Test, str]] = {
     "trainer.gradient_clip_val": (_or_null(_not_negative), "a number, 0 or more, or null for no clipping"),
     "trainer.val_check_interval": (_or_null(_batches(1)), "null, a number of steps, or a fraction of an epoch"),
     "trainer.limit_val_batches": (_or_null(_batches(0)), "null, a number of batches, or a fraction of them"),
+    "data.cache_dir": (_word, "the path of a folder"),
+    "data.tokenizer": (_or_null(_word), "null, or the path of a tokenizer.json"),
+    "data.files": (_words, "a list of files and globs, as in [notes/**/*.txt]"),
+    "data.text_key": (_word, "a name"),
     "training.learning_rate": (_positive, "a number above 0"),
     "training.weight_decay": (_not_negative, "a number, 0 or more"),
     "training.betas": (_betas, "two numbers from 0 to below 1, as in [0.9,0.95]"),

@@ -93,14 +93,19 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     @property
     def precision_plugin(self) -> HybridPrecision:
-        if not isinstance(self._precision_plugin, HybridPrecision):
-            self.precision_plugin = self._precision_plugin
-        return self._precision_plugin  # type: ignore[return-value]
+        if self._precision_plugin is None:
+            self._precision_plugin = HybridPrecision(self._precision or "32-true", self)
+        assert isinstance(self._precision_plugin, HybridPrecision)
+        return self._precision_plugin
 
     @precision_plugin.setter
     def precision_plugin(self, precision_plugin: Precision | None) -> None:
-        """Whatever the Trainer chose, in the form that knows of schedules."""
-        chosen = "32-true" if precision_plugin is None else str(precision_plugin.precision)
+        """Whatever the Trainer chose, in the form that knows of schedules. Nothing yet is left at nothing: a plugin
+        that the strategy has before the Trainer asks would beat the Trainer's precision without a word."""
+        if precision_plugin is None:
+            self._precision_plugin = None
+            return
+        chosen = str(precision_plugin.precision)
         if self._precision and chosen not in ("32-true", self._precision):
             raise ValueError(f"the strategy's precision is {self._precision}, the Trainer's {chosen}: give one of them")
         self._precision_plugin = HybridPrecision(self._precision or chosen, self)

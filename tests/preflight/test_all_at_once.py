@@ -23,7 +23,7 @@ def test_one_process_of_a_machine_speaks(complaint: Callable[..., str], monkeypa
 
 
 def test_questions_to_hydra_are_not_its_business() -> None:
-    for question in (["--help"], ["--hydra-help"], ["--cfg", "job"], ["--info", "config"], ["-sc", "install=bash"]):
+    for question in (["--help"], ["--hydra-help"], ["--cfg", "job"], ["--info", "config"], ["-sc"]):
         command_line.check(["parallel.tpp=3", *question], CONFIGS, "train", {})
 
 

@@ -1,0 +1,103 @@
+"""Forked ranks: their results come back, and one rank's death is the end of all of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import os, signal, sys, time
+import torch
+from types import SimpleNamespace
+from project.strategy.launcher import ForkLauncher, RankFailed
+
+environment = SimpleNamespace(main_port=0)
+launcher = ForkLauncher(SimpleNamespace(cluster_environment=environment, num_processes=4))
+
+def work(kind):
+    rank = int(os.environ["LOCAL_RANK"])
+    print("pid", os.getpid(), flush=True)
+    if kind == "answer":
+        return torch.ones(2**20).tolist() if rank == 0 else None
+    if rank == 2:
+        if kind == "raise":
+            raise ZeroDivisionError("the cause")
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "exit":
+            os._exit(7)
+    time.sleep(0.2)
+    if rank == 1 and kind == "raise":
+        raise ConnectionError("the echo")
+    time.sleep(60)
+
+start = time.monotonic()
+try:
+    answer = launcher.launch(work, sys.argv[1])
+    print("answer", len(answer))
+except RankFailed as error:
+    print("failed", error.rank, str(error), "ZeroDivisionError" in error.details)
+print("seconds", time.monotonic() - start)
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(SCRIPT))
+    return path
+
+
+def run(script: Path, kind: str) -> dict[str, list[str]]:
+    done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=60, check=False)
+    lines: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        word, _, rest = line.partition(" ")
+        lines.setdefault(word, []).append(rest)
+    assert "seconds" in lines, done.stderr
+    return lines
+
+
+def alive(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_rank_0_s_result_comes_back_however_large(script: Path) -> None:
+    assert run(script, "answer")["answer"] == [str(2**20)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure"),
+    [
+        ("raise", "2 rank 2 failed: ZeroDivisionError: the cause True"),
+        ("kill", "2 rank 2 failed: killed by SIGKILL False"),
+        ("exit", "2 rank 2 failed: exited with status 7 False"),
+    ],
+)
+def test_one_rank_s_death_ends_all_within_five_seconds_and_is_named(script: Path, kind: str, failure: str) -> None:
+    lines = run(script, kind)
+    assert lines["failed"] == [failure]
+    assert float(lines["seconds"][0]) < 5
+    assert not any(alive(pid) for pid in lines["pid"])
+
+
+def test_no_rank_outlives_its_parent(script: Path) -> None:
+    parent = subprocess.Popen([sys.executable, script, "wait"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    pids = [parent.stdout.readline().split()[1] for _ in range(4)]
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 5
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in pids)
