@@ -25,10 +25,14 @@ def generator(seed: int, name: str) -> torch.Generator:
 
 def initial_weight(config: ModelConfig, seed: int, name: str, shape: torch.Size, index: int | None = None) -> Tensor:
     """A parameter in fp32, or one expert's matrix of a stacked parameter (`index`): ones for norms, normal for
-    matrices, those that write to the residual stream scaled down by sqrt(2 * layers) (GPT-2)."""
+    matrices, those that write to the residual stream scaled down by sqrt(2 * layers) (GPT-2), and unit normal for the
+    embedding: with the smaller one the early stream is much the same for all tokens, and so is the routing."""
     if len(shape) == 1:
         return torch.ones(shape)
-    std = config.init_std / math.sqrt(2 * config.num_layers) if name.endswith(WRITES_TO_STREAM) else config.init_std
+    if name.endswith(WRITES_TO_STREAM):
+        std = config.init_std / math.sqrt(2 * config.num_layers)
+    else:
+        std = 1.0 if name.startswith("embedding") else config.init_std
     key = name if index is None else f"{name}.{index}"
     return torch.empty(shape).normal_(std=std, generator=generator(seed, key))
 

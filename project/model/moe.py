@@ -18,7 +18,7 @@ class MoE(nn.Module):
         super().__init__()
         self.router = Router(config)
         self.balance = Balance(config)
-        self.dispatch: nn.Module = LocalDispatch(config.num_experts)
+        self.dispatch = LocalDispatch(config.num_experts)
         self.experts = Experts(config)
         shared = config.num_shared_experts
         self.shared = FeedForward(config.d_model, shared * config.d_ff) if shared else None

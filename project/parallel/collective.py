@@ -26,7 +26,8 @@ class AllToAll(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:
-        return exchange(grad_ND, *ctx.splits, ctx.group), None, None, None
+        receive, send = ctx.splits
+        return exchange(grad_ND, receive, send, ctx.group), None, None, None
 
 
 class SumOverRanks(torch.autograd.Function):

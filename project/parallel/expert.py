@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.model.dispatch import Order, Permute, Spread, order_by
+from project.model.dispatch import LocalDispatch, Order, Permute, Spread, order_by
+from project.model.moe import MoE
 from project.parallel.collective import AllToAll, SumOverRanks, exchange
 
 
@@ -23,10 +24,10 @@ class Journey(NamedTuple):
     receive: list[int]
 
 
-class AllToAllDispatch(nn.Module):
+class AllToAllDispatch(LocalDispatch):
     def __init__(self, num_experts: int, mesh: DeviceMesh) -> None:
-        super().__init__()
-        self.num_experts, self.ranks, self.group = num_experts, mesh.size(), mesh.get_group()
+        super().__init__(num_experts)
+        self.ranks, self.group = mesh.size(), mesh.get_group()
 
     def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Any]:
         order = order_by(experts_TA.flatten())
@@ -45,8 +46,7 @@ class AllToAllDispatch(nn.Module):
         if journey.regroup is not None:
             rows_ND = Permute.apply(rows_ND, journey.regroup.unsort_N, journey.regroup.sort_N)
         rows_ND = AllToAll.apply(rows_ND, journey.send, journey.receive, self.group)
-        rows_TAD = Permute.apply(rows_ND, journey.order.unsort_N, journey.order.sort_N).unflatten(0, weights_TA.shape)
-        return torch.linalg.vecdot(weights_TA.unsqueeze(-1).to(rows_TAD.dtype), rows_TAD, dim=1)
+        return super().combine(rows_ND, weights_TA, journey.order)
 
 
 def by_expert(received_RL: Tensor) -> Order | None:
@@ -62,6 +62,7 @@ class DispatchOverRanks(ParallelStyle):
     """Puts the all-to-all in the place of a `MoE`'s local dispatch."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        assert isinstance(module, MoE)
         module.dispatch = AllToAllDispatch(module.dispatch.num_experts, device_mesh)
         return module
 

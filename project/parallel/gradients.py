@@ -14,20 +14,19 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 def reduce_partial(parameters: Iterable[nn.Parameter]) -> None:
     """One flat all-reduce per mesh for all gradients that say by their placement that they are partial sums (norms,
     router: whole weights under a cut sequence). Without it each rank would step its copy on its own."""
-    by_mesh = defaultdict(list)
+    by_mesh: dict = defaultdict(list)
     for parameter in parameters:
         grad = parameter.grad
         if isinstance(grad, DTensor) and any(isinstance(placement, Partial) for placement in grad.placements):
             assert grad.device_mesh.ndim == 1, "a partial gradient lives on one axis"
-            by_mesh[grad.device_mesh, grad.dtype].append(parameter)
+            by_mesh[grad.device_mesh, grad.dtype].append((parameter, grad.to_local()))
     for (mesh, _), members in by_mesh.items():
-        locals_ = [member.grad.to_local() for member in members]
-        flat = torch.cat([grad.flatten() for grad in locals_])
+        flat = torch.cat([partial.flatten() for _, partial in members])
         if mesh.size() > 1:
             dist.all_reduce(flat, group=mesh.get_group())
-        for member, summed, local in zip(members, flat.split([g.numel() for g in locals_]), locals_, strict=True):
-            whole = DTensor.from_local(summed.view_as(local), mesh, [Replicate()], run_check=False)
-            member.grad = whole
+        sums = flat.split([partial.numel() for _, partial in members])
+        for (parameter, partial), whole in zip(members, sums, strict=True):
+            parameter.grad = DTensor.from_local(whole.view_as(partial), mesh, [Replicate()], run_check=False)
 
 
 def local_gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:

@@ -5,6 +5,7 @@ Between modules the residual stream is cut along the sequence (`Shard(1)` of `[B
 
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel
+from torch.distributed.tensor.parallel.style import ParallelStyle
 
 from project.parallel.expert import DispatchOverRanks, SummedOverRanks
 from project.parallel.layout import ParallelLayout
@@ -14,7 +15,7 @@ from project.parallel.plan import Plan
 
 def transformer_plan(layout: ParallelLayout, *, shared_expert: bool) -> Plan:
     whole_sequence = PrepareModuleInput(input_layouts=Shard(1), desired_input_layouts=Replicate())
-    plan = {
+    plan: dict[str, ParallelStyle] = {
         "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
         "layers.*.attention_norm": ReplicatedWeights(),
         "layers.*.attention": PrepareModuleInput(
@@ -33,14 +34,14 @@ def transformer_plan(layout: ParallelLayout, *, shared_expert: bool) -> Plan:
     return plan | expert_plan(layout) | (shared_expert_plan(whole_sequence) if shared_expert else {})
 
 
-def expert_plan(layout: ParallelLayout) -> Plan:
+def expert_plan(layout: ParallelLayout) -> dict[str, ParallelStyle]:
     """With one expert-parallel rank every rank holds all experts and its tokens stay."""
     if layout.ep == 1:
         return {"layers.*.moe.experts": ReplicatedWeights()}
     return {"layers.*.moe": DispatchOverRanks(), "layers.*.moe.experts": ShardedStack()}
 
 
-def shared_expert_plan(whole_sequence: PrepareModuleInput) -> Plan:
+def shared_expert_plan(whole_sequence: PrepareModuleInput) -> dict[str, ParallelStyle]:
     return {
         "layers.*.moe.shared": whole_sequence,
         "layers.*.moe.shared.w1": ColwiseParallel(),

@@ -20,7 +20,7 @@ def partition(num_layers: int, layout: ParallelLayout) -> list[Part]:
     """One part per stage, by `layout.partition` or evenly. What is left over goes to the first stages: the last has
     the head to carry."""
     sizes = layout.partition or even_sizes(num_layers, layout.stages)
-    assert len(sizes) == layout.stages and sum(sizes) == num_layers, "refused by legality"
+    assert (len(sizes), sum(sizes)) == (layout.stages, num_layers), "refused by legality"
     starts = [sum(sizes[:stage]) for stage in range(len(sizes))]
     last = len(sizes) - 1
     return [

@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 import torch.distributed as dist
+from lightning.fabric.utilities.distributed import _init_dist_connection
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -46,6 +47,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
         self.layout = layout
         self.grad_norm = float("nan")
         self._mesh: Mesh | None = None
+        self._stage: RecordedStage | None = None
         self._schedule: PipelineScheduleSingle | None = None
 
     # -- processes ------------------------------------------------------------------------------------------------
@@ -65,12 +67,10 @@ class HybridParallelStrategy(ModelParallelStrategy):
         self.lightning_module._device_mesh = self._mesh.dense
 
     def _setup_distributed(self) -> None:
-        # ParallelStrategy.setup_environment would set the device up and come back here.
+        # The parent class's would set up a mesh of its own as well.
         self.set_world_ranks()
         self._process_group_backend = self._get_process_group_backend()
         device_id = None if self.root_device.type == "cpu" else self.root_device
-        from lightning.fabric.utilities.distributed import _init_dist_connection
-
         assert self.cluster_environment is not None
         _init_dist_connection(
             self.cluster_environment, self._process_group_backend, timeout=self._timeout, device_id=device_id
@@ -78,7 +78,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def teardown(self) -> None:
         super().teardown()
-        self._schedule = None
+        self._stage = self._schedule = None
 
     @property
     def mesh(self) -> Mesh:
@@ -133,7 +133,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
         return part.stage == self.mesh.pp.get_local_rank()
 
     def setup(self, trainer: L.Trainer) -> None:
-        assert self.accelerator is not None and self.model is not None
+        assert self.accelerator is not None
         self.accelerator.setup(trainer)
         self.model_to_device()
         if trainer.state.fn == TrainerFn.FITTING:
@@ -188,16 +188,15 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def _schedule_for(self, inputs: Tensor) -> PipelineScheduleSingle:
         if self._schedule is None:
-            self._schedule = build_schedule(self.layout, self._build_stage(inputs), self._microbatch_loss)
+            self._stage = self._build_stage(inputs)
+            self._schedule = build_schedule(self.layout, self._stage, self._microbatch_loss)
         return self._schedule
 
     def _build_stage(self, inputs: Tensor) -> RecordedStage:
         index, stages = self.mesh.pp.get_local_rank(), self.layout.stages
         batch = inputs.shape[0] // self.layout.microbatches
         shape = self.hybrid_module.activation_shape(batch, inputs.shape[1], self.layout)
-        activation = torch.empty(
-            shape, dtype=self.precision_plugin.weight_dtype, device="meta", requires_grad=True
-        )
+        activation = torch.empty(shape, dtype=self.precision_plugin.weight_dtype, device="meta", requires_grad=True)
         first_input = torch.empty(batch, *inputs.shape[1:], dtype=inputs.dtype, device="meta")
         return RecordedStage(
             self.hybrid_module.parts[0],
@@ -212,10 +211,9 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def take_spans(self) -> list[Span]:
         """What this rank's stages did since last asked."""
-        if self._schedule is None:
+        if self._stage is None:
             return []
-        stage = self._schedule._stage
-        spans, stage.spans = stage.spans, []
+        spans, self._stage.spans = self._stage.spans, []
         return spans
 
     # -- a step ---------------------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ class RankFailed(RuntimeError):
 class ForkLauncher(_MultiProcessingLauncher):
     def __init__(self, strategy: "HybridParallelStrategy") -> None:
         super().__init__(strategy, start_method="fork")
+        self.num_processes = strategy.num_processes
+        self.ranks: list[BaseProcess] = []
 
     def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
         """Runs `function` on every rank and returns what rank 0 returned.
@@ -49,16 +51,18 @@ class ForkLauncher(_MultiProcessingLauncher):
         os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
         context = mp.get_context("fork")
         results, errors = context.SimpleQueue(), context.SimpleQueue()
-        self.procs = [
-            context.Process(target=self._rank_main, args=(rank, os.getpid(), trainer, function, args, kwargs, results, errors))
-            for rank in range(self._strategy.num_processes)
+        self.ranks = [
+            context.Process(
+                target=self._rank_main, args=(rank, os.getpid(), trainer, function, args, kwargs, results, errors)
+            )
+            for rank in range(self.num_processes)
         ]
         try:
-            for process in self.procs:
+            for process in self.ranks:
                 process.start()
             output = self._join(results, errors)
         finally:
-            self._end(self.procs)
+            self._end()
         if trainer is None:
             return output
         self._recover_results_in_main_process(output, trainer)
@@ -79,7 +83,7 @@ class ForkLauncher(_MultiProcessingLauncher):
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # All ranks share the machine's cores. Not more threads than that, and one at least.
-        torch.set_num_threads(max(1, available_cores() // self._strategy.num_processes))
+        torch.set_num_threads(max(1, available_cores() // self.num_processes))
         os.environ["LOCAL_RANK"] = str(rank)
         try:
             output = function(*args, **kwargs)
@@ -87,29 +91,21 @@ class ForkLauncher(_MultiProcessingLauncher):
                 output = self._collect_rank_zero_results(trainer, output)
         except BaseException as error:
             errors.put((time.time(), rank, one_line(error), traceback.format_exc()))
+            for logger in trainer.loggers if trainer else ():
+                logger.finalize("failed")  # Lightning does so in the parent, where no logger has begun
             raise SystemExit(1) from None
         if rank == 0:
             results.put(output)
 
     def _join(self, results: Any, errors: Any) -> Any:
         """Rank 0's result, read as soon as it is there: a full pipe would keep rank 0 from ending."""
-        output, running = None, {process.sentinel: process for process in self.procs}
-        while running:
-            for ready in wait([*running, results._reader]):
-                if ready is results._reader:
+        output, awaited = None, {results._reader: None} | {process.sentinel: process for process in self.ranks}
+        while awaited:
+            for ready in wait(list(awaited)):
+                process = awaited.pop(ready)
+                if process is None:
                     output = results.get()
-                    results._reader.close()
-                    return self._join_rest(running, errors, output)
-                process = running.pop(ready)  # type: ignore[arg-type]
-                process.join()
-                if process.exitcode != 0:
-                    raise self._first_failure(errors)
-        return output
-
-    def _join_rest(self, running: dict, errors: Any, output: Any) -> Any:
-        while running:
-            for ready in wait(list(running)):
-                process = running.pop(ready)
+                    continue
                 process.join()
                 if process.exitcode != 0:
                     raise self._first_failure(errors)
@@ -118,24 +114,25 @@ class ForkLauncher(_MultiProcessingLauncher):
     def _first_failure(self, errors: Any) -> RankFailed:
         """The cause, not its echo: when a rank dies its peers fail too, on broken connections. A rank that was killed
         is the cause; else the earliest report is."""
-        deadline, reports = time.monotonic() + GRACE_S, []
-        while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.procs):
+        deadline = time.monotonic() + GRACE_S
+        reports: list[tuple[float, int, str, str]] = []
+        while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.ranks):
             if errors._reader.poll(left):
                 reports.append(errors.get())
-        for rank, process in enumerate(self.procs):
+        for rank, process in enumerate(self.ranks):
             if process.exitcode is not None and process.exitcode < 0:
                 return RankFailed(rank, f"killed by {signal.Signals(-process.exitcode).name}")
         if not reports:
-            codes = [(rank, process.exitcode) for rank, process in enumerate(self.procs) if process.exitcode]
+            codes = [(rank, process.exitcode) for rank, process in enumerate(self.ranks) if process.exitcode]
             return RankFailed(codes[0][0], f"exited with status {codes[0][1]}")
         _, rank, message, details = min(reports)
         return RankFailed(rank, message, details)
 
-    def _end(self, processes: list[BaseProcess]) -> None:
-        for process in processes:
+    def _end(self) -> None:
+        for process in self.ranks:
             if process.is_alive():
                 process.kill()
-        for process in processes:
+        for process in self.ranks:
             if process.pid is not None:
                 process.join()
 

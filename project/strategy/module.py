@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, cast
 
 import lightning.pytorch as L
 import torch
@@ -11,6 +11,10 @@ from torch import Tensor, nn
 from project.parallel.layout import ParallelLayout
 from project.parallel.plan import Plan
 from project.pipeline.partition import Part
+
+
+class PartBuilder(Protocol):
+    def build_parts(self, module: "HybridModule") -> list[nn.Module]: ...
 
 
 class HybridModule(L.LightningModule, ABC):
@@ -54,7 +58,7 @@ class HybridModule(L.LightningModule, ABC):
 
     def configure_model(self) -> None:
         if not hasattr(self, "parts"):
-            self.parts = nn.ModuleList(self.trainer.strategy.build_parts(self))
+            self.parts = nn.ModuleList(cast(PartBuilder, self.trainer.strategy).build_parts(self))
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """This rank's parameters by their global names."""

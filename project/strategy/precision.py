@@ -54,7 +54,7 @@ class HybridPrecision(Precision):
     def forward_context(self) -> AbstractContextManager:
         return nullcontext()
 
-    def optimizer_step(
+    def optimizer_step(  # type: ignore[override]
         self, optimizer: Optimizer, model: L.LightningModule, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
         """Backward, one reduction, the norm, hooks and clipping, and the step: or none where the norm says that some

@@ -1,12 +1,13 @@
 """The LightningModule of the mixture-of-experts language model."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from project.model.balance import BalanceReport, updated_bias
+from project.model.block import Block
 from project.model.config import ModelConfig
 from project.model.init import initial_weight, reset_buffers
 from project.model.transformer import Balancing, Transformer
@@ -25,14 +26,17 @@ STATISTICS = 3  # auxiliary loss, z-loss, entropy; a layer's row continues with 
 
 
 class MoEModule(HybridModule):
-    """After each batch `expert_load` (assignments `[layers, experts]`, summed over the optimizer step) and
-    `router_entropy` (`[layers]`, nats) are the same on every rank."""
+    """After each batch `expert_load` (assignments `[layers, experts]`) and `router_entropy` (`[layers]`, nats) are those
+    of the optimizer step so far, and the same on every rank; what is logged is too."""
 
     def __init__(self, config: ModelConfig, optimizer: OptimizerConfig, seed: int = 0) -> None:
         super().__init__()
         self.config, self.optimizer_config, self.seed = config, optimizer, seed
         self.expert_load = torch.zeros(config.num_layers, config.num_experts)
         self.router_entropy = torch.zeros(config.num_layers)
+        # Of the batches accumulated so far.
+        self.losses: list[Tensor] = []
+        self.tables: list[Tensor] = []
 
     # -- what the strategy asks for -------------------------------------------------------------------------------
 
@@ -68,11 +72,15 @@ class MoEModule(HybridModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         balancing = Balancing(penalty_scale=self.strategy.loss_factor)
         loss = self.strategy.run_batch(batch["tokens"], batch["targets"], train=True, balancing=balancing)
-        statistics = self.strategy.sum_over_stages(self.tabulate(balancing))
-        auxiliary, z, entropy = statistics[:, :STATISTICS].T
-        self.record_load(statistics[:, STATISTICS:], batch_idx)
-        self.router_entropy = entropy
-        self.log_dict({"train/loss": loss, "train/aux_loss": auxiliary.mean(), "train/z_loss": z.mean()})
+        table = self.strategy.sum_over_stages(self.tabulate(balancing))
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.losses, self.tables = [], []
+        self.losses.append(loss)
+        self.tables.append(table)
+        auxiliary, z, self.router_entropy = torch.stack(self.tables).mean(0)[:, :STATISTICS].T
+        self.expert_load = torch.stack(self.tables).sum(0)[:, STATISTICS:]
+        mean_loss = torch.stack(self.losses).mean()
+        self.log_dict({"train/loss": mean_loss, "train/aux_loss": auxiliary.mean(), "train/z_loss": z.mean()})
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -114,18 +122,14 @@ class MoEModule(HybridModule):
         table[:, :STATISTICS] /= self.strategy.layout.microbatches
         return table
 
-    def record_load(self, load: Tensor, batch_idx: int) -> None:
-        first = batch_idx % self.trainer.accumulate_grad_batches == 0
-        self.expert_load = load if first else self.expert_load + load
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The biases move once an optimizer step, from the loads of all its batches."""
         stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch
         if self.config.expert_balance == "bias" and stepped:
-            for part in self.parts:
-                for index, block in part.layers.items():
-                    bias = block.moe.router.expert_bias
-                    bias.copy_(updated_bias(bias, self.expert_load[int(index)].to(bias), self.config.bias_update_rate))
+            blocks = {index: block for part in self.parts for index, block in cast(Transformer, part).layers.items()}
+            for index, block in blocks.items():
+                bias = cast(Block, block).moe.router.expert_bias
+                bias.copy_(updated_bias(bias, self.expert_load[int(index)].to(bias), self.config.bias_update_rate))
 
     @property
     def strategy(self) -> HybridParallelStrategy:

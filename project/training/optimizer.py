@@ -11,11 +11,11 @@ from torch.optim import AdamW
 class OptimizerConfig:
     """`learning_rate` is the peak; `warmup_steps` and `final_fraction` are `warmup_cosine`'s."""
 
-    learning_rate: float = 3e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
-    warmup_steps: int = 10
+    warmup_steps: int = 5
     final_fraction: float = 0.1
 
 

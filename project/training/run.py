@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 
 import lightning.pytorch as L
+from hydra.errors import CompactHydraException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from project import command_line
@@ -24,17 +24,21 @@ from project.training.optimizer import OptimizerConfig
 log = logging.getLogger(__name__)
 
 
+class RunFailed(CompactHydraException):
+    """Hydra prints the message, which has the rank's own traceback, spares us its own, and exits with 1."""
+
+
 def train(cfg: DictConfig, run_folder: Path) -> float | None:
     """Trains as configured and returns the validation loss, for a sweep to optimize.
 
     Raises:
-        SystemExit: 1 when a rank failed, 2 when the corpus is not fit for use, 130 on Ctrl-C; said on stderr before,
-            and in the run folder's summary.
+        RunFailed: when a rank did; the summary says so too. A sweep goes on with its other jobs.
+        SystemExit: 2 when the corpus is not fit for use, 130 on Ctrl-C.
     """
     command_line.check_job(cfg, os.environ)
     quiet()
     keep_freed_memory()
-    if rank_zero_only.rank == 0:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
         OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
     data = instantiate(cfg.data, _convert_="all")
     try:
@@ -48,8 +52,9 @@ def train(cfg: DictConfig, run_folder: Path) -> float | None:
     except RankFailed as error:
         mark_failed(run_folder, str(error))
         log.error("%s\n%s", error, error.details)
-        print(f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise RunFailed(
+            f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}"
+        ) from None
     except SystemExit:  # Lightning's answer to Ctrl-C, which RunSummary has written down
         print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None

@@ -93,5 +93,3 @@ def test_loss_and_every_gradient(both) -> None:
     errors = {name: relative(gradients[name], parameter.grad) for name, parameter in theirs.named_parameters()}
     assert gradients.keys() == errors.keys()
     assert max(errors.values()) <= 1e-5, errors
-
-
