@@ -26,8 +26,8 @@ STATISTICS = 3  # auxiliary loss, z-loss, entropy; a layer's row continues with 
 
 
 class MoEModule(HybridModule):
-    """After each batch `expert_load` (assignments `[layers, experts]`) and `router_entropy` (`[layers]`, nats) are those
-    of the optimizer step so far, and the same on every rank; what is logged is too."""
+    """After each batch `expert_load` (assignments `[layers, experts]`) and `router_entropy` (`[layers]`, nats) are
+    those of the optimizer step so far, and the same on every rank; what is logged is too."""
 
     def __init__(self, config: ModelConfig, optimizer: OptimizerConfig, seed: int = 0) -> None:
         super().__init__()

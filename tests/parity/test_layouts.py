@@ -17,6 +17,7 @@ LAYOUTS = {
     "tp2 without ep": ParallelLayout(tp=2, microbatches=2),
     "gpipe": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4, schedule="GPipe"),
 }
+DOCUMENTED = ("single", "tp2_ep2_pp2", "tp4_ep4", "pp4", "tp4_ep4_pp4")
 TOLERANCE = {"32-true": 1e-5, "64-true": 1e-12}
 
 
@@ -52,7 +53,7 @@ def test_initial_weights_are_bit_identical(ranks, name: str) -> None:
     assert all(torch.equal(actual[key], wanted[key].float()) for key in wanted)
 
 
-@pytest.mark.parametrize("name", ["single", "tp4_ep4_pp4"])
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_ten_steps_stay_together(ranks, name: str) -> None:
     case = Case(LAYOUTS[name], steps=10)
     actual, wanted = train(ranks, case), expected(ranks, case)

@@ -1,0 +1,95 @@
+"""Seconds per full-size training step: our 16 ranks against `transformers`' MixtralForCausalLM in one process.
+
+    python benchmarks/step.py --rounds 3
+
+Both train the reference document's model (8 layers, 4 experts of 4096, d_model 1024) in fp32 on 8 sequences of 256
+tokens with AdamW and gradient clipping. The two run in turn, round by round, so that a drift of the machine's speed
+meets both; the ratio of a round is taken within it. A run's first step is left out: it touches memory for the first
+time. The one process has all cores, and the C allocator as it comes or told to keep its memory (`--tuned`), as our
+ranks have it.
+"""
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STEPS = 3
+
+
+def ours() -> list[float]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, ROOT / "project/train.py", "+experiment=tp4_ep4_pp4", "logger=csv"]
+        options = [f"trainer.max_steps={STEPS}", "trainer.limit_val_batches=0", f"hydra.run.dir={folder}"]
+        subprocess.run([*command, *options, "trainer.accelerator=cpu"], check=True, stdout=subprocess.DEVNULL)
+        with (Path(folder) / "metrics.csv").open() as file:
+            return [float(row["train/step_time_s"]) for row in csv.DictReader(file)][1:]
+
+
+def theirs(tuned: bool) -> list[float]:
+    command = [sys.executable, __file__, "--mixtral", *(["--tuned"] if tuned else [])]
+    return [
+        float(line) for line in subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    ][1:]
+
+
+def mixtral(tuned: bool) -> None:
+    """Prints each step's seconds."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    if tuned:
+        from project.allocator import keep_freed_memory
+
+        keep_freed_memory()
+    config = MixtralConfig(
+        vocab_size=8192,
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=8,
+        num_attention_heads=8,
+        num_key_value_heads=8,
+        head_dim=128,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        output_router_logits=True,
+        router_aux_loss_coef=0.01,
+    )
+    model = MixtralForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    text = torch.randint(0, config.vocab_size, (STEPS, 8, 256), generator=torch.Generator().manual_seed(0))
+    for tokens in text:
+        start = time.perf_counter()
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        print(time.perf_counter() - start, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tuned", action="store_true", help="the one process keeps its memory as well")
+    parser.add_argument("--mixtral", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.mixtral:
+        mixtral(arguments.tuned)
+        return
+    ratios = []
+    for round_ in range(1, arguments.rounds + 1):
+        here, there = statistics.median(ours()), statistics.median(theirs(arguments.tuned))
+        ratios.append(here / there)
+        print(f"round {round_}: 16 ranks {here:.1f} s, one process {there:.1f} s, ratio {here / there:.2f}", flush=True)
+    print(f"ratio: median {statistics.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Parameters are counted in one place, and the count is that of the built model."""
+
+import pytest
+import torch
+
+from project.model.config import ModelConfig
+from project.model.cost import active_parameters, layer_parameters, total_parameters, train_flops_per_token
+from project.model.transformer import Transformer
+
+CONFIGS = {
+    "document": ModelConfig(),
+    "grouped queries": ModelConfig(num_kv_heads=2, d_model=256, vocab_size=512),
+    "shared experts": ModelConfig(num_shared_experts=2, d_model=64, d_ff=96, num_experts=8, vocab_size=128),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_parameters_are_those_of_the_built_model(name: str) -> None:
+    config = CONFIGS[name]
+    with torch.device("meta"):
+        model = Transformer(config)
+    assert total_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
+    layer = sum(parameter.numel() for parameter in model.layers["0"].parameters())
+    assert layer_parameters(config) == layer
+
+
+def test_the_document_s_model_has_the_parameters_that_its_arithmetic_gives() -> None:
+    config = ModelConfig(vocab_size=0)
+    assert total_parameters(config) == 436_257_792
+    assert active_parameters(config) == 436_257_792 - 8 * 2 * 12_582_912
+
+
+def test_training_flops_are_three_forward_passes() -> None:
+    """One layer by hand: d=4, 1 head of 2, ff=3, 2 experts top-1, vocabulary 5, sequence 6."""
+    config = ModelConfig(
+        num_layers=1, d_model=4, num_heads=1, num_kv_heads=1, head_dim=2, d_ff=3, num_experts=2, top_k=1, vocab_size=5
+    )
+    projections, router, expert, scores, head = 4 * 4 * 2, 4 * 2, 3 * 4 * 3, 2 * 6 * 2, 4 * 5
+    assert train_flops_per_token(config, 6) == 3 * 2 * (projections + router + expert + scores + head)

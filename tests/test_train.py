@@ -1,0 +1,148 @@
+"""`python project/train.py`, from outside: what a run leaves behind, and how it ends when it does not end well."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = [sys.executable, str(ROOT / "project/train.py")]
+QUICK = ["model=tiny", "data=synthetic", "data.seq_len=32", "trainer.limit_val_batches=1", "trainer.accelerator=cpu"]
+RANKS_4 = [*QUICK, "+experiment=tp2_ep2_pp2", "parallel.microbatches=2"]
+
+
+def run(*arguments: str, command: list[str] = TRAIN, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=240, check=False, env=environment()
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def losses(folder: Path) -> list[str]:
+    with (folder / "metrics.csv").open() as file:
+        return [row["train/loss"] for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("forked")
+    run(*RANKS_4, "trainer.max_steps=4", f"hydra.run.dir={folder}")
+    return folder
+
+
+def test_a_run_folder_holds_what_the_contract_says(forked: Path) -> None:
+    held = {path.name for path in forked.iterdir()}
+    assert {".hydra", "config.yaml", "run.log", "metrics.csv", "summary.json", "wandb"} <= held
+    told = summary(forked)
+    assert (told["status"], told["error"], told["steps"], told["tokens"]) == ("completed", None, 4, 4 * 8 * 32)
+    assert told["layout"] == {
+        "pp": 2,
+        "dp": 1,
+        "tp": 2,
+        "ep": 2,
+        "etp": 1,
+        "world_size": 4,
+        "schedule": "1F1B",
+        "microbatches": 2,
+        "virtual_stages": 1,
+    }
+    assert len(told["parameters_per_rank"]) == len(told["peak_memory_bytes_per_rank"]) == 4
+    assert told["step_time_s"] > 0
+    assert told["val_loss"] > 0
+    assert [sum(layer) for layer in told["expert_load"]] == pytest.approx([1.0] * 8)
+
+
+def test_metrics_are_written_at_full_precision_a_row_a_step(forked: Path) -> None:
+    with (forked / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
+    promised = {"train/loss", "train/aux_loss", "train/grad_norm", "train/tokens_per_second", "train/step_time_s"}
+    assert promised <= rows[0].keys()
+    assert float(rows[-1]["train/loss"]) == summary(forked)["train_loss_last"]
+    assert rows[-1]["val/loss"]
+
+
+def test_torchrun_gives_the_forked_run_s_losses_bit_for_bit(forked: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", TRAIN[1]]
+    run(*RANKS_4, "trainer.max_steps=4", "logger=csv", f"hydra.run.dir={tmp_path}", command=torchrun)
+    assert losses(tmp_path) == losses(forked)
+
+
+def test_a_sweep_runs_each_job_once_and_a_failing_one_does_not_end_it(tmp_path: Path) -> None:
+    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=0", "+callbacks.bomb.kind=raise"]
+    jobs = ["-m", "trainer.max_steps=2", "logger=csv", "+callbacks.bomb.batch=0,5", f"hydra.sweep.dir={tmp_path}"]
+    done = run(*QUICK, "parallel=single", "parallel.microbatches=2", *bomb, *jobs, status=1)
+    assert summary(tmp_path / "0")["status"] == "failed"
+    assert "ZeroDivisionError: planted" in summary(tmp_path / "0")["error"]
+    assert summary(tmp_path / "1")["status"] == "completed"
+    assert not (tmp_path / "2").exists()
+    assert done.stderr.count("ZeroDivisionError: planted in a callback") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("raise", "ZeroDivisionError: planted in a callback"), ("kill", "rank 3 failed: killed by SIGKILL")],
+)
+def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: str, tmp_path: Path) -> None:
+    bomb = [
+        "+callbacks.bomb._target_=tests.strategy.bomb.Bomb",
+        "+callbacks.bomb.rank=3",
+        f"+callbacks.bomb.kind={kind}",
+    ]
+    done = run(*RANKS_4, *bomb, "logger=csv", "trainer.max_steps=5", f"hydra.run.dir={tmp_path}", status=1)
+    planted = next(float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("bomb"))
+    assert time.time() - planted < 5
+    assert done.stderr.count(said) == 1
+    assert "Connection closed" not in done.stderr
+    told = summary(tmp_path)
+    assert told["status"] == "failed"
+    assert "rank 3 failed" in told["error"]
+    assert told["steps"] == 1
+
+
+def test_ctrl_c_ends_all_ranks_at_once(tmp_path: Path) -> None:
+    arguments = [*RANKS_4, "logger=csv", "trainer.max_steps=1000", f"hydra.run.dir={tmp_path}"]
+    process = subprocess.Popen(
+        [*TRAIN, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment(),
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "summary.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    start = time.monotonic()
+    _, stderr = process.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert process.returncode == 130
+    assert "Traceback" not in stderr
+    assert summary(tmp_path)["status"] == "interrupted"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_corpus_too_short_for_a_batch_is_refused_before_any_rank_starts(tmp_path: Path) -> None:
+    text = tmp_path / "short.txt"
+    text.write_text("a few words\n" * 200)
+    done = run(*RANKS_4[:1], "data=text", f"data.files=[{text}]", f"hydra.run.dir={tmp_path / 'run'}", status=2)
+    assert "one batch needs 2049" in done.stderr
+    assert "Traceback" not in done.stderr
