@@ -13,7 +13,7 @@ export
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# torch first and alone: with it there, nothing asks for a build with CUDA that a laptop has no use for.
+# torch first and alone, so that nothing asks for another version of it. PyPI's build for Linux brings CUDA along.
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -4,10 +4,10 @@
 
 Both train the reference document's model (8 layers, 4 experts of 4096, d_model 1024) in fp32 on 8 sequences of 256
 tokens with AdamW and gradient clipping. The two run in turn, round by round, so that a drift of the machine's speed
-meets both; the ratio of a round is taken within it. A run's first two steps are left out: they touch memory for the first
-time. The one process has all cores and the whole batch at once; the C allocator is as it comes, or told to keep its
-memory (`--tuned`), as our ranks have it. Our ranks run the batch as 8 microbatches, as the experiment has it, and as 4,
-the fewest that four stages can have.
+meets both; the ratio of a round is taken within it. A run's first two steps are left out: they touch memory for the
+first time. The one process has all cores and the whole batch at once; the C allocator is as it comes, or told to keep
+its memory (`--tuned`), as our ranks have it. Our ranks cut the batch into 8 microbatches, as the experiment has it,
+and into 4, the fewest that four stages can have.
 """
 
 import argparse

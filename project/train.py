@@ -29,8 +29,6 @@ FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.ha
 
 
 def main() -> None:
-    # Read by torch at its first allocation: large pages for large tensors on a CPU, where faults cost a step's third.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     command_line.check(sys.argv[1:], CONFIGS, "train", os.environ)
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
         sys.argv += FOLLOWER

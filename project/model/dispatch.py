@@ -60,8 +60,12 @@ class LocalDispatch(nn.Module):
         """Returns the rows `[N, D]` grouped by expert, how many each expert here has `[E]`, and what `combine` needs
         to bring them back."""
         order = order_by(experts_TA.flatten())
-        counts_E = torch.bincount(experts_TA.flatten(), minlength=self.num_experts)
-        return Spread.apply(x_TD, *order), counts_E, order
+        return Spread.apply(x_TD, *order), self.count(experts_TA), order
+
+    def count(self, experts_TA: Tensor) -> Tensor:
+        """Assignments to each expert `[E]`. Not bincount, for which a GPU waits on the host."""
+        ones_N = torch.ones(experts_TA.numel(), dtype=torch.int64, device=experts_TA.device)
+        return ones_N.new_zeros(self.num_experts).scatter_add_(0, experts_TA.flatten(), ones_N)
 
     def combine(self, rows_ND: Tensor, weights_TA: Tensor, order: Any) -> Tensor:
         """The experts' outputs `[N, D]`, back in the tokens' order, weighted and summed: `[T, D]`."""

@@ -13,4 +13,10 @@ class RMSNorm(nn.Module):
     def forward(self, x_BSD: Tensor) -> Tensor:
         wide = torch.promote_types(x_BSD.dtype, torch.float32)
         normed_BSD = torch.nn.functional.rms_norm(x_BSD.to(wide), x_BSD.shape[-1:], eps=self.eps)
-        return self.weight * normed_BSD.to(x_BSD.dtype)
+        return (self.weight * normed_BSD).to(compute_dtype(x_BSD))
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """What the next matrix product computes in. Given in it, activations are half as wide wherever they are sent."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

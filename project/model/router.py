@@ -41,6 +41,7 @@ class Router(nn.Module):
         raw_TE = logits_TE.softmax(-1) if self.score == "softmax" else logits_TE.sigmoid()
         experts_TA = (raw_TE.detach() + self.expert_bias).topk(self.top_k, dim=-1).indices
         chosen_TA = raw_TE.gather(-1, experts_TA)
-        weights_TA = chosen_TA / chosen_TA.sum(-1, keepdim=True)
-        scores_TE = raw_TE if self.score == "softmax" else raw_TE / raw_TE.sum(-1, keepdim=True)
+        tiny = torch.finfo(wide).tiny  # sigmoids may all underflow
+        weights_TA = chosen_TA / chosen_TA.sum(-1, keepdim=True).clamp_min(tiny)
+        scores_TE = raw_TE if self.score == "softmax" else raw_TE / raw_TE.sum(-1, keepdim=True).clamp_min(tiny)
         return Routing(experts_TA, weights_TA, logits_TE, scores_TE)

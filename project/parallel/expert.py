@@ -31,13 +31,13 @@ class AllToAllDispatch(LocalDispatch):
 
     def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Any]:
         order = order_by(experts_TA.flatten())
-        counts_E = torch.bincount(experts_TA.flatten(), minlength=self.num_experts)
+        counts_E = self.count(experts_TA)
         even = [self.num_experts // self.ranks] * self.ranks
         sent_RL = counts_E.unflatten(0, (self.ranks, -1))
         received_RL = exchange(counts_E, even, even, self.group).unflatten(0, (self.ranks, -1))
         send, receive = torch.stack((sent_RL.sum(1), received_RL.sum(1))).tolist()
         rows_ND = AllToAll.apply(Spread.apply(x_TD, *order), receive, send, self.group)
-        regroup = by_expert(received_RL)
+        regroup = by_expert(received_RL, sum(receive))
         if regroup is not None:
             rows_ND = Permute.apply(rows_ND, *regroup)
         return rows_ND, received_RL.sum(0), Journey(order, regroup, send, receive)
@@ -49,13 +49,13 @@ class AllToAllDispatch(LocalDispatch):
         return super().combine(rows_ND, weights_TA, journey.order)
 
 
-def by_expert(received_RL: Tensor) -> Order | None:
+def by_expert(received_RL: Tensor, rows: int) -> Order | None:
     """Rows arrive rank by rank and within a rank expert by expert; the order that puts them expert by expert. One
     expert needs none."""
     if received_RL.shape[1] == 1:
         return None
     experts_RL = torch.arange(received_RL.shape[1], device=received_RL.device).expand_as(received_RL)
-    return order_by(experts_RL.flatten().repeat_interleave(received_RL.flatten()))
+    return order_by(experts_RL.flatten().repeat_interleave(received_RL.flatten(), output_size=rows))
 
 
 class DispatchOverRanks(ParallelStyle):

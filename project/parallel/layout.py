@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 SCHEDULES = ("1F1B", "GPipe")
 RECOMPUTE = ("none", "selective", "full")
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
 
 
 class Coordinates(NamedTuple):

@@ -1,4 +1,4 @@
-"""The device mesh of a layout: `(pp, dp, tp)`, and the axis over which experts are spread."""
+"""The device mesh of a layout: `(pp, dp, tp)`."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from project.parallel.layout import ParallelLayout
 
 @dataclass(frozen=True)
 class Mesh:
-    """`dense` has the axes pp, dp and tp. Where ep == tp and etp == 1 the expert axis *is* the tp axis, the same
-    object, so that optimizer and gradient norm see one mesh."""
+    """`dense` has the axes pp, dp and tp. Where ep == tp and etp == 1 the expert axis *is* the tp axis, so that
+    optimizer and gradient norm see one mesh; no other expert axis is made yet."""
 
     layout: ParallelLayout
     dense: DeviceMesh

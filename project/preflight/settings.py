@@ -7,8 +7,8 @@ from typing import Any
 
 from project.fault import Fault
 from project.legal_values import is_number, legal, said
+from project.parallel.layout import PRECISIONS
 
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 
 Test = Callable[[Any], bool]
@@ -89,7 +89,7 @@ SETTINGS: dict[str, tuple[Test, str]] = {
     "trainer.accumulate_grad_batches": (_whole(1), "a whole number of at least 1"),
     "trainer.log_every_n_steps": (_whole(0), "a whole number, 0 or more"),
     "trainer.gradient_clip_val": (_or_null(_not_negative), "a number, 0 or more, or null for no clipping"),
-    "trainer.val_check_interval": (_or_null(_batches(1)), "null, a number of steps, or a fraction of an epoch"),
+    "trainer.val_check_interval": (_or_null(_whole(1)), "null or a number of steps"),
     "trainer.limit_val_batches": (_or_null(_batches(0)), "null, a number of batches, or a fraction of them"),
     "data.cache_dir": (_word, "the path of a folder"),
     "data.tokenizer": (_or_null(_word), "null, or the path of a tokenizer.json"),

@@ -15,9 +15,10 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
-import torch
 import torch.multiprocessing as mp
+from lightning.fabric.strategies.launchers.multiprocessing import _check_bad_cuda_fork
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher, _WorkerOutput
+from lightning.pytorch.trainer.states import TrainerFn
 
 if TYPE_CHECKING:
     from project.strategy.hybrid import HybridParallelStrategy
@@ -46,7 +47,14 @@ class ForkLauncher(_MultiProcessingLauncher):
 
         Raises:
             RankFailed: with the error of the rank that failed first; the others are dead by then.
+            RuntimeError: for a second call after a fit: the weights stayed with its ranks, and those are gone.
         """
+        if trainer is not None and self._already_fit:
+            raise RuntimeError(
+                "This trainer has fitted already, and the weights went with its forked ranks: another call would begin "
+                "with untrained ones. Validate within the fit (val_check_interval), or run under torchrun."
+            )
+        _check_bad_cuda_fork()
         assert self._strategy.cluster_environment is not None
         os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
         context = mp.get_context("fork")
@@ -65,6 +73,7 @@ class ForkLauncher(_MultiProcessingLauncher):
             self._end()
         if trainer is None:
             return output
+        self._already_fit = trainer.state.fn == TrainerFn.FITTING
         self._recover_results_in_main_process(output, trainer)
         return output.trainer_results
 
@@ -82,8 +91,6 @@ class ForkLauncher(_MultiProcessingLauncher):
         die_with(parent)
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        # All ranks share the machine's cores. Not more threads than that, and one at least.
-        torch.set_num_threads(max(1, available_cores() // self.num_processes))
         os.environ["LOCAL_RANK"] = str(rank)
         try:
             output = function(*args, **kwargs)
@@ -98,10 +105,13 @@ class ForkLauncher(_MultiProcessingLauncher):
             results.put(output)
 
     def _join(self, results: Any, errors: Any) -> Any:
-        """Rank 0's result, read as soon as it is there: a full pipe would keep rank 0 from ending."""
+        """Rank 0's result. It and the errors are read as soon as they are there: a rank cannot end before what it has
+        put into a full pipe is taken out, nor while its logger takes its time to."""
         output, awaited = None, {results._reader: None} | {process.sentinel: process for process in self.ranks}
         while awaited:
-            for ready in wait(list(awaited)):
+            for ready in wait([*awaited, errors._reader]):
+                if ready is errors._reader:
+                    raise self._first_failure(errors)
                 process = awaited.pop(ready)
                 if process is None:
                     output = results.get()
@@ -149,10 +159,6 @@ def one_line(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def die_with(parent: int) -> None:

@@ -9,18 +9,17 @@ import torch
 from lightning.fabric.plugins.precision.utils import _convert_fp_tensor
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
-from torch import nn
 from torch.optim import Optimizer
 
 from project.parallel.gradients import local_gradients
+from project.parallel.layout import PRECISIONS
 from project.strategy.loss_scale import LossScale
 
 if TYPE_CHECKING:
     from project.strategy.hybrid import HybridParallelStrategy
 
-WEIGHT_DTYPE = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+WEIGHT_DTYPE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 AUTOCAST_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-PRECISIONS = ("32-true", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 
 
 class HybridPrecision(Precision):
@@ -45,9 +44,6 @@ class HybridPrecision(Precision):
             return nullcontext()
         return torch.autocast(self.strategy.root_device.type, dtype=dtype, cache_enabled=False)
 
-    def convert_module(self, module: nn.Module) -> nn.Module:
-        return module.to(self.weight_dtype)
-
     def convert_input(self, data: Any) -> Any:
         return _convert_fp_tensor(data, self.weight_dtype) if isinstance(data, torch.Tensor) else data
 
@@ -62,11 +58,10 @@ class HybridPrecision(Precision):
         result = closure()
         self.strategy.finish_gradients()
         self._after_closure(model, optimizer)
-        finite = self.loss_scale is None or self.strategy.grad_norm_is_finite
-        if finite:
+        if self.strategy.took_step:
             optimizer.step(**kwargs)
         if self.loss_scale:
-            self.loss_scale.update(finite)
+            self.loss_scale.update(self.strategy.grad_norm_is_finite)
         optimizer.zero_grad()
         return result
 

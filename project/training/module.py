@@ -125,7 +125,7 @@ class MoEModule(HybridModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The biases move once an optimizer step, from the loads of all its batches."""
         stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch
-        if self.config.expert_balance == "bias" and stepped:
+        if self.config.expert_balance == "bias" and stepped and self.strategy.took_step:
             blocks = {index: block for part in self.parts for index, block in cast(Transformer, part).layers.items()}
             for index, block in blocks.items():
                 bias = cast(Block, block).moe.router.expert_bias

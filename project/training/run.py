@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from project import command_line
 from project.allocator import keep_freed_memory
 from project.data.corpus import CorpusError
-from project.run_folder import mark_failed
+from project.preflight.gpus import count_gpus
+from project.run_folder import mark_failed, mark_interrupted
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
 from project.training.module import MoEModule
@@ -40,22 +41,21 @@ def train(cfg: DictConfig, run_folder: Path) -> float | None:
     keep_freed_memory()
     if os.environ.get("LOCAL_RANK", "0") == "0":
         OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
-    data = instantiate(cfg.data, _convert_="all")
     try:
+        data = instantiate(cfg.data, _convert_="all")
         data.prepare()  # before there are sixteen to wait for it
+        trainer = build_trainer(cfg)
+        trainer.fit(MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed), data)
     except CorpusError as error:
         command_line.refuse([error.fault], os.environ)
-    trainer = build_trainer(cfg)
-    module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed)
-    try:
-        trainer.fit(module, data)
     except RankFailed as error:
         mark_failed(run_folder, str(error))
         log.error("%s\n%s", error, error.details)
         raise RunFailed(
             f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}"
         ) from None
-    except SystemExit:  # Lightning's answer to Ctrl-C, which RunSummary has written down
+    except (KeyboardInterrupt, SystemExit):  # the latter is Lightning's answer to Ctrl-C
+        mark_interrupted(run_folder)
         print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None
     val_loss = trainer.callback_metrics.get("val/loss")
@@ -74,10 +74,13 @@ def quiet() -> None:
 def build_trainer(cfg: DictConfig) -> L.Trainer:
     """A plain Lightning trainer around the hybrid strategy."""
     layout = instantiate(cfg.parallel, _convert_="object")
+    accelerator = cfg.trainer.accelerator
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
     steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
     return instantiate(
-        {key: value for key, value in cfg.trainer.items() if key != "precision"},
+        {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},
+        # Lightning's auto would take a Mac's GPU, which has neither gloo nor NCCL.
+        accelerator=accelerator if accelerator != "auto" else ("cuda" if count_gpus() else "cpu"),
         devices=layout.world_size // cfg.trainer.num_nodes,
         strategy=HybridParallelStrategy(layout, cfg.trainer.precision),
         callbacks=callbacks,

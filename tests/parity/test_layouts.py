@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from project.parallel.layout import ParallelLayout
-from tests.parity.training import Case, Outcome, expected, train
+from tests.parity.training import SMALL, Case, Outcome, expected, train
 
 LAYOUTS = {
     "single": ParallelLayout(microbatches=4),
@@ -74,7 +74,41 @@ def test_recomputing_activations_changes_no_bit(ranks, name: str, mode: str) -> 
 @pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "tp4_ep4_pp4"])
 def test_accumulated_batches_are_averaged(ranks, name: str) -> None:
     case = Case(LAYOUTS[name], accumulate=2)
+    actual, wanted = train(ranks, case), expected(ranks, case)
+    check_step(actual, wanted, 1e-5)
+    assert actual.losses[1] == pytest.approx(sum(wanted.losses) / 2, rel=1e-5), "what is logged is the step's mean"
+
+
+MODELS = {
+    "grouped queries": replace(SMALL, num_kv_heads=2),
+    "several experts on a rank": replace(SMALL, num_experts=8, top_k=3),
+    "shared expert": replace(SMALL, num_shared_experts=1),
+    "sigmoid scores and z-loss": replace(SMALL, score="sigmoid", z_coefficient=0.1),
+    "odd widths, for which there is no grouped GEMM": replace(SMALL, d_ff=50),
+}
+
+
+@pytest.mark.parametrize("name", ["tp2_ep2_pp2", "tp2 without ep"])
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_is_the_oracle_s_too(ranks, model: str, name: str) -> None:
+    case = Case(LAYOUTS[name], model=MODELS[model])
     check_step(train(ranks, case), expected(ranks, case), 1e-5)
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
+def test_biases_move_as_the_loads_of_a_whole_step_say(ranks, precision: str, recompute: str) -> None:
+    model = replace(SMALL, expert_balance="bias", bias_update_rate=1e-3)
+    layout = replace(LAYOUTS["tp2_ep2_pp2"], recompute=recompute)
+    case = Case(layout, model=model, precision=precision, steps=3, accumulate=2)
+    actual = train(ranks, case)
+    assert actual.biases.keys() == {f"layers.{layer}.moe.router.expert_bias" for layer in range(model.num_layers)}
+    if precision == "32-true":
+        wanted = expected(ranks, case)
+        assert all(torch.equal(actual.biases[name], wanted.biases[name].float()) for name in wanted.biases)
+    steps = torch.stack(list(actual.biases.values())) / model.bias_update_rate
+    torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+    assert steps.any()
 
 
 @pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "tp4_ep4_pp4"])

@@ -56,6 +56,7 @@ class Outcome:
     gradients: dict[str, Tensor] = field(default_factory=dict)
     initial: dict[str, Tensor] = field(default_factory=dict)
     final: dict[str, Tensor] = field(default_factory=dict)
+    biases: dict[str, Tensor] = field(default_factory=dict)
 
 
 def batches(case: Case) -> list[dict[str, Tensor]]:
@@ -63,6 +64,10 @@ def batches(case: Case) -> list[dict[str, Tensor]]:
     shape = (case.steps * case.accumulate, case.batch, case.seq_len + 1)
     text = torch.randint(0, case.model.vocab_size, shape, generator=generator)
     return [{"tokens": batch[:, :-1].contiguous(), "targets": batch[:, 1:].contiguous()} for batch in text]
+
+
+def biases(model: Transformer) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in model.named_buffers() if name.endswith("expert_bias")}
 
 
 def starve(model: Transformer, expert: int | None) -> None:
@@ -85,7 +90,7 @@ def oracle(case: Case) -> Outcome:
     optimizer = build_optimizer(config, model.named_parameters())
     outcome = Outcome(initial=copies(model.named_parameters()))
     for step, window in enumerate(chunked(batches(case), case.accumulate)):
-        losses, auxiliary = [], []
+        losses, auxiliary, loads = [], [], []
         for batch in window:
             balancing = Balancing(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
             loss = cross_entropy(model(batch["tokens"], balancing), batch["targets"])
@@ -93,6 +98,7 @@ def oracle(case: Case) -> Outcome:
             penalty = torch.stack([report.penalty for report in reports]).sum()
             ((loss + penalty) / case.accumulate).backward()
             losses.append(loss.item())
+            loads.append([report.load_E for report in reports])
             auxiliary.append(torch.stack([report.auxiliary_loss for report in reports]).mean().item())
         if step == 0:
             outcome.gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -105,7 +111,12 @@ def oracle(case: Case) -> Outcome:
         outcome.grad_norms.append(norm)
         optimizer.step()
         optimizer.zero_grad()
+        if case.model.expert_balance == "bias":
+            for block, *seen in zip(model.layers.values(), *loads, strict=True):
+                load = torch.stack(seen).sum(0)
+                block.moe.router.expert_bias += case.model.bias_update_rate * torch.sign(load.mean() - load)
     outcome.final = copies(model.named_parameters())
+    outcome.biases = biases(model)
     return outcome
 
 
@@ -191,6 +202,8 @@ class Observer(L.Callback):
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         self.outcome.final = whole(module)
+        for part in module.parts:
+            self.outcome.biases |= biases(part)
 
 
 def whole(module: MoEModule, gradients: bool = False) -> dict[str, Tensor]:
@@ -235,9 +248,9 @@ def train(pools: Any, case: Case) -> Outcome:
             first.auxiliary_losses,
             first.grad_norms,
         ), "ranks report different numbers"
-    merged = replace(first, gradients={}, initial={}, final={})
+    merged = replace(first, gradients={}, initial={}, final={}, biases={})
     for outcome in outcomes:
-        for kind in ("gradients", "initial", "final"):
+        for kind in ("gradients", "initial", "final", "biases"):
             collected = getattr(merged, kind)
             for name, tensor in getattr(outcome, kind).items():
                 assert name not in collected or torch.equal(collected[name], tensor), f"replicas of {name} differ"

@@ -27,6 +27,8 @@ def work(kind):
     if rank == 2:
         if kind == "raise":
             raise ZeroDivisionError("the cause")
+        if kind == "long":
+            raise ValueError("x" * 100 + chr(10) + "y" * 2**20)
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "exit":
@@ -88,6 +90,23 @@ def test_one_rank_s_death_ends_all_within_five_seconds_and_is_named(script: Path
     assert lines["failed"] == [failure]
     assert float(lines["seconds"][0]) < 5
     assert not any(alive(pid) for pid in lines["pid"])
+
+
+def test_a_long_error_is_told_as_well_as_a_short_one(script: Path) -> None:
+    assert run(script, "long")["failed"] == ["2 rank 2 failed: ValueError: " + "x" * 100 + " False"]
+
+
+def test_after_a_fit_the_ranks_and_their_weights_are_gone_and_it_says_so() -> None:
+    import lightning.pytorch as L
+
+    from project.parallel.layout import ParallelLayout
+    from project.strategy.hybrid import HybridParallelStrategy
+
+    strategy = HybridParallelStrategy(ParallelLayout())
+    trainer = L.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False, enable_checkpointing=False)
+    strategy.launcher._already_fit = True
+    with pytest.raises(RuntimeError, match="the weights went with its forked ranks"):
+        strategy.launcher.launch(print, trainer=trainer)
 
 
 def test_no_rank_outlives_its_parent(script: Path) -> None:
