@@ -240,7 +240,10 @@ def train(pools: Any, case: Case) -> Outcome:
 
     Raises:
         AssertionError: if ranks disagree on what they all should know."""
-    outcomes = pools.run(case.layout.world_size, fit, case)
+    return pools.once(("train", case), lambda: merged(pools.run(case.layout.world_size, fit, case)))
+
+
+def merged(outcomes: list[Outcome]) -> Outcome:
     first = outcomes[0]
     for outcome in outcomes[1:]:
         assert (outcome.losses, outcome.auxiliary_losses, outcome.grad_norms) == (
@@ -248,15 +251,17 @@ def train(pools: Any, case: Case) -> Outcome:
             first.auxiliary_losses,
             first.grad_norms,
         ), "ranks report different numbers"
-    merged = replace(first, gradients={}, initial={}, final={}, biases={})
+    together = replace(first, gradients={}, initial={}, final={}, biases={})
     for outcome in outcomes:
         for kind in ("gradients", "initial", "final", "biases"):
-            collected = getattr(merged, kind)
+            collected = getattr(together, kind)
             for name, tensor in getattr(outcome, kind).items():
                 assert name not in collected or torch.equal(collected[name], tensor), f"replicas of {name} differ"
                 collected[name] = tensor
-    return merged
+    return together
 
 
 def expected(pools: Any, case: Case) -> Outcome:
-    return pools.run(1, oracle_on_a_rank, case)[0]
+    """The oracle's outcome: of the case, so of its layout and precision nothing."""
+    asked = replace(case, layout=ParallelLayout(), precision="64-true")
+    return pools.once(("oracle", asked), lambda: pools.run(1, oracle_on_a_rank, asked)[0])
