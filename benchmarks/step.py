@@ -6,8 +6,8 @@ Both train the reference document's model (8 layers, 4 experts of 4096, d_model 
 tokens with AdamW and gradient clipping. The two run in turn, round by round, so that a drift of the machine's speed
 meets both; the ratio of a round is taken within it. A run's first two steps are left out: they touch memory for the
 first time. The one process has all cores and the whole batch at once; the C allocator is as it comes, or told to keep
-its memory (`--tuned`), as our ranks have it. Our ranks cut the batch into 8 microbatches, as the experiment has it,
-and into 4, the fewest that four stages can have.
+its memory (`--tuned`), as our ranks have it. Our ranks cut the batch into 4 microbatches, as the experiment has it,
+and into 8, one sequence each.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def main() -> None:
     if arguments.mixtral:
         mixtral(arguments.tuned)
         return
-    ratios: dict[int, list[float]] = {8: [], 4: []}
+    ratios: dict[int, list[float]] = {4: [], 8: []}
     for round_ in range(1, arguments.rounds + 1):
         one = statistics.median(theirs(arguments.tuned))
         for microbatches, seen in ratios.items():
