@@ -212,26 +212,41 @@ def whole(module: MoEModule, gradients: bool = False) -> dict[str, Tensor]:
     return {name: (v.full_tensor() if isinstance(v, DTensor) else v).clone() for name, v in values.items()}
 
 
+def trainer(rank: int, world_size: int, case: Case, **options: Any) -> L.Trainer:
+    """A plain Trainer on one of the pool's ranks, with nothing but the strategy and the caller's options."""
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": world_size,
+        "strategy": HybridParallelStrategy(case.layout, case.precision),
+        "plugins": [PooledRanks(rank, world_size)],
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "inference_mode": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    return L.Trainer(**(defaults | options))
+
+
+def loader(case: Case) -> DataLoader:
+    return DataLoader(batches(case), batch_size=None)  # type: ignore[arg-type]
+
+
 def fit(rank: int, world_size: int, case: Case) -> Outcome:
     observer = Observer()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=world_size,
-        strategy=HybridParallelStrategy(case.layout, case.precision),
-        plugins=[PooledRanks(rank, world_size)],
+    engine = trainer(
+        rank,
+        world_size,
+        case,
         max_steps=case.steps,
         accumulate_grad_batches=case.accumulate,
         gradient_clip_val=case.clip,
         callbacks=[observer],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        use_distributed_sampler=False,
-        log_every_n_steps=1,
     )
-    trainer.fit(CaseModule(case), DataLoader(batches(case), batch_size=None))  # type: ignore[arg-type]
+    engine.fit(CaseModule(case), loader(case))
     return observer.outcome
 
 

@@ -4,12 +4,10 @@ from itertools import pairwise
 from typing import Any
 
 import lightning.pytorch as L
-from torch.utils.data import DataLoader
 
 from project.parallel.layout import ParallelLayout
 from project.pipeline.stage import Span
-from project.strategy.hybrid import HybridParallelStrategy
-from tests.parity.training import Case, CaseModule, PooledRanks, batches
+from tests.parity.training import Case, CaseModule, loader, trainer
 
 
 class Spans(L.Callback):
@@ -19,21 +17,8 @@ class Spans(L.Callback):
 
 def record(rank: int, world_size: int, case: Case) -> list[Span]:
     recorder = Spans()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=world_size,
-        strategy=HybridParallelStrategy(case.layout),
-        plugins=[PooledRanks(rank, world_size)],
-        max_steps=1,
-        callbacks=[recorder],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        inference_mode=False,
-        use_distributed_sampler=False,
-    )
-    trainer.fit(CaseModule(case), DataLoader(batches(case), batch_size=None))  # type: ignore[arg-type]
+    engine = trainer(rank, world_size, case, max_steps=1, callbacks=[recorder])
+    engine.fit(CaseModule(case), loader(case))
     return recorder.spans
 
 

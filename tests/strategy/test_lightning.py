@@ -8,37 +8,14 @@ import lightning.pytorch as L
 import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader
 
 from project.model.transformer import Balancing
 from project.parallel.layout import ParallelLayout
 from project.strategy.hybrid import HybridParallelStrategy
 from project.training.loss import cross_entropy
-from tests.parity.training import Case, CaseModule, PooledRanks, batches, expected, train
+from tests.parity.training import Case, CaseModule, batches, expected, loader, train, trainer
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
-
-
-def trainer(rank: int, world_size: int, case: Case, **options: Any) -> L.Trainer:
-    defaults: dict[str, Any] = {
-        "accelerator": "cpu",
-        "devices": world_size,
-        "strategy": HybridParallelStrategy(case.layout, case.precision),
-        "plugins": [PooledRanks(rank, world_size)],
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "inference_mode": False,
-        "use_distributed_sampler": False,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
-    }
-    return L.Trainer(**(defaults | options))
-
-
-def loader(case: Case) -> DataLoader:
-    return DataLoader(batches(case), batch_size=None)  # type: ignore[arg-type]
 
 
 def evaluate(rank: int, world_size: int, case: Case, verb: str) -> float:
