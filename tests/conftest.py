@@ -1,8 +1,16 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.ranks import RankPools, rank_pools
+
+# `make parity` asks for many more random cases than `make test`.
+settings.register_profile("parity", max_examples=500)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--parity-cases", type=int, default=64, help="how many cases the parity matrix has")
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,16 @@ be forked and run another.
 import contextlib
 import multiprocessing as mp
 import os
+import pickle
 import socket
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
+AFTER_AN_ERROR = 5.0  # seconds
 PRELOAD = ["project.training.module", "tests.parity.training"]
 
 
@@ -44,15 +47,23 @@ class Ranks:
         """
         for pipe in self.pipes:
             pipe.send((function, args))
-        answers = []
-        for rank, pipe in enumerate(self.pipes):
-            if not pipe.poll(timeout):
-                raise RankError(f"rank {rank} has not answered within {timeout} s")
-            answers.append(pipe.recv())
-        errors = [f"rank {rank}:\n{error}" for rank, (error, _) in enumerate(answers) if error]
-        if errors:
-            raise RankError("\n".join(errors))
-        return [result for _, result in answers]
+        answers: dict[int, tuple[str | None, Any]] = {}
+        until = time.monotonic() + timeout
+        while len(answers) < len(self.pipes) and (left := until - time.monotonic()) > 0:
+            for rank in self.answering(set(range(len(self.pipes))) - answers.keys(), left):
+                answers[rank] = pickle.loads(self.pipes[rank].recv_bytes())
+                if answers[rank][0]:  # the others may wait for this one in vain
+                    until = min(until, time.monotonic() + AFTER_AN_ERROR)
+        errors = [f"rank {rank}:\n{error}" for rank, (error, _) in sorted(answers.items()) if error]
+        missing = sorted(set(range(len(self.pipes))) - answers.keys())
+        if errors or missing:
+            silent = [f"ranks {missing} have not answered"] if missing else []
+            raise RankError("\n".join([*errors, *silent]))
+        return [answers[rank][1] for rank in range(len(self.pipes))]
+
+    def answering(self, ranks: set[int], timeout: float) -> list[int]:
+        ready = wait([self.pipes[rank] for rank in ranks], timeout)
+        return [rank for rank in ranks if self.pipes[rank] in ready]
 
     def close(self) -> None:
         for pipe in self.pipes:
@@ -73,9 +84,11 @@ def serve(rank: int, world_size: int, port: int, pipe: Connection) -> None:
     dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
     for function, args in iter(pipe.recv, None):
         try:
-            pipe.send((None, function(rank, world_size, *args)))
+            answer = None, function(rank, world_size, *args)
         except BaseException:
-            pipe.send((traceback.format_exc(), None))
+            answer = traceback.format_exc(), None
+        # As bytes: multiprocessing would pass each tensor's memory as a file descriptor, one by one.
+        pipe.send_bytes(pickle.dumps(answer))
     dist.destroy_process_group()
 
 

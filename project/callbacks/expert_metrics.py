@@ -51,10 +51,14 @@ class ExpertMetrics(Callback):
 
 
 def expert_metrics(module: ObservedModule) -> dict[str, float]:
-    load_LE = module.expert_load.detach().double().cpu()
+    """Of the layers that have experts, by the layer's index in the whole model."""
+    layers = module.config.moe_layers
+    if not layers:
+        return {}
+    load_LE = module.expert_load[layers.start :].detach().double().cpu()
     metrics = {"train/expert_imbalance_worst_layer": imbalance(load_LE).max().item()}
     fraction_LE = load_LE / load_LE.sum(-1, keepdim=True)
-    for layer, row in enumerate(fraction_LE.tolist()):
+    for layer, row in zip(layers, fraction_LE.tolist(), strict=True):
         metrics |= {f"expert_load/layer_{layer}/expert_{expert}": share for expert, share in enumerate(row)}
-    entropy_L = module.router_entropy.detach().tolist()
-    return metrics | {f"router_entropy/layer_{layer}": entropy for layer, entropy in enumerate(entropy_L)}
+    entropy_L = module.router_entropy[layers.start :].tolist()
+    return metrics | {f"router_entropy/layer_{layer}": one for layer, one in zip(layers, entropy_L, strict=True)}

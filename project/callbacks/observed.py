@@ -10,24 +10,25 @@ from torch import Tensor
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
+from project.parallel.mesh import Mesh
+from project.pipeline.stage import Watch
 
 
 class ObservedStrategy(Protocol):
-    """`grad_norm` is that of the last optimizer step, over all ranks, before clipping; `activation_bytes` the peak of
-    each stage; `communication` is `{axis: {collective: {calls, bytes}}}` of one step. The last two may be None, or
-    absent."""
+    """`grad_norm` is that of the last optimizer step, over all ranks, before clipping; `watchers` are entered around
+    every stage's forward computation."""
 
     layout: ParallelLayout
+    mesh: Mesh
     grad_norm: float
-    activation_bytes: list[int] | None
-    communication: dict[str, Any] | None
+    watchers: list[Watch]
 
     def parameters_here(self) -> int: ...
 
 
 class ObservedModule(Protocol):
     """Both tensors are of the last optimizer step, and the same on all ranks: `expert_load` `[layers, experts]`, in
-    assignments, and `router_entropy` `[layers]`, in nats."""
+    assignments, and `router_entropy` `[layers]`, in nats; zeros for a layer without experts."""
 
     config: ModelConfig
     expert_load: Tensor
@@ -55,3 +56,10 @@ def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
     everywhere = here.new_empty(dist.get_world_size() * len(values))
     dist.all_gather_single(everywhere, here)
     return everywhere.view(-1, len(values)).T.tolist()
+
+
+def gathered(here: Any) -> list[Any]:
+    """What each rank has, by rank; collective."""
+    everywhere: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, here)
+    return everywhere

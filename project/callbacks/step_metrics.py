@@ -50,9 +50,11 @@ class StepMetrics(Callback):
         metrics |= {
             "train/grad_norm": strategy_of(trainer).grad_norm,
             "train/lr": self.learning_rate,
-            "train/expert_imbalance": imbalance(observed(pl_module).expert_load).mean().item(),
             "memory/peak_bytes_largest_rank": max(memory),
         }
+        if layers := observed(pl_module).config.moe_layers:
+            load_LE = observed(pl_module).expert_load[layers.start :]
+            metrics["train/expert_imbalance"] = imbalance(load_LE).mean().item()
         # In double precision: Lightning would round plain floats to single.
         values = torch.tensor([*metrics.values(), trainer.global_step], dtype=torch.float64).unbind()
         pl_module.log_dict(dict(zip([*metrics, "step"], values, strict=True)), on_step=True, on_epoch=False)

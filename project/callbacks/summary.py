@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from project.callbacks.first_steps import FirstSteps
 from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
 from project.metrics.expert_load import ExpertLoad
 from project.metrics.memory import peak_memory_bytes
@@ -109,10 +110,11 @@ class RunSummary(Callback):
             "tokens": self.tokens,
             "train_loss_last": loss,
             "grad_norm_last": strategy_of(trainer).grad_norm,
-            "activation_bytes_peak_per_stage": getattr(trainer.strategy, "activation_bytes", None),
-            "communication": getattr(trainer.strategy, "communication", None),
-            "expert_load": self.load.compute().tolist(),
+            "expert_load": self.load.by_layer(),
         }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, FirstSteps):
+                self.summary |= callback.for_summary
 
     def gather_memory(self, trainer: L.Trainer) -> None:
         """Collective, and so not after every step: the peak is nearly reached in the first."""

@@ -63,7 +63,7 @@ def memory_line(peaks: list[int] | None) -> str | None:
     return f"{max(peaks) / 2**30:.2f} GiB on the largest rank" if peaks else None
 
 
-def load_line(load: list[list[float | None]] | None) -> str | None:
-    """Null stands for a layer that was sent nothing."""
-    shares = [share for layer in load or [] for share in layer if share is not None]
+def load_line(load: list[list[float] | None] | None) -> str | None:
+    """Null stands for a layer that was sent nothing: it has no experts."""
+    shares = [share for layer in load or [] for share in layer or []]
     return f"{min(shares):.1%} to {max(shares):.1%} of a layer's tokens" if shares else None

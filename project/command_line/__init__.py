@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from project import preflight
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
+from project.command_line.key_help import key_help
 from project.command_line.report import report_faults, report_warnings
 from project.fault import Fault
 from project.preflight.gpus import count_gpus
@@ -47,6 +48,7 @@ def check(
     gpus: Callable[[], int] = count_gpus,
 ) -> None:
     """Returns if the command is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
+    OmegaConf.register_new_resolver("key_help", key_help, replace=True)  # for --help, which is Hydra's
     args = get_args_parser().parse_args(list(argv))
     if _is_no_run(args):
         return

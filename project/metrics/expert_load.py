@@ -27,6 +27,11 @@ class ExpertLoad(Metric):
         """`[L, E]`, each row summing to 1; NaN for a layer without assignments."""
         return self.assignments_LE / self.assignments_LE.sum(-1, keepdim=True)
 
+    def by_layer(self) -> list[list[float] | None]:
+        """`compute` for JSON: None for a layer without assignments, which is one without experts."""
+        assigned_L = self.assignments_LE.any(-1).tolist()
+        return [row if assigned else None for row, assigned in zip(self.compute().tolist(), assigned_L, strict=True)]
+
 
 def imbalance(load_LE: Tensor) -> Tensor:
     """`[L]`: the busiest expert's load over the mean, from 1 (even) to E (all on one)."""

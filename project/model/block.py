@@ -1,23 +1,36 @@
-"""One transformer layer: attention and mixture of experts, each normalised before and added after."""
+"""One transformer layer: attention, and then a mixture of experts or, in a dense layer, one feed-forward network; each
+normalised before and added after."""
 
 from torch import Tensor, nn
 
 from project.model.attention import Attention
-from project.model.balance import BalanceReport
+from project.model.balance import BalanceReport, Penalty
 from project.model.config import ModelConfig
+from project.model.feed_forward import FeedForward
 from project.model.moe import MoE
 from project.model.norm import RMSNorm
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    """`index` is the layer's in the whole model. A dense layer reports no balance."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
         self.attention_norm = RMSNorm(config.d_model, config.norm_eps)
         self.attention = Attention(config)
-        self.moe_norm = RMSNorm(config.d_model, config.norm_eps)
-        self.moe = MoE(config)
+        self.dense = index not in config.moe_layers
+        if self.dense:
+            self.feed_forward_norm = RMSNorm(config.d_model, config.norm_eps)
+            self.feed_forward = FeedForward(config.d_model, config.dense_d_ff)
+        else:
+            self.moe_norm = RMSNorm(config.d_model, config.norm_eps)
+            self.moe = MoE(config)
 
-    def forward(self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor) -> tuple[Tensor, BalanceReport]:
+    def forward(
+        self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor, penalty_scale: float = 1.0
+    ) -> tuple[Tensor, BalanceReport | None]:
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SC, sin_SC)
+        if self.dense:
+            return x_BSD + self.feed_forward(self.feed_forward_norm(x_BSD)), None
         out_BSD, report = self.moe(self.moe_norm(x_BSD))
-        return x_BSD + out_BSD, report
+        return x_BSD + Penalty.apply(out_BSD, report.penalty, penalty_scale), report

@@ -21,9 +21,16 @@ def router_parameters(config: ModelConfig) -> int:
     return config.d_model * config.num_experts
 
 
-def layer_parameters(config: ModelConfig) -> int:
+def dense_parameters(config: ModelConfig) -> int:
+    """What a dense layer has in the place of router and experts."""
+    return 3 * config.d_model * config.dense_d_ff
+
+
+def layer_parameters(config: ModelConfig, layer: int) -> int:
     experts = (config.num_experts + config.num_shared_experts) * expert_parameters(config)
-    return attention_parameters(config) + router_parameters(config) + experts + 2 * config.d_model
+    moe = router_parameters(config) + experts
+    inner = moe if layer in config.moe_layers else dense_parameters(config)
+    return attention_parameters(config) + inner + 2 * config.d_model
 
 
 def embedding_parameters(config: ModelConfig) -> int:
@@ -32,20 +39,23 @@ def embedding_parameters(config: ModelConfig) -> int:
 
 
 def total_parameters(config: ModelConfig) -> int:
-    return config.num_layers * layer_parameters(config) + config.d_model + 2 * embedding_parameters(config)
+    layers = sum(layer_parameters(config, layer) for layer in range(config.num_layers))
+    return layers + config.d_model + 2 * embedding_parameters(config)
 
 
 def active_parameters(config: ModelConfig) -> int:
     """Parameters that one token passes through: `top_k` of the experts instead of all."""
     idle = (config.num_experts - config.top_k) * expert_parameters(config)
-    return total_parameters(config) - config.num_layers * idle
+    return total_parameters(config) - len(config.moe_layers) * idle
 
 
-def layer_flops_per_token(config: ModelConfig, seq_len: int) -> int:
-    """Forward FLOPs of one layer for one token; attention counted over the full sequence, not its causal half."""
+def layer_flops_per_token(config: ModelConfig, seq_len: int, layer: int) -> int:
+    """Forward FLOPs of one layer for one token; attention counted over the full sequence, not its causal half. What a
+    capacity drops, or leaves empty, is not counted: this is what the model needs when nothing is dropped."""
     experts = (config.top_k + config.num_shared_experts) * expert_parameters(config)
-    matmuls = 2 * (attention_parameters(config) + router_parameters(config) + experts)
-    return matmuls + 4 * seq_len * config.num_heads * config.head_dim
+    moe = router_parameters(config) + experts
+    inner = moe if layer in config.moe_layers else dense_parameters(config)
+    return 2 * (attention_parameters(config) + inner) + 4 * seq_len * config.num_heads * config.head_dim
 
 
 def head_flops_per_token(config: ModelConfig) -> int:
@@ -54,4 +64,12 @@ def head_flops_per_token(config: ModelConfig) -> int:
 
 def train_flops_per_token(config: ModelConfig, seq_len: int) -> int:
     """Forward and backward (twice the forward, Kaplan et al. arXiv 2001.08361), without recomputation."""
-    return 3 * (config.num_layers * layer_flops_per_token(config, seq_len) + head_flops_per_token(config))
+    layers = sum(layer_flops_per_token(config, seq_len, layer) for layer in range(config.num_layers))
+    return 3 * (layers + head_flops_per_token(config))
+
+
+def stage_costs(config: ModelConfig, seq_len: int) -> tuple[list[int], int, int]:
+    """FLOPs per token of each layer, and what the first and the last stage do besides: the embedding adds up a row of
+    gradients, the head is a matrix."""
+    layers = [layer_flops_per_token(config, seq_len, layer) for layer in range(config.num_layers)]
+    return layers, config.d_model, head_flops_per_token(config)

@@ -1,13 +1,48 @@
 """Moving tokens to their experts and back. Here they are on the same rank: a permutation. Expert parallelism puts
 another dispatch in this one's place and changes nothing else.
 
-Shapes: T tokens, D d_model, A assignments per token, N = T * A rows, E experts.
+Shapes: T tokens, D d_model, A assignments per token, N rows (here N = T * A), E experts.
 """
 
-from typing import Any, NamedTuple
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
+
+
+class Dispatch(nn.Module, ABC):
+    """What a mixture of experts asks of it."""
+
+    @abstractmethod
+    def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Returns the rows `[N, D]` grouped by expert, how many each expert here has `[E]`, int64, and what `combine`
+        needs to bring them back."""
+
+    @abstractmethod
+    def combine(self, rows_ND: Tensor, weights_TA: Tensor, order: Any) -> Tensor:
+        """The experts' outputs `[N, D]`, back in the tokens' order, weighted and summed: `[T, D]`."""
+
+    def dropped(self, experts_TA: Tensor, order: Any) -> Tensor:
+        """The fraction of each token's assignments that found no place, `[T]`."""
+        return torch.zeros(len(experts_TA), device=experts_TA.device)
+
+
+class LocalDispatch(Dispatch):
+    """Among experts that are all on this rank."""
+
+    def __init__(self, num_experts: int) -> None:
+        super().__init__()
+        self.num_experts = num_experts
+
+    @abstractmethod
+    def rows_per_expert(self, tokens: int, assignments: int) -> int | None:
+        """How many rows every expert gets of so many tokens with so many assignments each; None where that is the
+        router's to say."""
+
+    @abstractmethod
+    def over(self, num_experts: int) -> Self:
+        """The same kind of dispatch over another number of experts: the slices of an expert are experts, too."""
 
 
 class Order(NamedTuple):
@@ -20,6 +55,15 @@ class Order(NamedTuple):
 def order_by(keys_N: Tensor) -> Order:
     sort_N = keys_N.argsort(stable=True)
     return Order(sort_N, torch.empty_like(sort_N).scatter_(0, sort_N, torch.arange(len(sort_N), device=sort_N.device)))
+
+
+def tally(keys_N: Tensor, kinds: int) -> Tensor:
+    """How often each of `0 .. kinds - 1` occurs. Not bincount, for which a GPU waits on the host."""
+    return keys_N.new_zeros(kinds).scatter_add_(0, keys_N, torch.ones_like(keys_N))
+
+
+def weighted_sum(rows_TAD: Tensor, weights_TA: Tensor) -> Tensor:
+    return torch.linalg.vecdot(weights_TA.unsqueeze(-1).to(rows_TAD.dtype), rows_TAD, dim=1)
 
 
 class Permute(torch.autograd.Function):
@@ -51,23 +95,20 @@ class Spread(torch.autograd.Function):
         return grad_ND.index_select(0, unsort_N).unflatten(0, (-1, ctx.assignments)).sum(1), None, None
 
 
-class LocalDispatch(nn.Module):
-    def __init__(self, num_experts: int) -> None:
-        super().__init__()
-        self.num_experts = num_experts
+class Dropless(LocalDispatch):
+    """Every assignment has its row, however many go to one expert."""
 
-    def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Returns the rows `[N, D]` grouped by expert, how many each expert here has `[E]`, and what `combine` needs
-        to bring them back."""
-        order = order_by(experts_TA.flatten())
-        return Spread.apply(x_TD, *order), self.count(experts_TA), order
+    def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Order]:
+        keys_N = experts_TA.flatten()
+        order = order_by(keys_N)
+        return Spread.apply(x_TD, *order), tally(keys_N, self.num_experts), order
 
-    def count(self, experts_TA: Tensor) -> Tensor:
-        """Assignments to each expert `[E]`. Not bincount, for which a GPU waits on the host."""
-        ones_N = torch.ones(experts_TA.numel(), dtype=torch.int64, device=experts_TA.device)
-        return ones_N.new_zeros(self.num_experts).scatter_add_(0, experts_TA.flatten(), ones_N)
+    def combine(self, rows_ND: Tensor, weights_TA: Tensor, order: Order) -> Tensor:
+        rows_ND = Permute.apply(rows_ND, order.unsort_N, order.sort_N)
+        return weighted_sum(rows_ND.unflatten(0, weights_TA.shape), weights_TA)
 
-    def combine(self, rows_ND: Tensor, weights_TA: Tensor, order: Any) -> Tensor:
-        """The experts' outputs `[N, D]`, back in the tokens' order, weighted and summed: `[T, D]`."""
-        rows_TAD = Permute.apply(rows_ND, order.unsort_N, order.sort_N).unflatten(0, weights_TA.shape)
-        return torch.linalg.vecdot(weights_TA.unsqueeze(-1).to(rows_TAD.dtype), rows_TAD, dim=1)
+    def rows_per_expert(self, tokens: int, assignments: int) -> int | None:
+        return None
+
+    def over(self, num_experts: int) -> Self:
+        return type(self)(num_experts)

@@ -1,4 +1,5 @@
-"""The SwiGLU feed-forward network (Shazeer, arXiv 2002.05202): the shared expert, and the formula of the others."""
+"""The SwiGLU feed-forward network (Shazeer, arXiv 2002.05202): a dense layer's, the shared expert, and the
+formula of the others."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -14,7 +14,7 @@ from project.model.config import ModelConfig
 from project.model.rope import rope_table
 from project.model.transformer import Transformer
 
-WRITES_TO_STREAM = ("attention.wo.weight", "experts.w2", "shared.w2.weight")
+WRITES_TO_STREAM = ("attention.wo.weight", "experts.w2", "shared.w2.weight", "feed_forward.w2.weight")
 
 
 def generator(seed: int, name: str) -> torch.Generator:

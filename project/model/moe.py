@@ -6,8 +6,9 @@ Shapes: B batch, S sequence, T = B * S tokens, D d_model, N rows (a token's assi
 from torch import Tensor, nn
 
 from project.model.balance import Balance, BalanceReport
+from project.model.capacity import Capacity
 from project.model.config import ModelConfig
-from project.model.dispatch import LocalDispatch
+from project.model.dispatch import Dispatch, Dropless, LocalDispatch
 from project.model.experts import Experts
 from project.model.feed_forward import FeedForward
 from project.model.router import Router
@@ -18,7 +19,7 @@ class MoE(nn.Module):
         super().__init__()
         self.router = Router(config)
         self.balance = Balance(config)
-        self.dispatch = LocalDispatch(config.num_experts)
+        self.dispatch: Dispatch = local_dispatch(config)
         self.experts = Experts(config)
         shared = config.num_shared_experts
         self.shared = FeedForward(config.d_model, shared * config.d_ff) if shared else None
@@ -26,8 +27,14 @@ class MoE(nn.Module):
     def forward(self, x_BSD: Tensor) -> tuple[Tensor, BalanceReport]:
         x_TD = x_BSD.flatten(0, 1)
         routing = self.router(x_TD)
-        report = self.balance(routing, batch=len(x_BSD))
-        rows_ND, counts_E, journey = self.dispatch(x_TD, routing.experts_TA)
-        out_TD = self.dispatch.combine(self.experts(rows_ND, counts_E), routing.weights_TA, journey)
+        rows_ND, counts_E, order = self.dispatch(x_TD, routing.experts_TA)
+        report = self.balance(routing, self.dispatch.dropped(routing.experts_TA, order), batch=len(x_BSD))
+        out_TD = self.dispatch.combine(self.experts(rows_ND, counts_E), routing.weights_TA, order)
         out_BSD = out_TD.view_as(x_BSD)
         return (out_BSD if self.shared is None else out_BSD + self.shared(x_BSD)), report
+
+
+def local_dispatch(config: ModelConfig) -> LocalDispatch:
+    if config.capacity_factor is None:
+        return Dropless(config.num_experts)
+    return Capacity(config.num_experts, config.capacity_factor, config.capacity_group)

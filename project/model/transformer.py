@@ -5,24 +5,24 @@ Shapes: B batch, S sequence, D d_model, V vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from project.model.balance import BalanceReport, Penalty
+from project.model.balance import BalanceReport
 from project.model.block import Block
 from project.model.config import ModelConfig
 from project.model.norm import RMSNorm
 
 
-@dataclass
 class Balancing:
     """What one pass hands in and takes away about balance: the factor on every penalty (the same that divides the
-    loss), and each layer's reports, one per microbatch."""
+    loss), and each layer's reports, one per microbatch. No dataclass: what wraps a module may copy those on their way
+    in, and the reports would be the copy's."""
 
-    penalty_scale: float = 1.0
-    reports: dict[int, list[BalanceReport]] = field(default_factory=dict)
+    def __init__(self, penalty_scale: float = 1.0) -> None:
+        self.penalty_scale = penalty_scale
+        self.reports: dict[int, list[BalanceReport]] = {}
 
 
 class Transformer(nn.Module):
@@ -35,7 +35,7 @@ class Transformer(nn.Module):
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.d_model) if first else None
         indices = range(config.num_layers) if layers is None else layers
-        self.layers = nn.ModuleDict({str(index): Block(config) for index in indices})
+        self.layers = nn.ModuleDict({str(index): Block(config, index) for index in indices})
         self.norm = RMSNorm(config.d_model, config.norm_eps) if last else None
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if last else None
         # Tables for `Attention`, filled by `init`: not weights, so not in the state dict.
@@ -50,7 +50,7 @@ class Transformer(nn.Module):
         balancing = balancing or Balancing()
         x_BSD = inputs if self.embedding is None else self.embedding(inputs)
         for index, block in self.layers.items():
-            x_BSD, report = block(x_BSD, self.rope_cos, self.rope_sin)
-            x_BSD = Penalty.apply(x_BSD, report.penalty, balancing.penalty_scale)
-            balancing.reports.setdefault(int(index), []).append(report)
+            x_BSD, report = block(x_BSD, self.rope_cos, self.rope_sin, balancing.penalty_scale)
+            if report is not None:
+                balancing.reports.setdefault(int(index), []).append(report)
         return x_BSD if self.head is None or self.norm is None else self.head(self.norm(x_BSD))

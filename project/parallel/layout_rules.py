@@ -1,6 +1,7 @@
 """The rules that a layout, a model and a batch keep together, as a table.
 
-Each row is filed under the key that one would change first; the sentences name the other keys.
+Each row is filed under the key that one would change first; the sentences name the other keys. What a schedule asks
+for is in `schedule_rules`, what sharded replicas ask for in `shard_rules`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,12 @@ from typing import get_args, get_type_hints
 
 from project.legal_values import either
 from project.model.config import ModelConfig
-from project.parallel.layout import RECOMPUTE, SCHEDULES
-from project.parallel.rule import Rule, Values, at_most, divides, divisors, not_yet, one_of
+from project.parallel.layout import RECOMPUTE
+from project.parallel.rule import Rule, at_most, divides, one_of
+from project.parallel.schedule_rules import SCHEDULE_RULES, fills_pipeline
+from project.parallel.shard_rules import SHARD_RULES
+from project.parallel.size import Values, divisors, product
+from project.parallel.widths import DENSE_WIDTH, LAYERS, SHARED_WIDTH, has_experts
 
 
 def _dense_ranks(v: Values) -> int:
@@ -34,6 +39,15 @@ def _expert_slices(v: Values) -> str | None:
     return f"does not divide parallel.dp x parallel.tp = {_dense_ranks(v)}"
 
 
+def _only_with_experts(key: str) -> Rule:
+    def objection(v: Values) -> str | None:
+        if has_experts(v) or v[key] == 1:
+            return None
+        return f"divides experts, and none are left by model.num_dense_layers={v['model.num_dense_layers']}"
+
+    return Rule(key, LAYERS, objection, lambda v: range(1, 2))
+
+
 def _a_layer_a_stage(v: Values) -> str | None:
     if _stages(v) <= v["model.num_layers"]:
         return None
@@ -52,24 +66,13 @@ def _even_partitions(v: Values) -> list[object]:
     return [tuple(layers // stages + (stage < layers % stages) for stage in range(stages)), None]
 
 
-def _fills_pipeline(v: Values) -> str | None:
-    if v["parallel.schedule"] != "1F1B" or v["parallel.microbatches"] >= _stages(v):
-        return None
-    return f"1F1B needs at least as many microbatches as stages, {_stages(v)} (parallel.schedule=GPipe does not)"
-
-
-def _filling_microbatches(v: Values) -> list[int]:
-    of_batch = divisors(max(v["data.batch_size"] // v["parallel.dp"], 1))
-    return [number for number in of_batch if number >= _stages(v)] or [_stages(v)]
-
-
 def _batch(v: Values) -> str | None:
     batch, dp, microbatches = v["data.batch_size"], v["parallel.dp"], v["parallel.microbatches"]
     if batch % (dp * microbatches) == 0:
         return None
     reason = f"is not divisible by parallel.dp x parallel.microbatches = {dp} x {microbatches}"
     counts = [] if batch % dp else divisors(batch // dp)
-    instead = [number for number in counts if not _fills_pipeline({**v, "parallel.microbatches": number})]
+    instead = [number for number in counts if not fills_pipeline({**v, "parallel.microbatches": number})]
     return f"{reason}; parallel.microbatches={either(instead)} would do" if instead else reason
 
 
@@ -77,6 +80,13 @@ def _batches(v: Values) -> list[int]:
     unit = v["parallel.dp"] * v["parallel.microbatches"]
     below = v["data.batch_size"] // unit * unit
     return [batch for batch in (below, below + unit) if batch]
+
+
+def _capacity_groups(v: Values) -> str | None:
+    tokens, left = divmod(v["data.seq_len"], v["parallel.tp"])
+    if left or v["model.capacity_factor"] is None or not has_experts(v) or tokens % v["model.capacity_group"] == 0:
+        return None
+    return f"does not divide the {tokens} tokens of a sequence that a rank has (data.seq_len / parallel.tp)"
 
 
 def _even_head(v: Values) -> str | None:
@@ -89,52 +99,51 @@ def _even_heads(v: Values) -> list[int]:
 
 _STAGES = ("parallel.pp", "parallel.virtual_stages")
 _DENSE = ("parallel.dp", "parallel.tp")
-_LAYERS = "model.num_layers"
 _WORDS = get_type_hints(ModelConfig)
-# The residual stream is split along the sequence, a shared expert by columns, embedding and head by vocabulary.
+# The residual stream is split along the sequence, a feed-forward network by columns, embedding and head by vocabulary.
 _SPLIT_BY_TP = (
-    "model.num_heads",
-    "model.num_kv_heads",
-    "data.seq_len",
-    "model.d_model",
-    "model.d_ff",
-    "model.vocab_size",
+    *("model.num_heads", "model.num_kv_heads", "data.seq_len", "model.vocab_size"),
+    *(DENSE_WIDTH, SHARED_WIDTH),
 )
 
 RULES: tuple[Rule, ...] = (
     divides("parallel.tp", *_SPLIT_BY_TP),
-    divides("parallel.ep", "model.num_experts"),
+    divides("parallel.ep", product("model.num_experts").where(has_experts, *LAYERS)),
     Rule("parallel.ep", (*_DENSE, "parallel.etp"), _expert_ranks, lambda v: ()),
+    _only_with_experts("parallel.ep"),
+    divides("parallel.etp", product("model.d_ff").where(has_experts, *LAYERS)),
     Rule("parallel.etp", _DENSE, _expert_slices, lambda v: divisors(_dense_ranks(v))),
-    Rule("parallel.pp", (*_STAGES, _LAYERS), _a_layer_a_stage, lambda v: range(1, v[_LAYERS] + 1)),
-    Rule("parallel.partition", (*_STAGES, _LAYERS), _partition, _even_partitions, suggests_all=False),
-    one_of("parallel.schedule", SCHEDULES),
+    _only_with_experts("parallel.etp"),
+    *SHARD_RULES,
+    Rule(
+        "parallel.pp",
+        (*_STAGES, "model.num_layers"),
+        _a_layer_a_stage,
+        lambda v: range(1, v["model.num_layers"] // v["parallel.virtual_stages"] + 1),
+    ),
+    at_most("parallel.virtual_stages", "model.num_layers"),
+    Rule("parallel.partition", (*_STAGES, "model.num_layers"), _partition, _even_partitions, suggests_all=False),
+    *SCHEDULE_RULES,
     one_of("parallel.recompute", RECOMPUTE),
     Rule(
-        "parallel.microbatches",
-        (*_STAGES, "parallel.schedule", "parallel.dp", "data.batch_size"),
-        _fills_pipeline,
-        _filling_microbatches,
-    ),
-    Rule(
         "data.batch_size",
-        (*_STAGES, "parallel.schedule", "parallel.dp", "parallel.microbatches"),
+        ("parallel.pp", "parallel.schedule", "parallel.dp", "parallel.microbatches"),
         _batch,
         _batches,
         suggests_all=False,
     ),
     at_most("data.seq_len", "model.max_seq_len"),
     at_most("model.top_k", "model.num_experts"),
+    at_most("model.num_dense_layers", "model.num_layers", least=0),
+    Rule(
+        "model.capacity_group",
+        ("model.capacity_factor", "data.seq_len", "parallel.tp", *LAYERS),
+        _capacity_groups,
+        lambda v: divisors(max(v["data.seq_len"] // v["parallel.tp"], 1)),
+    ),
     divides("model.num_kv_heads", "model.num_heads"),
     Rule("model.head_dim", (), _even_head, _even_heads, suggests_all=False),
     one_of("model.score", get_args(_WORDS["score"])),
     one_of("model.expert_balance", get_args(_WORDS["expert_balance"])),
-)
-
-# What is sound and comes with the next issue: delete this table with its last row.
-NOT_YET: tuple[Rule, ...] = (
-    not_yet("parallel.dp", (), lambda v: (1,)),
-    not_yet("parallel.etp", (), lambda v: (1,)),
-    not_yet("parallel.virtual_stages", (), lambda v: (1,)),
-    not_yet("parallel.ep", ("parallel.tp",), lambda v: (1, v["parallel.tp"])),
+    one_of("model.auxiliary_per", get_args(_WORDS["auxiliary_per"])),
 )

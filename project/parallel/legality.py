@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from project.fault import Fault
-from project.legal_values import is_number, legal, said
 from project.model.config import ModelConfig
-from project.parallel.layout import SCHEDULES, ParallelLayout
-from project.parallel.layout_rules import NOT_YET, RULES
-from project.parallel.rule import Values, broken, divisors
+from project.parallel.layout import ParallelLayout, is_schedule_file
+from project.parallel.layout_rules import RULES
+from project.parallel.rule import all_kept, broken
+from project.parallel.size import divisors
+from project.parallel.usable import unusable
 
 
 def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
@@ -21,59 +22,59 @@ def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, s
 
     `batch_size` counts the sequences of one step over all ranks. A value of a wrong type is a fault, not an error.
     """
-    values = {
-        **{f"parallel.{field.name}": getattr(layout, field.name) for field in dataclasses.fields(layout)},
-        **{f"model.{field.name}": getattr(model, field.name) for field in dataclasses.fields(model)},
-        "data.batch_size": batch_size,
-        "data.seq_len": seq_len,
-    }
-    unusable = list(_unusable(values))
-    usable = {key: value for key, value in values.items() if key not in {fault.key for fault in unusable}}
-    return [*unusable, *broken((*RULES, *NOT_YET), usable)]
+    values = _values(layout, model, batch_size, seq_len)
+    useless = list(unusable(values))
+    usable = {key: value for key, value in values.items() if key not in {fault.key for fault in useless}}
+    return [*useless, *broken(RULES, usable)]
 
 
 def legal_layouts(
     model: ModelConfig, world_size: int, batch_size: int, seq_len: int, like: ParallelLayout | None = None
 ) -> list[ParallelLayout]:
     """Every legal split over `world_size` ranks: those with the experts on the tensor-parallel ranks first, then by
-    falling tp. What is not a degree comes from `like`, but for microbatches that are illegal there.
+    falling tp and rising dp. What is not a degree comes from `like`, but for microbatches that are illegal there.
     """
     like = like or ParallelLayout()
+    if any(unusable(_values(ParallelLayout(), model, batch_size, seq_len))):
+        return []
     layouts = []
-    for degrees in sorted(_degrees(world_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1)):
+    for degrees in sorted(_degrees(world_size, model, batch_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1)):
         # As given, or else the most there can be, which leaves the pipeline idle least.
-        for microbatches in (like.microbatches, max(batch_size // degrees["dp"], 1)):
+        for microbatches in (like.microbatches, *reversed(divisors(max(batch_size // degrees["dp"], 1)))):
             changes: dict[str, Any] = {**degrees, "microbatches": microbatches, "partition": None}
             layout = dataclasses.replace(like, **changes)
-            if not layout_faults(layout, model, batch_size, seq_len):
+            if _fits_file(layout, like) and _is_legal(_values(layout, model, batch_size, seq_len)):
                 layouts.append(layout)
                 break
     return layouts
 
 
-def _degrees(world_size: int) -> Iterator[dict[str, int]]:
+def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
+    """A schedule's file is for as many pipeline ranks and microbatches as it is given with."""
+    shape = (layout.pp, layout.microbatches)
+    return not is_schedule_file(like.schedule) or shape == (like.pp, like.microbatches)
+
+
+def _is_legal(values: dict[str, Any]) -> bool:
+    return not any(unusable(values)) and all_kept(RULES, values)
+
+
+def _values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> dict[str, Any]:
+    return {
+        **{f"parallel.{field.name}": getattr(layout, field.name) for field in dataclasses.fields(layout)},
+        **{f"model.{field.name}": getattr(model, field.name) for field in dataclasses.fields(model)},
+        "data.batch_size": batch_size,
+        "data.seq_len": seq_len,
+    }
+
+
+def _degrees(world_size: int, model: ModelConfig, batch_size: int) -> Iterator[dict[str, int]]:
+    """Without those that have no chance at a glance: a thousand ranks can be split in tens of thousands of ways."""
     for tp in reversed(divisors(world_size)):
         for dp in divisors(world_size // tp):
+            pp = world_size // (dp * tp)
+            if pp > model.num_layers or dp > batch_size or tp > model.num_kv_heads:
+                continue
             for ep in reversed(divisors(dp * tp)):
                 for etp in divisors(dp * tp // ep):
-                    yield {"pp": world_size // (dp * tp), "dp": dp, "tp": tp, "ep": ep, "etp": etp}
-
-
-def _unusable(values: Values) -> Iterator[Fault]:
-    """Values that no rule can work with."""
-    hints = get_type_hints(ParallelLayout) | get_type_hints(ModelConfig) | {"batch_size": int, "seq_len": int}
-    for key, value in values.items():
-        hint = hints[key.rpartition(".")[2]]
-        if hint is int:
-            least = 0 if key == "model.num_shared_experts" else 1
-            if type(value) is not int or value < least:
-                near = f"; nearest {max(least, round(value))}" if is_number(value) else ""
-                yield Fault(key, said(value), f"must be a whole number of at least {least}{near}")
-        elif hint is float:
-            if not is_number(value) or value < 0:
-                yield Fault(key, said(value), "must be a number of at least 0")
-        elif key == "parallel.partition":
-            if value is not None and not (isinstance(value, tuple) and all(type(part) is int for part in value)):
-                yield Fault(key, said(value), "must be null or a list of whole numbers, as in [2,2,2,2]")
-        elif not isinstance(value, str):
-            yield Fault(key, said(value), f"must be a word; {legal(value, get_args(hint) or SCHEDULES)}")
+                    yield {"pp": pp, "dp": dp, "tp": tp, "ep": ep, "etp": etp}

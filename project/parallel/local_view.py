@@ -5,17 +5,17 @@ here are all there is to know. So during `forward` the module sees its local sha
 by its placement whether it is whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, distribute_tensor
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
 
-def distribute(module: nn.Module, mesh: DeviceMesh, placements: Sequence[Placement]) -> None:
+def distribute(module: nn.Module, mesh: DeviceMesh, placements: Callable[[str], Sequence[Placement]]) -> None:
     for name, parameter in list(module.named_parameters(recurse=False)):
-        sharded = distribute_tensor(parameter, mesh, placements, src_data_rank=None)
+        sharded = distribute_tensor(parameter, mesh, placements(name), src_data_rank=None)
         module.register_parameter(name, nn.Parameter(sharded, requires_grad=parameter.requires_grad))
 
 
@@ -38,20 +38,10 @@ def compute_on_local_shards(module: nn.Module, grad_placements: Sequence[Placeme
 
 class ReplicatedWeights(ParallelStyle):
     """Whole weights on every rank of the axis, each seeing other tokens: gradients are partial sums, added up once
-    a step by `gradients.reduce_partial`."""
+    a step by `gradients.finish_partial`."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         for child in module.modules():
-            distribute(child, device_mesh, [Replicate()])
+            distribute(child, device_mesh, lambda name: [Replicate()])
             compute_on_local_shards(child, [Partial()])
-        return module
-
-
-class ShardedStack(ParallelStyle):
-    """Parameters stacked along their first dim (experts), divided over the axis; a gradient is whole where its
-    shard is, for every token came to it."""
-
-    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        distribute(module, device_mesh, [Shard(0)])
-        compute_on_local_shards(module)
         return module

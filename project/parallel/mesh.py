@@ -1,7 +1,9 @@
-"""The device mesh of a layout: `(pp, dp, tp)`."""
+"""The device meshes of a layout: how the ranks of a stage are seen by dense weights, and how by expert weights."""
 
 from dataclasses import dataclass
+from functools import cache, cached_property
 
+import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from project.parallel.layout import ParallelLayout
@@ -9,26 +11,84 @@ from project.parallel.layout import ParallelLayout
 
 @dataclass(frozen=True)
 class Mesh:
-    """`dense` has the axes pp, dp and tp. Where ep == tp and etp == 1 the expert axis *is* the tp axis, so that
-    optimizer and gradient norm see one mesh; no other expert axis is made yet."""
+    """`dense` has the axes pp, dp and tp. `expert` has pp, edp, ep and etp over the same ranks; where ep == tp and
+    etp == 1 it is `dense` itself, so that the expert axis *is* the tp axis."""
 
     layout: ParallelLayout
     dense: DeviceMesh
+    expert: DeviceMesh
 
-    @property
+    @cached_property
     def pp(self) -> DeviceMesh:
         return self.dense["pp"]
 
-    @property
+    @cached_property
     def dp(self) -> DeviceMesh:
         return self.dense["dp"]
 
-    @property
+    @cached_property
     def tp(self) -> DeviceMesh:
         return self.dense["tp"]
+
+    def axes(self, *names: str) -> DeviceMesh:
+        """Of the expert view; where it is the dense one, tp."""
+        return self.tp if self.expert is self.dense else self.expert[names]
+
+    @cached_property
+    def replicas_and_stages(self) -> DeviceMesh:
+        """The ranks that know different parts of a step's statistics: tensor-parallel ranks know the same."""
+        return self.dense["pp", "dp"]._flatten()
+
+    @cached_property
+    def edp(self) -> DeviceMesh:
+        return self.dp if self.expert is self.dense else self.expert["edp"]
+
+    @property
+    def stage_ranks(self) -> int:
+        return self.layout.dp * self.layout.tp
+
+    def axis_names(self) -> dict[str, str]:
+        """The axis of each process group, by the group's name. Axes over the same ranks are one, by the first name:
+        dense before expert, one axis before several flattened; "world" is all ranks, where no axis is."""
+        flattened = self.expert._flatten_mapping.values()
+        meshes = (self.dense, self.replicas_and_stages, self.expert, *flattened)
+        groups = [(axis, mesh.get_group(axis)) for mesh in meshes for axis in mesh.mesh_dim_names or ()]
+        assert dist.group.WORLD is not None
+        names: dict[str, str] = {}
+        first: dict[tuple[int, ...], str] = {}
+        for axis, group in (*groups, ("world", dist.group.WORLD)):
+            names[group.group_name] = first.setdefault(tuple(dist.get_process_group_ranks(group)), axis)
+        return names
+
+    def data_axis(self, weight_mesh: DeviceMesh) -> DeviceMesh:
+        """The axis along which weights on `weight_mesh` have replicas, which see other tokens: dp for those divided
+        over tp, edp for those divided over ep and etp."""
+        return self.dp if "tp" in (weight_mesh.mesh_dim_names or ()) else self.edp
 
 
 def build_mesh(layout: ParallelLayout, device_type: str) -> Mesh:
     """Needs a process group of `layout.world_size` ranks."""
-    dense = init_device_mesh(device_type, (layout.pp, layout.dp, layout.tp), mesh_dim_names=("pp", "dp", "tp"))
-    return Mesh(layout, dense)
+    dense = device_mesh(dist.group.WORLD, device_type, ("pp", "dp", "tp"), (layout.pp, layout.dp, layout.tp))
+    if (layout.ep, layout.etp) == (layout.tp, 1):
+        return Mesh(layout, dense, dense)
+    shape = (layout.pp, layout.edp, layout.ep, layout.etp)
+    return Mesh(layout, dense, device_mesh(dist.group.WORLD, device_type, ("pp", "edp", "ep", "etp"), shape))
+
+
+FLATTENED = (("pp", "dp"), ("ep", "etp"))
+
+
+@cache
+def device_mesh(
+    world: dist.ProcessGroup | None, device_type: str, axes: tuple[str, ...], shape: tuple[int, ...]
+) -> DeviceMesh:
+    """One for each shape, as long as the processes are the same: DTensor remembers what it has worked out by a mesh's
+    ranks, and would mix the groups of two that are equal.
+
+    All ranks make all its groups here and in one order: a group made where it is first needed would wait for ranks
+    that never need it."""
+    mesh = init_device_mesh(device_type, shape, mesh_dim_names=axes)
+    for together in FLATTENED:
+        if set(together) <= set(axes):
+            mesh[together]._flatten()
+    return mesh

@@ -4,28 +4,66 @@ The router's choice is kept in every mode: recomputed, a near tie could fall the
 belong to another forward. `selective` also keeps what the all-to-alls brought, so that nothing is sent twice.
 """
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from weakref import WeakSet
 
 import torch
-from torch import nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import (
+    SAC_IGNORED_OPS,
+    CheckpointPolicy,
+    _CachedTorchDispatchMode,
+    _VersionWrapper,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 CHOICE = {torch.ops.aten.topk.default}
 EXCHANGED = {torch.ops._c10d_functional.all_to_all_single.default, torch.ops._c10d_functional.all_reduce.default}
 KEPT = {"full": CHOICE, "selective": CHOICE | EXCHANGED}
 
+# What FSDP's hooks tell the profiler differs between a forward and its recomputation, and is no part of either.
+SAC_IGNORED_OPS |= {
+    torch.ops.profiler._record_function_enter_new.default,
+    torch.ops.profiler._record_function_exit._RecordFunction,
+}
 
-def keep(kept: set, ctx: object, op: Callable, *args: object, **kwargs: object) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if op in kept else CheckpointPolicy.PREFER_RECOMPUTE
 
+class Recomputed:
+    """A layer's `forward` that keeps its arguments and the results of the operations in `kept`, no more."""
 
-def recompute_layers(layers: nn.ModuleDict, mode: str) -> None:
-    """Wraps each layer's `forward`; the modules and their names stay. `none` leaves them alone."""
-    if mode == "none":
-        return
-    context = partial(create_selective_checkpoint_contexts, partial(keep, KEPT[mode]))
-    for layer in layers.values():
-        layer.forward = partial(
-            checkpoint, layer.forward, use_reentrant=False, context_fn=context, preserve_rng_state=False
+    def __init__(self, forward: Callable, kept: set) -> None:
+        self.forward, self.kept = forward, kept
+        # One for each call whose backward is to come: they go with their graphs.
+        self.caches: WeakSet[_CachedTorchDispatchMode] = WeakSet()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(
+            self.forward, *args, use_reentrant=False, context_fn=self.contexts, preserve_rng_state=False, **kwargs
         )
+
+    def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        forward, recomputation = create_selective_checkpoint_contexts(self.policy)
+        self.caches.add(recomputation)
+        return forward, recomputation
+
+    def policy(self, ctx: object, operation: Callable, *args: object, **kwargs: object) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if operation in self.kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+    def results_kept(self) -> Iterator[Tensor]:
+        """Of all calls. autograd does not know of them: torch keeps them beside the graph."""
+        for cache in self.caches:
+            results = (result for calls in cache.storage.values() for result in calls.values())
+            for leaf in tree_leaves(list(results)):
+                if isinstance(leaf, _VersionWrapper):
+                    yield leaf.val
+
+
+def recompute_layers(layers: Iterable[nn.Module], mode: str) -> None:
+    """Wraps each layer's `forward`; the modules and their names stay. `none` leaves them alone."""
+    if mode != "none":
+        for layer in layers:
+            layer.forward = Recomputed(layer.forward, KEPT[mode])

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from project.fault import Fault
 from project.legal_values import legal, said
-
-Values = Mapping[str, Any]
-"""Key as on the command line to value. A key is absent where its value is unusable, as a word for a number is."""
+from project.parallel.size import Size, Values, common_divisors, not_divided, product
 
 
 @dataclass(frozen=True)
@@ -28,50 +24,45 @@ class Rule:
     suggest: Callable[[Values], Iterable[object]]
     suggests_all: bool = True
 
+    def is_asked(self, values: Values) -> bool:
+        return self.key in values and all(read in values for read in self.reads)
+
 
 def broken(rules: Iterable[Rule], values: Values) -> list[Fault]:
     """One fault for each key that some rule objects to: every reason, and the suggestions that no rule objects to."""
     by_key: dict[str, list[Rule]] = {}
     for rule in rules:
-        if rule.key in values and all(read in values for read in rule.reads):
+        if rule.is_asked(values):
             by_key.setdefault(rule.key, []).append(rule)
     faults = (_fault(key, asked, values) for key, asked in by_key.items())
     return [fault for fault in faults if fault is not None]
 
 
-def divides(key: str, *others: str) -> Rule:
+def all_kept(rules: Iterable[Rule], values: Values) -> bool:
+    """Whether there is no fault, at less cost than finding them."""
+    return not any(rule.is_asked(values) and rule.objection(values) for rule in rules)
+
+
+def divides(key: str, *others: str | Size) -> Rule:
     """One rule for several keys, so that one sentence lists all that are not divided."""
+    sizes = tuple(product(other) if isinstance(other, str) else other for other in others)
 
     def objection(values: Values) -> str | None:
-        left = [f"{other}={values[other]}" for other in others if other in values and values[other] % values[key]]
+        left = not_divided(values[key], sizes, values)
         return f"does not divide {', '.join(left)}" if left else None
 
-    return Rule(key, (), objection, lambda v: divisors(math.gcd(*(v[other] for other in others if other in v))))
+    return Rule(key, (), objection, lambda v: common_divisors(sizes, v))
 
 
-def at_most(key: str, other: str) -> Rule:
+def at_most(key: str, other: str, least: int = 1) -> Rule:
     def objection(values: Values) -> str | None:
         return f"is more than {other}={values[other]}" if values[key] > values[other] else None
 
-    return Rule(key, (other,), objection, lambda v: range(1, v[other] + 1))
+    return Rule(key, (other,), objection, lambda v: range(least, v[other] + 1))
 
 
 def one_of(key: str, choices: Sequence[str]) -> Rule:
     return Rule(key, (), lambda v: None if v[key] in choices else "is not known", lambda v: choices)
-
-
-def not_yet(key: str, reads: tuple[str, ...], runs: Callable[[Values], Sequence[object]]) -> Rule:
-    """For what is sound and will run one day."""
-
-    def objection(values: Values) -> str | None:
-        return None if values[key] in runs(values) else "is not supported yet"
-
-    return Rule(key, reads, objection, runs)
-
-
-def divisors(number: int) -> list[int]:
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
 
 
 def _fault(key: str, rules: Sequence[Rule], values: Values) -> Fault | None:

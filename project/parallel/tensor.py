@@ -5,17 +5,17 @@ Between modules the residual stream is cut along the sequence (`Shard(1)` of `[B
 
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel
-from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.parallel.expert import DispatchOverRanks, SummedOverRanks
+from project.model.config import ModelConfig
+from project.parallel.expert import DispatchOverRanks, ShardedExperts, SummedOverRanks
 from project.parallel.layout import ParallelLayout
-from project.parallel.local_view import ReplicatedWeights, ShardedStack
-from project.parallel.plan import Plan
+from project.parallel.local_view import ReplicatedWeights
+from project.parallel.plan import Over, Plan, Row
 
 
-def transformer_plan(layout: ParallelLayout, *, shared_expert: bool) -> Plan:
-    whole_sequence = PrepareModuleInput(input_layouts=Shard(1), desired_input_layouts=Replicate())
-    plan: dict[str, ParallelStyle] = {
+def transformer_plan(layout: ParallelLayout, config: ModelConfig) -> Plan:
+    """Rows for what the model has, and no others: one that matches nothing is an error."""
+    plan: dict[str, Row] = {
         "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
         "layers.*.attention_norm": ReplicatedWeights(),
         "layers.*.attention": PrepareModuleInput(
@@ -25,26 +25,35 @@ def transformer_plan(layout: ParallelLayout, *, shared_expert: bool) -> Plan:
         "layers.*.attention.wk": ColwiseParallel(),
         "layers.*.attention.wv": ColwiseParallel(),
         "layers.*.attention.wo": RowwiseParallel(output_layouts=Shard(1)),
-        "layers.*.moe_norm": ReplicatedWeights(),
-        "layers.*.moe.router": ReplicatedWeights(),
-        "layers.*.moe.balance.sequence_sum": SummedOverRanks(),
         "norm": ReplicatedWeights(),
         "head": ColwiseParallel(input_layouts=Shard(1), output_layouts=Shard(-1), use_local_output=False),
     }
-    return plan | expert_plan(layout) | (shared_expert_plan(whole_sequence) if shared_expert else {})
+    if config.num_dense_layers:
+        plan |= {"layers.*.feed_forward_norm": ReplicatedWeights(), **feed_forward_plan("layers.*.feed_forward")}
+    if config.moe_layers:
+        plan |= {
+            "layers.*.moe_norm": ReplicatedWeights(),
+            "layers.*.moe.router": ReplicatedWeights(),
+            "layers.*.moe.balance.sequence_sum": SummedOverRanks(),
+            **expert_plan(layout),
+            **(feed_forward_plan("layers.*.moe.shared") if config.num_shared_experts else {}),
+        }
+    return plan
 
 
-def expert_plan(layout: ParallelLayout) -> dict[str, ParallelStyle]:
-    """With one expert-parallel rank every rank holds all experts and its tokens stay."""
-    if layout.ep == 1:
-        return {"layers.*.moe.experts": ReplicatedWeights()}
-    return {"layers.*.moe": DispatchOverRanks(), "layers.*.moe.experts": ShardedStack()}
+def expert_plan(layout: ParallelLayout) -> dict[str, Row]:
+    """Where every rank holds all experts whole, its tokens stay."""
+    experts: dict[str, Row] = {"layers.*.moe.experts": Over(("ep", "etp"), ShardedExperts())}
+    if layout.ep * layout.etp > 1:
+        experts["layers.*.moe"] = Over(("ep", "etp"), DispatchOverRanks())
+    return experts
 
 
-def shared_expert_plan(whole_sequence: PrepareModuleInput) -> dict[str, ParallelStyle]:
+def feed_forward_plan(name: str) -> dict[str, Row]:
+    """Columns, then rows: the whole sequence comes in, each rank's share of it goes out."""
     return {
-        "layers.*.moe.shared": whole_sequence,
-        "layers.*.moe.shared.w1": ColwiseParallel(),
-        "layers.*.moe.shared.w3": ColwiseParallel(),
-        "layers.*.moe.shared.w2": RowwiseParallel(output_layouts=Shard(1)),
+        name: PrepareModuleInput(input_layouts=Shard(1), desired_input_layouts=Replicate()),
+        f"{name}.w1": ColwiseParallel(),
+        f"{name}.w3": ColwiseParallel(),
+        f"{name}.w2": RowwiseParallel(output_layouts=Shard(1)),
     }

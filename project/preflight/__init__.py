@@ -22,6 +22,7 @@ from project.parallel.legality import layout_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
 from project.preflight.places import folder_faults, resume_faults
+from project.preflight.schedule import schedule_faults
 from project.preflight.sections import filled, trainer_key_faults
 from project.preflight.settings import setting_faults
 from project.preflight.world import world_size_faults
@@ -88,7 +89,7 @@ def _layout_faults(config: Mapping[str, Any], environ: Mapping[str, str], gpus: 
             *gpu_faults(config["trainer"], layout, model, (batch_size, seq_len), environ, gpus),
             *world_size_faults(layout, model, (batch_size, seq_len), environ),
         )
-    return [*unknown_layout_keys, *unknown_model_keys, *found, *around]
+    return [*unknown_layout_keys, *unknown_model_keys, *found, *schedule_faults(layout), *around]
 
 
 def _corpus_faults(config: Mapping[str, Any], data_is_faulty: bool) -> list[Fault]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from project.fault import Fault
+from project.legal_values import said
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import legal_layouts
@@ -44,7 +45,10 @@ def named_layouts(layout: ParallelLayout, model: ModelConfig, batch: tuple[int, 
     for world_size in range(ranks, 0, -1):
         layouts = legal_layouts(model, world_size, *batch, like=layout)
         if layouts:
-            named = [_typed(found, like=layout) for found in layouts[:_NAMED]]
+            by_shape: dict[tuple[int, int, int], ParallelLayout] = {}
+            for found in layouts:  # the best way of placing the experts comes first
+                by_shape.setdefault((found.pp, found.dp, found.tp), found)
+            named = [_typed(found, like=layout) for found in list(by_shape.values())[:_NAMED]]
             return f"one that is legal for {world_size}: {', or '.join(named)}"
     return "another model: none is legal for this one"
 
@@ -57,6 +61,5 @@ def _typed(layout: ParallelLayout, like: ParallelLayout) -> str:
     """The layout as overrides; degrees of 1 and what does not change are left out."""
     always = ("pp", "tp", "ep")
     names = [name for name in ("pp", "dp", "tp", "ep", "etp") if name in always or getattr(layout, name) > 1]
-    if layout.microbatches != like.microbatches:
-        names.append("microbatches")
-    return " ".join(f"parallel.{name}={getattr(layout, name)}" for name in names)
+    names += [name for name in ("microbatches", "partition") if getattr(layout, name) != getattr(like, name)]
+    return " ".join(f"parallel.{name}={said(getattr(layout, name))}" for name in names)

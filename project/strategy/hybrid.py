@@ -15,17 +15,20 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
-from torch.distributed.pipelining.schedules import PipelineScheduleSingle
+from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
-from project.parallel.gradients import global_norm, local_gradients, reduce_partial
+from project.parallel.data import shard_over_replicas
+from project.parallel.gradients import cut_as_weights, finish_partial, global_norm, local_gradients, sum_over_replicas
 from project.parallel.layout import ParallelLayout
 from project.parallel.materialize import local_tensor, materialize
 from project.parallel.mesh import Mesh, build_mesh
 from project.parallel.plan import apply_plan, check_plan
+from project.parallel.recompute import recompute_layers
 from project.pipeline.partition import Part, partition
-from project.pipeline.schedule import build_schedule
-from project.pipeline.stage import RecordedStage, Span
+from project.pipeline.pipeline import Pipeline, stages_of
+from project.pipeline.placement import stage_to_rank
+from project.pipeline.stage import Span, Watch
 from project.strategy.launcher import ForkLauncher
 from project.strategy.module import HybridModule
 from project.strategy.precision import HybridPrecision
@@ -39,6 +42,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     Attributes:
         grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
+        watchers: of every stage's forward computation, as long as they are in the list.
     """
 
     def __init__(
@@ -48,10 +52,9 @@ class HybridParallelStrategy(ModelParallelStrategy):
         super().__init__(timeout=timeout)
         self.layout = layout
         self.grad_norm = float("nan")
+        self.watchers: list[Watch] = []
         self._mesh: Mesh | None = None
-        self._input_shape = torch.Size()
-        self._stage: RecordedStage | None = None
-        self._schedule: PipelineScheduleSingle | None = None
+        self._pipeline: Pipeline | None = None
 
     # -- processes ------------------------------------------------------------------------------------------------
 
@@ -59,6 +62,11 @@ class HybridParallelStrategy(ModelParallelStrategy):
         assert self.cluster_environment is not None
         if not self.cluster_environment.creates_processes_externally:
             self._launcher = ForkLauncher(self)
+
+    def connect(self, model: L.LightningModule) -> None:
+        if not isinstance(model, HybridModule):
+            raise TypeError(f"HybridParallelStrategy trains a HybridModule, which {type(model).__name__} is not")
+        super().connect(model)
 
     def setup_environment(self) -> None:
         assert self.accelerator is not None
@@ -83,7 +91,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def teardown(self) -> None:
         super().teardown()
-        self._stage = self._schedule = None
+        self._pipeline = None
 
     @property
     def mesh(self) -> Mesh:
@@ -119,11 +127,13 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def build_parts(self, module: HybridModule) -> list[nn.Module]:
         """This rank's parts of the model: built without storage, split, and only then filled."""
-        parts = partition(module.num_layers, self.layout)
-        plan = module.plan(self.layout)
+        costs, plan = module.layer_costs(), module.plan(self.layout)
         with torch.device("meta"):
-            check_plan(plan, module.build_part(Part(0, range(module.num_layers), True, True)))
-        return [self._build_part(module, part, plan) for part in parts if self.is_here(part)]
+            whole = module.build_part(Part(0, range(len(costs.layers)), True, True))
+        check_plan(plan, whole)
+        apply_plan(whole, self.mesh, plan)  # once for all ranks to see what is wrong with the part of any
+        parts, here = partition(costs, self.layout), stages_of(self.mesh.pp.get_local_rank(), self.layout)
+        return [self._build_part(module, parts[stage], plan) for stage in here]
 
     def _build_part(self, module: HybridModule, part: Part, plan: Any) -> nn.Module:
         with torch.device("meta"):
@@ -131,14 +141,13 @@ class HybridParallelStrategy(ModelParallelStrategy):
         # Weights alone: buffers (position tables, a router's bias) are as wide as they were made.
         for parameter in built.parameters():
             parameter.data = parameter.data.to(self.precision_plugin.weight_dtype)
-        apply_plan(built, self.mesh.tp, plan)
-        module.prepare_part(built, self.layout)
+        apply_plan(built, self.mesh, plan)
+        recompute_layers(module.units(built), self.layout.recompute)
+        if self.layout.dp_mode == "shard":
+            shard_over_replicas(built, module.units(built), self.mesh)
         materialize(built, self.root_device, module.initial_weight)
         module.reset_part(built)
         return built
-
-    def is_here(self, part: Part) -> bool:
-        return part.stage == self.mesh.pp.get_local_rank()
 
     def setup(self, trainer: L.Trainer) -> None:
         assert self.accelerator is not None
@@ -164,72 +173,74 @@ class HybridParallelStrategy(ModelParallelStrategy):
     def run_batch(self, inputs: Tensor, targets: Tensor, *, train: bool, **model_kwargs: Any) -> Tensor:
         """Runs the schedule over one batch, all microbatches, forward and (in training) backward.
 
-        Returns the mean loss over the microbatches, the same on every rank of a replica."""
-        schedule = self._schedule_for(inputs)
-        losses: list[Tensor] = []
-        here = (inputs,) if self.mesh.pp.get_local_rank() == 0 else ()
-        run = schedule.step if train else schedule.eval
+        Returns the mean loss over the microbatches and the replicas, the same on every rank."""
+        pipeline = self._pipeline_for(inputs)
         with loss_parallel():
-            run(*here, target=targets, losses=losses, return_outputs=False, **model_kwargs)
+            losses = (pipeline.train if train else pipeline.evaluate)(inputs, targets, **model_kwargs)
         loss = torch.zeros((), device=self.root_device, dtype=torch.float64)
         if losses:
-            loss += torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
-        return self.sum_over_stages(loss)
+            replica_loss = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
+            loss += replica_loss / self.layout.dp
+        return self.sum_over_replicas_and_stages(loss)
 
-    def sum_over_stages(self, tensor: Tensor) -> Tensor:
-        """What each stage knows of a tensor, zero where it knows nothing, put together on all of them."""
-        if self.layout.pp > 1:
-            dist.all_reduce(tensor, group=self.mesh.pp.get_group())
+    def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
+        """The model's outputs for one batch, whole, on every rank of a replica."""
+        outputs = self._pipeline_for(inputs).predict(inputs, **model_kwargs)
+        whole = outputs.full_tensor() if isinstance(outputs, DTensor) else outputs
+        if self.layout.pp == 1:
+            assert whole is not None
+            return whole
+        axis = self.mesh.pp
+        source = dist.get_global_rank(axis.get_group(), stage_to_rank(self.layout)[-1])
+        like = [None if whole is None else whole.to("meta")]
+        dist.broadcast_object_list(like, source, group=axis.get_group())
+        assert like[0] is not None
+        whole = torch.empty_like(like[0], device=self.root_device) if whole is None else whole.contiguous()
+        dist.broadcast(whole, source, group=axis.get_group())
+        return whole
+
+    def sum_over_replicas_and_stages(self, tensor: Tensor) -> Tensor:
+        """What each stage of each replica knows of a tensor, zero where it knows nothing, put together on all."""
+        ranks = self.mesh.replicas_and_stages
+        if ranks.size() > 1:
+            dist.all_reduce(tensor, group=ranks.get_group())
         return tensor
 
     @property
     def loss_factor(self) -> float:
-        """On a microbatch's mean loss, so that gradients add up to those of the mean over the microbatches and
-        accumulated batches of an optimizer step (of an epoch's last, incomplete one too: Lightning's own rule); times
-        the fp16 loss scale."""
+        """On a microbatch's mean loss, so that gradients add up to those of the mean over the replicas, their
+        microbatches and the accumulated batches of an optimizer step (of an epoch's last, incomplete one too:
+        Lightning's own rule); times the fp16 loss scale."""
         assert self.lightning_module is not None
         accumulated = self.lightning_module.trainer.accumulate_grad_batches
-        return self.precision_plugin.scale / (self.layout.microbatches * accumulated)
+        return self.precision_plugin.scale / (self.layout.dp * self.layout.microbatches * accumulated)
 
     def _microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         with self.precision_plugin.compute_context():
-            return self.hybrid_module.loss(outputs, targets) * self.loss_factor
+            loss = self.hybrid_module.loss(outputs, targets)
+        return (loss.full_tensor() if isinstance(loss, DTensor) else loss) * self.loss_factor
 
-    def _schedule_for(self, inputs: Tensor) -> PipelineScheduleSingle:
-        if self._schedule is None:
-            self._input_shape = inputs.shape
-            self._stage = self._build_stage(inputs)
-            self._schedule = build_schedule(self.layout, self._stage, self._microbatch_loss)
-        if inputs.shape != self._input_shape:
-            raise ValueError(
-                f"a batch of shape {list(inputs.shape)} after one of {list(self._input_shape)}: the pipeline's buffers "
-                "have one shape; give training and validation the same, and drop an incomplete last batch"
+    def _pipeline_for(self, inputs: Tensor) -> Pipeline:
+        if self._pipeline is None:
+            microbatch = torch.Size((len(inputs) // self.layout.microbatches, *inputs.shape[1:]))
+            shape = self.hybrid_module.activation_shape(microbatch, self.layout)
+            dtype = self.precision_plugin.weight_dtype
+            self._pipeline = Pipeline(
+                self.layout,
+                self.mesh.pp,
+                self.root_device,
+                list(self.hybrid_module.parts),
+                inputs,
+                torch.empty(shape, dtype=dtype, device="meta", requires_grad=True),
+                self._microbatch_loss,
+                self.precision_plugin.compute_context,
+                self.watchers,
             )
-        return self._schedule
-
-    def _build_stage(self, inputs: Tensor) -> RecordedStage:
-        index, stages = self.mesh.pp.get_local_rank(), self.layout.stages
-        batch = inputs.shape[0] // self.layout.microbatches
-        shape = self.hybrid_module.activation_shape(batch, inputs.shape[1], self.layout)
-        activation = torch.empty(shape, dtype=self.precision_plugin.weight_dtype, device="meta", requires_grad=True)
-        first_input = torch.empty(batch, *inputs.shape[1:], dtype=inputs.dtype, device="meta")
-        return RecordedStage(
-            self.hybrid_module.parts[0],
-            index,
-            stages,
-            self.root_device,
-            self.mesh.pp.get_group(),
-            first_input if index == 0 else activation,
-            activation,
-            self.precision_plugin.compute_context,
-        )
+        return self._pipeline
 
     def take_spans(self) -> list[Span]:
         """What this rank's stages did since last asked."""
-        if self._stage is None:
-            return []
-        spans, self._stage.spans = self._stage.spans, []
-        return spans
+        return [] if self._pipeline is None else self._pipeline.take_spans()
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
@@ -244,10 +255,14 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def finish_gradients(self) -> None:
         """Once an optimizer step, before hooks, clipping and update see the gradients."""
-        reduce_partial(self.weights())
+        if self._pipeline is not None:
+            self._pipeline.reduce_gradients()
+        finish_partial(self.weights())
+        cut_as_weights(self.weights())
+        sum_over_replicas(self.weights(), self.mesh)
         if self.precision_plugin.scale != 1.0:
             torch._foreach_mul_(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
-        self.grad_norm = global_norm(self.weights(), self.root_device).item()
+        self.grad_norm = global_norm(self.weights(), self.mesh, self.root_device).item()
 
     @property
     def took_step(self) -> bool:

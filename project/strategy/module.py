@@ -1,8 +1,8 @@
 """What a model brings to be trained by `HybridParallelStrategy`: parts, a plan, initial weights, a loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import torch
@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from project.parallel.layout import ParallelLayout
 from project.parallel.plan import Plan
-from project.pipeline.partition import Part
+from project.pipeline.partition import Costs, Part
 
-
-class PartBuilder(Protocol):
-    def build_parts(self, module: "HybridModule") -> list[nn.Module]: ...
+if TYPE_CHECKING:
+    from project.strategy.hybrid import HybridParallelStrategy
 
 
 class HybridModule(L.LightningModule, ABC):
@@ -25,10 +24,9 @@ class HybridModule(L.LightningModule, ABC):
 
     parts: nn.ModuleList
 
-    @property
     @abstractmethod
-    def num_layers(self) -> int:
-        """How many layers there are to divide over the stages."""
+    def layer_costs(self) -> Costs:
+        """What there is to divide over the stages, and what it costs."""
 
     @abstractmethod
     def build_part(self, part: Part) -> nn.Module:
@@ -36,29 +34,42 @@ class HybridModule(L.LightningModule, ABC):
 
     @abstractmethod
     def plan(self, layout: ParallelLayout) -> Plan:
-        """What each module does over the tensor-parallel axis."""
+        """What each module does over the tensor-parallel axis, or over others that its row names."""
 
     @abstractmethod
     def initial_weight(self, name: str, shape: torch.Size, index: int | None) -> Tensor:
         """The whole parameter, or matrix `index` of a stacked one: a function of its name, never of the layout."""
 
     @abstractmethod
-    def activation_shape(self, batch: int, seq_len: int, layout: ParallelLayout) -> tuple[int, ...]:
-        """Of what one stage sends the next."""
+    def activation_shape(self, inputs: torch.Size, layout: ParallelLayout) -> tuple[int, ...]:
+        """Of what a rank of one stage sends the next for a microbatch of such inputs."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean over one microbatch, on the last stage."""
 
-    def prepare_part(self, part: nn.Module, layout: ParallelLayout) -> None:
-        """After the plan, before there is storage: activation checkpointing."""
+    @abstractmethod
+    def units(self, part: nn.Module) -> Iterable[nn.Module]:
+        """The modules, as a rule the layers, that are recomputed one at a time, and whose weights are gathered together
+        where replicas hold shards of them."""
 
     def reset_part(self, part: nn.Module) -> None:
-        """After the weights: buffers."""
+        """After the weights: fills the buffers, which have no values when a part is built on the meta device."""
+        if buffers := [name for name, _ in part.named_buffers()]:
+            raise ValueError(f"buffers without values: {', '.join(buffers)}; fill them in reset_part")
+
+    @property
+    def strategy(self) -> "HybridParallelStrategy":
+        from project.strategy.hybrid import HybridParallelStrategy  # which imports this module
+
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, HybridParallelStrategy):
+            raise TypeError(f"{type(self).__name__} is trained by Trainer(strategy=HybridParallelStrategy(...))")
+        return strategy
 
     def configure_model(self) -> None:
         if not hasattr(self, "parts"):
-            self.parts = nn.ModuleList(cast(PartBuilder, self.trainer.strategy).build_parts(self))
+            self.parts = nn.ModuleList(self.strategy.build_parts(self))
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """This rank's parameters by their global names."""

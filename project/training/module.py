@@ -1,5 +1,6 @@
 """The LightningModule of the mixture-of-experts language model."""
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -9,28 +10,31 @@ from torch.optim.lr_scheduler import LambdaLR
 from project.model.balance import BalanceReport, updated_bias
 from project.model.block import Block
 from project.model.config import ModelConfig
+from project.model.cost import stage_costs
 from project.model.init import initial_weight, reset_buffers
 from project.model.transformer import Balancing, Transformer
 from project.parallel.layout import ParallelLayout
 from project.parallel.plan import Plan
-from project.parallel.recompute import recompute_layers
 from project.parallel.tensor import transformer_plan
-from project.pipeline.partition import Part
-from project.strategy.hybrid import HybridParallelStrategy
+from project.pipeline.partition import Costs, Part
 from project.strategy.module import HybridModule
 from project.training.loss import cross_entropy
 from project.training.lr_schedule import warmup_cosine
 from project.training.optimizer import OptimizerConfig, build_optimizer
 
-STATISTICS = 3  # auxiliary loss, z-loss, entropy; a layer's row continues with its experts' loads
+STATISTICS = 4  # auxiliary loss, z-loss, entropy, dropped fraction; a layer's row continues with its experts' loads
 
 
 class MoEModule(HybridModule):
     """After each batch `expert_load` (assignments `[layers, experts]`) and `router_entropy` (`[layers]`, nats) are
-    those of the optimizer step so far, and the same on every rank; what is logged is too."""
+    those of the optimizer step so far, and the same on every rank; what is logged is too. `seq_len` is what the
+    stages are balanced for."""
 
-    def __init__(self, config: ModelConfig, optimizer: OptimizerConfig, seed: int = 0) -> None:
+    def __init__(
+        self, config: ModelConfig, optimizer: OptimizerConfig, seed: int = 0, seq_len: int | None = None
+    ) -> None:
         super().__init__()
+        self.seq_len = seq_len or config.max_seq_len
         self.config, self.optimizer_config, self.seed = config, optimizer, seed
         self.expert_load = torch.zeros(config.num_layers, config.num_experts)
         self.router_entropy = torch.zeros(config.num_layers)
@@ -40,28 +44,28 @@ class MoEModule(HybridModule):
 
     # -- what the strategy asks for -------------------------------------------------------------------------------
 
-    @property
-    def num_layers(self) -> int:
-        return self.config.num_layers
+    def layer_costs(self) -> Costs:
+        return Costs(*stage_costs(self.config, self.seq_len))
 
     def build_part(self, part: Part) -> Transformer:
         return Transformer(self.config, part.layers, first=part.first, last=part.last)
 
     def plan(self, layout: ParallelLayout) -> Plan:
-        return transformer_plan(layout, shared_expert=self.config.num_shared_experts > 0)
-
-    def prepare_part(self, part: nn.Module, layout: ParallelLayout) -> None:
-        assert isinstance(part, Transformer)
-        recompute_layers(part.layers, layout.recompute)
+        return transformer_plan(layout, self.config)
 
     def initial_weight(self, name: str, shape: torch.Size, index: int | None) -> Tensor:
         return initial_weight(self.config, self.seed, name, shape, index)
+
+    def units(self, part: nn.Module) -> Iterable[nn.Module]:
+        assert isinstance(part, Transformer)
+        return part.layers.values()
 
     def reset_part(self, part: nn.Module) -> None:
         assert isinstance(part, Transformer)
         reset_buffers(part)
 
-    def activation_shape(self, batch: int, seq_len: int, layout: ParallelLayout) -> tuple[int, ...]:
+    def activation_shape(self, inputs: torch.Size, layout: ParallelLayout) -> tuple[int, ...]:
+        batch, seq_len = inputs
         return batch, seq_len // layout.tp, self.config.d_model
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -72,15 +76,24 @@ class MoEModule(HybridModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         balancing = Balancing(penalty_scale=self.strategy.loss_factor)
         loss = self.strategy.run_batch(batch["tokens"], batch["targets"], train=True, balancing=balancing)
-        table = self.strategy.sum_over_stages(self.tabulate(balancing))
+        table = self.strategy.sum_over_replicas_and_stages(self.tabulate(balancing))
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.losses, self.tables = [], []
         self.losses.append(loss)
         self.tables.append(table)
-        auxiliary, z, self.router_entropy = torch.stack(self.tables).mean(0)[:, :STATISTICS].T
+        means_LK = torch.stack(self.tables).mean(0)[:, :STATISTICS]
+        self.router_entropy = means_LK[:, 2]
         self.expert_load = torch.stack(self.tables).sum(0)[:, STATISTICS:]
-        mean_loss = torch.stack(self.losses).mean()
-        self.log_dict({"train/loss": mean_loss, "train/aux_loss": auxiliary.mean(), "train/z_loss": z.mean()})
+        # Over the layers that have experts; the rows of the others are zeros.
+        auxiliary, z, _, dropped = means_LK.sum(0) / max(1, len(self.config.moe_layers))
+        self.log_dict(
+            {
+                "train/loss": torch.stack(self.losses).mean(),
+                "train/aux_loss": auxiliary,
+                "train/z_loss": z,
+                "train/dropped_fraction": dropped,
+            }
+        )
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -91,8 +104,12 @@ class MoEModule(HybridModule):
 
     def evaluate(self, stage: str, batch: dict[str, Tensor]) -> None:
         loss = self.strategy.run_batch(batch["tokens"], batch["targets"], train=False)
-        replicas = self.strategy.mesh.dp.get_group()
+        replicas = self.strategy.mesh.dp.get_group()  # which all know the mean already; Lightning insists
         self.log(f"{stage}/loss", loss, batch_size=len(batch["tokens"]), sync_dist=True, sync_dist_group=replicas)
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Logits `[B, S, V]`."""
+        return self.strategy.predict_batch(batch["tokens"])
 
     def configure_optimizers(self) -> Any:
         config = self.optimizer_config
@@ -110,7 +127,7 @@ class MoEModule(HybridModule):
 
     def tabulate(self, balancing: Balancing) -> Tensor:
         """This stage's layers' rows of `[layers, STATISTICS + experts]`, means (of loads: sums) over microbatches;
-        zeros for the layers of other stages."""
+        zeros for the layers of other stages, and for those without experts."""
         table = torch.zeros(
             self.config.num_layers,
             STATISTICS + self.config.num_experts,
@@ -119,7 +136,7 @@ class MoEModule(HybridModule):
         )
         for layer, reports in balancing.reports.items():
             table[layer] = torch.stack([row(report) for report in reports]).sum(0)
-        table[:, :STATISTICS] /= self.strategy.layout.microbatches
+        table[:, :STATISTICS] /= self.strategy.layout.microbatches * self.strategy.layout.dp
         return table
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -128,16 +145,12 @@ class MoEModule(HybridModule):
         if self.config.expert_balance == "bias" and stepped and self.strategy.took_step:
             blocks = {index: block for part in self.parts for index, block in cast(Transformer, part).layers.items()}
             for index, block in blocks.items():
+                if int(index) not in self.config.moe_layers:
+                    continue
                 bias = cast(Block, block).moe.router.expert_bias
                 bias.copy_(updated_bias(bias, self.expert_load[int(index)].to(bias), self.config.bias_update_rate))
 
-    @property
-    def strategy(self) -> HybridParallelStrategy:
-        strategy = self.trainer.strategy
-        assert isinstance(strategy, HybridParallelStrategy)
-        return strategy
-
 
 def row(report: BalanceReport) -> Tensor:
-    scalars = torch.stack((report.auxiliary_loss, report.z_loss, report.entropy))
+    scalars = torch.stack((report.auxiliary_loss, report.z_loss, report.entropy, report.dropped))
     return torch.cat((scalars, report.load_E)).double()

@@ -1,9 +1,11 @@
 """AdamW (Loshchilov and Hutter, arXiv 1711.05101) and which parameters it decays."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 
@@ -25,14 +27,14 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_optimizer(config: OptimizerConfig, named: Iterable[tuple[str, nn.Parameter]]) -> AdamW:
-    """Fused: on a CPU a step of it takes two thirds of the foreach one's time, with sixteen ranks on two cores."""
-    named = list(named)
-    groups = [
-        {"params": [p for name, p in named if decays(name, p)], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
-    ]
+    """Fused: on a CPU a step of it takes two thirds of the foreach one's time, with sixteen ranks on two cores. A group
+    has one mesh, for fused updates of several raise."""
+    groups: dict[tuple, list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in named:
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups[config.weight_decay if decays(name, parameter) else 0.0, mesh].append(parameter)
     return AdamW(
-        [group for group in groups if group["params"]],
+        [{"params": parameters, "weight_decay": decay} for (decay, _), parameters in groups.items()],
         lr=config.learning_rate,
         betas=tuple(config.betas),  # type: ignore[arg-type]
         eps=config.eps,

@@ -45,7 +45,8 @@ def train(cfg: DictConfig, run_folder: Path) -> float | None:
         data = instantiate(cfg.data, _convert_="all")
         data.prepare()  # before there are sixteen to wait for it
         trainer = build_trainer(cfg)
-        trainer.fit(MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed), data)
+        module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len)
+        trainer.fit(module, data)
     except CorpusError as error:
         command_line.refuse([error.fault], os.environ)
     except RankFailed as error:

@@ -1,6 +1,7 @@
 """A run small enough for a test: one rank, a model of a few weights, and what the callbacks read of a real one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as L
@@ -56,6 +57,20 @@ class TinyModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class DenseFirst(TinyModule):
+    """As `TinyModule`, but so many of its first layers have no experts."""
+
+    def __init__(self, num_dense_layers: int) -> None:
+        super().__init__()
+        self.config = replace(self.config, num_dense_layers=num_dense_layers)
+        self.router_entropy[:num_dense_layers] = 0.0
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        self.expert_load[: self.config.num_dense_layers] = 0.0
+        return loss
 
 
 class FakeStrategy(SingleDeviceStrategy):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from project.metrics.metrics_file import read_rows
-from tests.callbacks.conftest import BATCH, SEQ_LEN, TinyModule
+from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 
 def test_one_row_per_step_counted_from_one_and_validation_in_the_last(fit, tmp_path):
@@ -29,6 +29,21 @@ def test_experts_are_logged_by_layer(fit, tmp_path):
     assert float(last["expert_load/layer_1/expert_0"]) == 0.5  # 3 of 6
     assert float(last["router_entropy/layer_1"]) == 1.0
     assert float(last["train/expert_imbalance"]) == 2.0
+
+
+def test_a_layer_without_experts_has_no_columns_and_no_part_in_the_imbalance(fit, tmp_path):
+    fit(steps=3, module=DenseFirst(1))
+    last = read_rows(tmp_path / "metrics.csv")[-1]
+    assert float(last["train/expert_imbalance"]) == float(last["train/expert_imbalance_worst_layer"]) == 2.0
+    assert float(last["expert_load/layer_1/expert_0"]) == 0.5
+    assert not any("layer_0" in column for column in last)
+    assert "nan" not in last.values()
+
+
+def test_without_any_experts_nothing_of_them_is_logged(fit, tmp_path):
+    fit(steps=1, module=DenseFirst(2))
+    (row,) = read_rows(tmp_path / "metrics.csv")
+    assert not any("expert" in column or "router" in column for column in row)
 
 
 def test_numbers_keep_full_precision(fit, tmp_path):

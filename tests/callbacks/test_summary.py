@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from project.metrics.metrics_file import read_rows
 from project.model.cost import active_parameters, total_parameters
 from project.run_folder import SUMMARY_KEYS, read_summary
-from tests.callbacks.conftest import BATCH, SEQ_LEN, TinyModule
+from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 
 class At(Callback):
@@ -61,6 +61,11 @@ def test_expert_load_is_over_the_whole_run(fit, tmp_path):
     fit(steps=3)
     first, *rest = read_summary(tmp_path)["expert_load"][0]
     assert [first, *rest] == pytest.approx([6 / 15, 3 / 15, 3 / 15, 3 / 15])
+
+
+def test_the_expert_load_of_a_layer_without_experts_is_null(fit, tmp_path):
+    fit(steps=3, module=DenseFirst(1))
+    assert read_summary(tmp_path)["expert_load"] == [None, pytest.approx([6 / 15, 3 / 15, 3 / 15, 3 / 15])]
 
 
 def test_a_killed_run_leaves_whole_files(fit, tmp_path):

@@ -7,6 +7,7 @@ from rich.console import Console
 from project.callbacks.layout_table import layout_table, spans
 from project.metrics.placement import Placement
 from project.parallel.layout import ParallelLayout
+from tests.callbacks.conftest import DenseFirst
 
 
 def test_the_layout_says_what_each_rank_holds():
@@ -29,11 +30,17 @@ def test_runs_of_numbers_are_named_by_their_ends():
     assert [spans(numbers) for numbers in ([], [3], [0, 1, 2], [0, 1, 4, 5, 7])] == ["-", "3", "0-2", "0-1, 4-5, 7"]
 
 
+def test_layers_without_experts_have_no_line_of_expert_load(fit, capsys):
+    fit(steps=1, module=DenseFirst(2))
+    assert "expert load" not in capsys.readouterr().out
+
+
 def test_the_summary_is_printed_at_the_end(fit, capsys, tmp_path):
     fit(steps=3)
     out = capsys.readouterr().out
     for text in ("pp1 x dp1 x tp1", "3, 48 tokens", "validation loss", "2.5000", "GiB on the largest rank"):
         assert text in out
+    assert "20.0% to 40.0% of a layer's tokens" in out
     assert "MFU" not in out  # unknown on a CPU
     assert str(tmp_path) in out.replace("\n", "")
     assert "\x1b" not in out

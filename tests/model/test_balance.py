@@ -1,10 +1,12 @@
 """The auxiliary loss and its neighbours, against plain formulas."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from project.model.balance import Balance, Penalty, updated_bias
+from project.model.balance import Balance, BalanceReport, Penalty, updated_bias
 from project.model.config import ModelConfig
 from project.model.router import Router, Routing
 
@@ -17,6 +19,10 @@ def routing(seed: int = 0) -> Routing:
     router = Router(CONFIG)
     torch.nn.init.normal_(router.weight)
     return router(torch.randn(BATCH * SEQ, CONFIG.d_model))
+
+
+def report(chosen: Routing, batch: int, config: ModelConfig = CONFIG) -> BalanceReport:
+    return Balance(config)(chosen, torch.zeros(len(chosen.experts_TA)), batch)
 
 
 def plain_auxiliary_loss(chosen: Routing) -> Tensor:
@@ -32,14 +38,14 @@ def plain_auxiliary_loss(chosen: Routing) -> Tensor:
 
 def test_auxiliary_loss_is_the_plain_formula() -> None:
     chosen = routing()
-    assert Balance(CONFIG)(chosen, BATCH).auxiliary_loss == pytest.approx(plain_auxiliary_loss(chosen).item(), rel=1e-6)
+    assert report(chosen, BATCH).auxiliary_loss == pytest.approx(plain_auxiliary_loss(chosen).item(), rel=1e-6)
 
 
 def test_auxiliary_loss_is_one_when_balanced() -> None:
     scores = torch.full((BATCH * SEQ, 4), 0.25)
     chosen = torch.stack((torch.arange(BATCH * SEQ) % 4, (torch.arange(BATCH * SEQ) + 2) % 4), dim=1)
     even = Routing(chosen, torch.full_like(scores[:, :2], 0.5), scores.log(), scores)
-    assert Balance(CONFIG)(even, 1).auxiliary_loss == pytest.approx(1.0)
+    assert report(even, 1).auxiliary_loss == pytest.approx(1.0)
 
 
 def test_auxiliary_loss_does_not_depend_on_how_the_batch_is_cut() -> None:
@@ -47,17 +53,38 @@ def test_auxiliary_loss_does_not_depend_on_how_the_batch_is_cut() -> None:
     losses = []
     for sequence in range(BATCH):
         tokens = slice(sequence * SEQ, (sequence + 1) * SEQ)
-        losses.append(Balance(CONFIG)(Routing(*(part[tokens] for part in whole)), 1).auxiliary_loss)
-    assert torch.stack(losses).mean() == pytest.approx(Balance(CONFIG)(whole, BATCH).auxiliary_loss.item(), rel=1e-6)
+        losses.append(report(Routing(*(part[tokens] for part in whole)), 1).auxiliary_loss)
+    assert torch.stack(losses).mean() == pytest.approx(report(whole, BATCH).auxiliary_loss.item(), rel=1e-6)
+
+
+PER_MICROBATCH = replace(CONFIG, auxiliary_per="microbatch")
+
+
+def test_per_microbatch_the_sequences_are_one_long_sequence() -> None:
+    chosen = routing()
+    pooled, joined = report(chosen, BATCH, PER_MICROBATCH), report(chosen, 1)
+    torch.testing.assert_close(torch.stack(pooled[:-1]), torch.stack(joined[:-1]), rtol=1e-6, atol=0)
+    assert torch.equal(pooled.load_E, joined.load_E)
+    assert pooled.auxiliary_loss != pytest.approx(report(chosen, BATCH).auxiliary_loss.item(), rel=1e-3)
+
+
+def test_one_sequence_a_microbatch_is_the_same_either_way() -> None:
+    chosen = routing()
+    assert all(map(torch.equal, report(chosen, 1, PER_MICROBATCH), report(chosen, 1)))
 
 
 def test_penalty_is_the_weighted_sum_and_loads_count_assignments() -> None:
     chosen = routing()
-    report = Balance(CONFIG)(chosen, BATCH)
+    told = report(chosen, BATCH)
     z_loss = chosen.logits_TE.logsumexp(-1).square().mean()
-    assert report.penalty.item() == pytest.approx(0.3 * report.auxiliary_loss.item() + 0.2 * z_loss.item(), rel=1e-6)
-    assert report.load_E.tolist() == torch.bincount(chosen.experts_TA.flatten(), minlength=4).tolist()
-    assert report.entropy == pytest.approx(torch.distributions.Categorical(chosen.scores_TE).entropy().mean().item())
+    assert told.penalty.item() == pytest.approx(0.3 * told.auxiliary_loss.item() + 0.2 * z_loss.item(), rel=1e-6)
+    assert told.load_E.tolist() == torch.bincount(chosen.experts_TA.flatten(), minlength=4).tolist()
+    assert told.entropy == pytest.approx(torch.distributions.Categorical(chosen.scores_TE).entropy().mean().item())
+
+
+def test_the_dropped_fraction_is_the_mean_over_tokens() -> None:
+    dropped_T = torch.arange(BATCH * SEQ) % 3 / 2
+    assert Balance(CONFIG)(routing(), dropped_T, BATCH).dropped == pytest.approx(0.5)
 
 
 def test_penalty_reaches_its_parameters_without_changing_the_activations() -> None:

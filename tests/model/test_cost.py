@@ -4,13 +4,21 @@ import pytest
 import torch
 
 from project.model.config import ModelConfig
-from project.model.cost import active_parameters, layer_parameters, total_parameters, train_flops_per_token
+from project.model.cost import (
+    active_parameters,
+    layer_flops_per_token,
+    layer_parameters,
+    total_parameters,
+    train_flops_per_token,
+)
 from project.model.transformer import Transformer
 
 CONFIGS = {
     "document": ModelConfig(),
     "grouped queries": ModelConfig(num_kv_heads=2, d_model=256, vocab_size=512),
     "shared experts": ModelConfig(num_shared_experts=2, d_model=64, d_ff=96, num_experts=8, vocab_size=128),
+    "dense first layers": ModelConfig(num_dense_layers=3, num_shared_experts=1, d_model=64, d_ff=96, vocab_size=128),
+    "dense layers only": ModelConfig(num_layers=2, num_dense_layers=2, d_model=64, d_ff=96, vocab_size=128),
 }
 
 
@@ -20,8 +28,20 @@ def test_parameters_are_those_of_the_built_model(name: str) -> None:
     with torch.device("meta"):
         model = Transformer(config)
     assert total_parameters(config) == sum(parameter.numel() for parameter in model.parameters())
-    layer = sum(parameter.numel() for parameter in model.layers["0"].parameters())
-    assert layer_parameters(config) == layer
+    for layer in range(config.num_layers):
+        built = sum(parameter.numel() for parameter in model.layers[str(layer)].parameters())
+        assert layer_parameters(config, layer) == built
+
+
+def test_all_of_a_dense_layer_is_active() -> None:
+    """And as much as of a layer with experts, but for the router."""
+    config = CONFIGS["dense first layers"]
+    idle = (config.num_experts - config.top_k) * 3 * config.d_model * config.d_ff
+    assert total_parameters(config) - active_parameters(config) == 5 * idle
+    router = config.d_model * config.num_experts
+    assert layer_parameters(config, 3) - idle - router == layer_parameters(config, 2)
+    flops = [layer_flops_per_token(config, 64, layer) for layer in range(config.num_layers)]
+    assert flops == [flops[7] - 2 * router] * 3 + [flops[7]] * 5
 
 
 def test_the_document_s_model_has_the_parameters_that_its_arithmetic_gives() -> None:

@@ -24,9 +24,10 @@ def test_a_star_matches_within_one_level() -> None:
 
 @pytest.mark.parametrize("ep", [1, 4])
 @pytest.mark.parametrize("shared", [0, 1])
-def test_every_parameter_is_covered_by_the_transformer_s_plan(ep: int, shared: int) -> None:
-    whole = model(num_shared_experts=shared)
-    plan = transformer_plan(ParallelLayout(tp=4, ep=ep), shared_expert=shared > 0)
+@pytest.mark.parametrize("dense", [0, 1, 2])
+def test_every_parameter_is_covered_by_the_transformer_s_plan(ep: int, shared: int, dense: int) -> None:
+    whole = model(num_shared_experts=shared, num_dense_layers=dense)
+    plan = transformer_plan(ParallelLayout(tp=4, ep=ep), whole.config)
     check_plan(plan, whole)
     owners = {name.rpartition(".")[0] for name, _ in whole.named_parameters()}
     assert [owner for owner in owners if not any(matches(row, owner) for row in plan)] == []

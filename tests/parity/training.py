@@ -1,7 +1,7 @@
 """A case of training under some layout, and the one-rank oracle it is held against.
 
 A case runs on real ranks under a plain `Trainer.fit`; the oracle is the bare model in fp64 with autograd, no strategy,
-no schedule, no microbatches.
+no schedule, and no microbatches but where the model's own formula is over them.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from project.model.config import ModelConfig
 from project.model.init import initial_weight, reset_buffers
+from project.model.router import Router
 from project.model.transformer import Balancing, Transformer
 from project.parallel.layout import ParallelLayout
 from project.strategy.hybrid import HybridParallelStrategy
@@ -32,7 +33,8 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class Case:
-    """`starved` is an expert that no token may choose."""
+    """`starved` is an expert that no token may choose, `favoured` one that all choose; `tied` routers score all experts
+    the same."""
 
     layout: ParallelLayout
     model: ModelConfig = SMALL
@@ -41,6 +43,8 @@ class Case:
     accumulate: int = 1
     clip: float | None = None
     starved: int | None = None
+    favoured: int | None = None
+    tied: bool = False
     batch: int = 8
     seq_len: int = 16
 
@@ -52,6 +56,7 @@ class Outcome:
 
     losses: list[float] = field(default_factory=list)
     auxiliary_losses: list[float] = field(default_factory=list)
+    dropped_fractions: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
     gradients: dict[str, Tensor] = field(default_factory=dict)
     initial: dict[str, Tensor] = field(default_factory=dict)
@@ -70,36 +75,42 @@ def biases(model: Transformer) -> dict[str, Tensor]:
     return {name: buffer.clone() for name, buffer in model.named_buffers() if name.endswith("expert_bias")}
 
 
-def starve(model: Transformer, expert: int | None) -> None:
-    if expert is not None:
-        for block in model.layers.values():
-            block.moe.router.expert_bias[expert] = -1e6
+def steer(model: Transformer, case: Case) -> None:
+    """Into the corners: by the bias, which no gradient touches."""
+    for router in routers(model):
+        if case.starved is not None:
+            router.expert_bias[case.starved] = -1e6
+        if case.favoured is not None:
+            router.expert_bias[case.favoured] = 1e6
+
+
+def routers(model: Transformer) -> list[Router]:
+    return [block.moe.router for block in model.layers.values() if not block.dense]
 
 
 # -- one rank -----------------------------------------------------------------------------------------------------
 
 
 def oracle(case: Case) -> Outcome:
-    model = Transformer(case.model).double()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(whole_initial_weight(case.model, name, parameter.shape))
-        reset_buffers(model)
-        starve(model, case.starved)
+    model = whole_model(case)
     config = OptimizerConfig(learning_rate=LEARNING_RATE)
     optimizer = build_optimizer(config, model.named_parameters())
     outcome = Outcome(initial=copies(model.named_parameters()))
     for step, window in enumerate(chunked(batches(case), case.accumulate)):
-        losses, auxiliary, loads = [], [], []
+        losses, auxiliary, dropped, loads = [], [], [], []
         for batch in window:
             balancing = Balancing(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
-            loss = cross_entropy(model(batch["tokens"], balancing), batch["targets"])
-            reports = [report for (report,) in balancing.reports.values()]
-            penalty = torch.stack([report.penalty for report in reports]).sum()
+            cut = batch["tokens"].chunk(case.layout.microbatches)
+            logits = torch.cat([model(tokens, balancing) for tokens in cut])
+            loss = cross_entropy(logits, batch["targets"])
+            layers = list(balancing.reports.values())
+            penalty = sum(report.penalty for layer in layers for report in layer) / len(cut)
             ((loss + penalty) / case.accumulate).backward()
             losses.append(loss.item())
-            loads.append([report.load_E for report in reports])
-            auxiliary.append(torch.stack([report.auxiliary_loss for report in reports]).mean().item())
+            loads.append([torch.stack([report.load_E for report in layer]).sum(0) for layer in layers])
+            told = [report for layer in layers for report in layer]
+            auxiliary.append(sum(report.auxiliary_loss.item() for report in told) / max(1, len(told)))
+            dropped.append(sum(report.dropped.item() for report in told) / max(1, len(told)))
         if step == 0:
             outcome.gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
         norm = torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in model.parameters()])).item()
@@ -108,16 +119,27 @@ def oracle(case: Case) -> Outcome:
                 parameter.grad.mul_(case.clip / norm)
         outcome.losses += losses
         outcome.auxiliary_losses += auxiliary
+        outcome.dropped_fractions += dropped
         outcome.grad_norms.append(norm)
         optimizer.step()
         optimizer.zero_grad()
         if case.model.expert_balance == "bias":
-            for block, *seen in zip(model.layers.values(), *loads, strict=True):
+            for router, *seen in zip(routers(model), *loads, strict=True):
                 load = torch.stack(seen).sum(0)
-                block.moe.router.expert_bias += case.model.bias_update_rate * torch.sign(load.mean() - load)
+                router.expert_bias += case.model.bias_update_rate * torch.sign(load.mean() - load)
     outcome.final = copies(model.named_parameters())
     outcome.biases = biases(model)
     return outcome
+
+
+@torch.no_grad()
+def whole_model(case: Case) -> Transformer:
+    model = Transformer(case.model).double()
+    for name, parameter in model.named_parameters():
+        parameter.copy_(whole_initial_weight(case, name, parameter.shape))
+    reset_buffers(model)
+    steer(model, case)
+    return model
 
 
 def oracle_on_a_rank(rank: int, world_size: int, case: Case) -> Outcome:
@@ -125,10 +147,16 @@ def oracle_on_a_rank(rank: int, world_size: int, case: Case) -> Outcome:
     return oracle(case)
 
 
-def whole_initial_weight(config: ModelConfig, name: str, shape: torch.Size) -> Tensor:
+def whole_initial_weight(case: Case, name: str, shape: torch.Size) -> Tensor:
     if len(shape) < 3:
-        return initial_weight(config, 0, name, shape)
-    return torch.stack([initial_weight(config, 0, name, shape[1:], index) for index in range(shape[0])])
+        return first_weight(case, name, shape, None)
+    return torch.stack([first_weight(case, name, shape[1:], index) for index in range(shape[0])])
+
+
+def first_weight(case: Case, name: str, shape: torch.Size, index: int | None) -> Tensor:
+    if case.tied and name.endswith("router.weight"):
+        return torch.zeros(shape)
+    return initial_weight(case.model, 0, name, shape, index)
 
 
 def copies(named: Any) -> dict[str, Tensor]:
@@ -168,7 +196,7 @@ class PooledRanks(LightningEnvironment):
 
 
 class CaseModule(MoEModule):
-    """Training at a constant rate, with the case's starved expert."""
+    """Training at a constant rate, with the case's routing."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case.model, OptimizerConfig(learning_rate=LEARNING_RATE))
@@ -176,7 +204,10 @@ class CaseModule(MoEModule):
 
     def reset_part(self, part: Any) -> None:
         super().reset_part(part)
-        starve(part, self.case.starved)
+        steer(part, self.case)
+
+    def initial_weight(self, name: str, shape: torch.Size, index: int | None) -> Tensor:
+        return first_weight(self.case, name, shape, index)
 
     def configure_optimizers(self) -> Any:
         return build_optimizer(self.optimizer_config, self.named_weights())
@@ -199,6 +230,7 @@ class Observer(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.outcome.losses.append(trainer.callback_metrics["train/loss"].item())
         self.outcome.auxiliary_losses.append(trainer.callback_metrics["train/aux_loss"].item())
+        self.outcome.dropped_fractions.append(trainer.callback_metrics["train/dropped_fraction"].item())
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         self.outcome.final = whole(module)
@@ -231,8 +263,13 @@ def trainer(rank: int, world_size: int, case: Case, **options: Any) -> L.Trainer
     return L.Trainer(**(defaults | options))
 
 
-def loader(case: Case) -> DataLoader:
-    return DataLoader(batches(case), batch_size=None)  # type: ignore[arg-type]
+def loader(case: Case, rank: int) -> DataLoader:
+    """What the rank's replica sees: its share of each batch's sequences."""
+    share = case.batch // case.layout.dp
+    replica = case.layout.coordinates(rank).dp
+    mine = slice(replica * share, (replica + 1) * share)
+    shares = [{key: tensor[mine] for key, tensor in batch.items()} for batch in batches(case)]
+    return DataLoader(shares, batch_size=None)  # type: ignore[arg-type]
 
 
 def fit(rank: int, world_size: int, case: Case) -> Outcome:
@@ -246,7 +283,7 @@ def fit(rank: int, world_size: int, case: Case) -> Outcome:
         gradient_clip_val=case.clip,
         callbacks=[observer],
     )
-    engine.fit(CaseModule(case), loader(case))
+    engine.fit(CaseModule(case), loader(case, rank))
     return observer.outcome
 
 
@@ -277,6 +314,8 @@ def merged(outcomes: list[Outcome]) -> Outcome:
 
 
 def expected(pools: Any, case: Case) -> Outcome:
-    """The oracle's outcome: of the case, so of its layout and precision nothing."""
-    asked = replace(case, layout=ParallelLayout(), precision="64-true")
+    """The oracle's outcome: of the case, so of its layout and precision nothing, but for a loss that is by definition
+    over the sequences of a microbatch."""
+    cut = case.layout.dp * case.layout.microbatches if case.model.auxiliary_per == "microbatch" else 1
+    asked = replace(case, layout=ParallelLayout(microbatches=cut), precision="64-true")
     return pools.once(("oracle", asked), lambda: pools.run(1, oracle_on_a_rank, asked)[0])

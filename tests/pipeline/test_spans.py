@@ -18,7 +18,7 @@ class Spans(L.Callback):
 def record(rank: int, world_size: int, case: Case) -> list[Span]:
     recorder = Spans()
     engine = trainer(rank, world_size, case, max_steps=1, callbacks=[recorder])
-    engine.fit(CaseModule(case), loader(case))
+    engine.fit(CaseModule(case), loader(case, rank))
     return recorder.spans
 
 

@@ -10,8 +10,9 @@ CASES = {
     "parallel.tp=4 model.num_kv_heads=2": [
         "parallel.tp=4: does not divide model.num_kv_heads=2; legal: 1, 2; nearest 2"
     ],
-    "parallel.tp=4 data.seq_len=30 model.d_model=1022 model.d_ff=4098": [
-        "parallel.tp=4: does not divide data.seq_len=30, model.d_model=1022, model.d_ff=4098; legal: 1, 2; nearest 2",
+    "parallel.tp=4 data.seq_len=30 model.d_ff=4098 model.num_dense_layers=1 model.num_shared_experts=1": [
+        "parallel.tp=4: does not divide data.seq_len=30, (model.top_k + model.num_shared_experts) x model.d_ff = "
+        "12294, model.num_shared_experts x model.d_ff = 4098; legal: 1, 2; nearest 2",
     ],
     "parallel.tp=8 parallel.ep=8": ["parallel.ep=8: does not divide model.num_experts=4"],
     "parallel.ep=4": ["parallel.ep=4: ep x etp = 4 does not divide parallel.dp x parallel.tp = 1"],
@@ -28,8 +29,54 @@ CASES = {
         "parallel.microbatches=2: 1F1B needs at least as many microbatches as stages, 4",
         "legal: 4, 8; nearest 4",
     ],
+    "parallel.pp=2 parallel.virtual_stages=2": [
+        "parallel.virtual_stages=2: parallel.schedule=1F1B has 1 stage on each rank; legal: 1; nearest 1"
+    ],
+    "parallel.schedule=ZBVZeroBubble parallel.pp=2": [
+        "parallel.virtual_stages=1: parallel.schedule=ZBVZeroBubble has 2 stages on each rank; legal: 2; nearest 2"
+    ],
+    "parallel.schedule=DualPipeV parallel.pp=2 parallel.virtual_stages=2 parallel.microbatches=2": [
+        "parallel.microbatches=2: DualPipeV needs at least as many microbatches as stages, 4 "
+        "(parallel.schedule=ZBVZeroBubble does not); legal: 4, 8; nearest 4"
+    ],
+    "parallel.schedule=Interleaved1F1B parallel.pp=4 parallel.virtual_stages=2 parallel.microbatches=9 "
+    "data.batch_size=36": [
+        "parallel.microbatches=9: Interleaved1F1B takes them in microbatches // parallel.pp = 2 rounds, which does not "
+        "divide them; legal: 1, 2, 3, 4, 6, 12, 36; nearest 6 or 12"
+    ],
+    "parallel.pp=2 parallel.virtual_stages=9 parallel.schedule=LoopedBFS": [
+        "parallel.pp=2: makes 18 stages (pp x virtual_stages), more than model.num_layers=8",
+        "parallel.virtual_stages=9: is more than model.num_layers=8",
+    ],
+    "parallel.schedule=nowhere.csv": ["parallel.schedule=nowhere.csv: does not exist; give a path"],
+    "parallel.tp=2 parallel.etp=2 model.d_ff=129": ["parallel.etp=2: does not divide model.d_ff=129; legal: 1"],
+    "model.num_dense_layers=8 parallel.tp=2 parallel.ep=2": [
+        "parallel.ep=2: divides experts, and none are left by model.num_dense_layers=8; legal: 1; nearest 1"
+    ],
+    "parallel.dp=6 parallel.tp=2 parallel.dp_mode=shard model.d_ff=130 data.batch_size=6 parallel.microbatches=1": [
+        "parallel.dp_mode=shard: parallel.dp=6 does not divide model.num_heads x model.head_dim / parallel.tp = 512",
+        "model.d_model=1024, model.vocab_size / parallel.tp = 4096",
+        "dp x tp / (ep x etp) = 12 does not divide model.d_ff / parallel.etp = 130, model.d_model=1024",
+        "parallel.dp=1 would do; legal: replicate",
+    ],
+    "model.capacity_factor=1.25 parallel.tp=8": [
+        "model.capacity_group=64: does not divide the 32 tokens of a sequence that a rank has (data.seq_len / "
+        "parallel.tp); legal: 1, 2, 4, 8, 16, 32; nearest 32"
+    ],
+    "model.capacity_factor=0 model.rope_theta=-1 model.num_dense_layers=-1 model.capacity_group=0": [
+        "model.capacity_factor=0: must be null or a number above 0",
+        "model.rope_theta=-1: must be a number above 0",
+        "model.num_dense_layers=-1: must be a whole number of at least 0; nearest 0",
+        "model.capacity_group=0: must be a whole number of at least 1; nearest 1",
+    ],
+    "model.num_dense_layers=9 model.auxiliary_per=batch parallel.dp_mode=fsdp": [
+        "model.num_dense_layers=9: is more than model.num_layers=8; nearest 8",
+        "model.auxiliary_per=batch: is not known; legal: sequence, microbatch; nearest microbatch",
+        "parallel.dp_mode=fsdp: is not known; legal: replicate, shard",
+    ],
     "parallel.schedule=1f1b parallel.recompute=ful model.score=soft trainer.precision=fp32 trainer.accelerator=cdua": [
-        "parallel.schedule=1f1b: is not known; legal: 1F1B, GPipe; nearest 1F1B",
+        "parallel.schedule=1f1b: is not known, nor the path of a .csv file; legal: 1F1B, GPipe, Interleaved1F1B, "
+        "LoopedBFS, InterleavedZeroBubble, ZBVZeroBubble, DualPipeV; nearest 1F1B",
         "parallel.recompute=ful: is not known; legal: none, selective, full; nearest full",
         "model.score=soft: is not known; legal: softmax, sigmoid; nearest softmax",
         "trainer.precision=fp32: is not known; legal: 32-true, bf16-mixed, bf16-true, 16-mixed, 64-true",
@@ -69,12 +116,6 @@ CASES = {
         "trainer.max_stepz=3: is no key of trainer; nearest max_steps",
         "data.corpus=project.data.stdlib.StdlibCorpus",
     ],
-    "parallel.dp=2 parallel.tp=4 parallel.ep=2 parallel.etp=2 parallel.virtual_stages=2": [
-        "parallel.dp=2: is not supported yet; legal: 1; nearest 1",
-        "parallel.ep=2: is not supported yet; legal: 1, 4",
-        "parallel.etp=2: is not supported yet; legal: 1; nearest 1",
-        "parallel.virtual_stages=2: is not supported yet; legal: 1; nearest 1",
-    ],
     "data=text data.files=[nowhere.txt] resume=nowhere.ckpt hydra.run.dir=/dev/null/run": [
         "data.files=nowhere.txt: does not exist",
         "resume=nowhere.ckpt: does not exist",
@@ -112,6 +153,12 @@ def test_a_bad_corpus_is_named(content: bytes, words: str, complaint: Callable[.
         ["parallel.pp=3", "parallel.partition=[3,3,2]"],
         ["trainer.precision=64-true", "data=synthetic"],
         ["parallel.pp=8", "parallel.microbatches=2", "parallel.schedule=GPipe"],
+        ["parallel.dp=2", "parallel.tp=4", "parallel.ep=2", "parallel.etp=2", "parallel.microbatches=4"],
+        ["parallel.dp=2", "parallel.tp=2", "parallel.ep=4", "parallel.dp_mode=shard", "parallel.microbatches=4"],
+        ["parallel.tp=8", "model.d_model=1022", "model.d_ff=4099"],
+        ["parallel.tp=4", "model.num_dense_layers=8", "model.num_experts=3"],
+        ["parallel.pp=4", "parallel.virtual_stages=2", "parallel.schedule=DualPipeV"],
+        ["parallel.tp=2", "model.capacity_factor=1.25", "model.num_dense_layers=1", "model.auxiliary_per=microbatch"],
     ],
     ids=" ".join,
 )

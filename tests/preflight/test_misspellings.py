@@ -8,7 +8,7 @@ import pytest
 CASES = {
     "parallel.tpp=4 parallel.foo=4 data.files=[x] hydra.nope=3 seed=3=4": [
         "parallel.tpp=4: there is no such key; nearest parallel.tp",
-        "parallel.foo=4: there is no such key; parallel has dp, ep, etp, microbatches",
+        "parallel.foo=4: there is no such key; parallel has dp, dp_mode, ep, etp, microbatches",
         "data.files=[x]: there is no such key, but data=text has it",
         "hydra.nope=3: there is no such key",
         "seed=3=4: cannot be read",

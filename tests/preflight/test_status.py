@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from project.command_line.key_help import key_help
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # A job that runs for no time at all.
@@ -44,10 +46,11 @@ def test_a_fault_ends_training_with_status_2_and_no_traceback(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_is_still_hydras(tmp_path: Path) -> None:
+def test_help_is_still_hydras_and_ends_with_the_legal_values(tmp_path: Path) -> None:
     result = ended(tmp_path, "--help", script=ROOT / "project" / "train.py")
     assert result.returncode == 0
     assert "model: moe_8x4, small, tiny" in result.stdout
+    assert key_help() in result.stdout
 
 
 def test_a_sound_command_runs_and_has_imported_no_torch_to_get_there(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
 
 def evaluate(rank: int, world_size: int, case: Case, verb: str) -> float:
     engine = trainer(rank, world_size, case)
-    (results,) = getattr(engine, verb)(CaseModule(case), dataloaders=loader(case), verbose=False)
+    (results,) = getattr(engine, verb)(CaseModule(case), dataloaders=loader(case, rank), verbose=False)
     return next(value for name, value in results.items() if name.endswith("/loss"))
 
 
@@ -86,7 +86,7 @@ def keep_diary(rank: int, world_size: int, case: Case) -> dict[str, Any]:
         check_val_every_n_epoch=None,
     )
     module = ScheduledModule(case)
-    engine.fit(module, loader(case), loader(case))
+    engine.fit(module, loader(case, rank), loader(case, rank))
     return {
         "rates": diary.rates,
         "validations": diary.validations,
@@ -117,7 +117,7 @@ def clip_by_value(rank: int, world_size: int, case: Case) -> float:
         gradient_clip_val=1e-4,
         gradient_clip_algorithm="value",
     )
-    engine.fit(CaseModule(case), loader(case))
+    engine.fit(CaseModule(case), loader(case, rank))
     return largest.value
 
 
@@ -159,7 +159,7 @@ class Overflow(CaseModule):
 
 def overflow(rank: int, world_size: int, case: Case) -> dict[str, Any]:
     engine = trainer(rank, world_size, case, max_steps=4, callbacks=[scales := Scales()])
-    engine.fit(Overflow(case), loader(case))
+    engine.fit(Overflow(case), loader(case, rank))
     return {"moved": scales.moved, "scales": scales.scales}
 
 
@@ -178,8 +178,16 @@ class Scales(L.Callback):
         self.scales.append(trainer.strategy.precision_plugin.scale)
 
 
-def test_fp16_overflow_on_one_rank_is_skipped_by_all(ranks) -> None:
-    seen = ranks.run(4, overflow, Case(LAYOUT, precision="16-mixed", steps=4))
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ParallelLayout(pp=4, tp=4, ep=4, microbatches=4),
+        ParallelLayout(pp=2, dp=2, tp=4, ep=2, etp=4, virtual_stages=2, schedule="DualPipeV", microbatches=4),
+    ],
+    ids=str,
+)
+def test_fp16_overflow_on_one_rank_of_sixteen_is_skipped_by_all(ranks, layout: ParallelLayout) -> None:
+    seen = ranks.run(16, overflow, Case(layout, precision="16-mixed", steps=4))
     assert all(rank == seen[0] for rank in seen)
     assert seen[0]["moved"] == [True, False, True, True]
     assert seen[0]["scales"] == [2.0**16, 2.0**15, 2.0**15, 2.0**15]
@@ -187,7 +195,7 @@ def test_fp16_overflow_on_one_rank_is_skipped_by_all(ranks) -> None:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16-mixed", 2e-2), ("16-mixed", 2e-2), ("bf16-true", 5e-2)])
 def test_lower_precisions_stay_near_fp32(ranks, precision: str, tolerance: float) -> None:
-    case = Case(LAYOUT, steps=10)
+    case = Case(LAYOUT, steps=20)
     low = train(ranks, replace(case, precision=precision))
     assert low.losses == pytest.approx(expected(ranks, case).losses, rel=tolerance)
 

@@ -1,0 +1,107 @@
+"""The ledger: how many collectives and messages a rank takes part in and how many bytes it sends, by axis, collective
+and direction. `message` says what counts as bytes.
+
+Directions:
+    forward     while a stage computes its forward, or the last one its loss; activations between stages
+    backward    while autograd runs, recomputation included; gradients between stages
+    step        outside of both: gradients' synchronisation and norm, sums of what is logged
+
+A group of one rank moves nothing and is not counted.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import ProcessGroup, _resolve_process_group
+from torch.distributed.distributed_c10d import GroupName
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from project.metrics.message import Message, kind_of, message
+
+DIRECTIONS = ("forward", "backward", "step")
+ACTIVATION, GRADIENT = 0, 1
+"""Tags of the messages between stages, which say what neither autograd nor the runtime's batches of them do."""
+
+
+class Line(NamedTuple):
+    axis: str
+    collective: str
+    direction: str
+
+
+class Ledger(TorchDispatchMode):
+    """Counts while it is entered, as often as that may be. `axes` gives the axis of a process group by the group's
+    name. A group that is not among them goes by its ranks, for DTensor's caches may bring up that of an earlier mesh
+    which equals ours; where no axis has these ranks, they are its name.
+
+    Changes no bit of what is computed.
+    """
+
+    def __init__(self, axes: Mapping[str, str]) -> None:
+        super().__init__()
+        self.axes = dict(axes)
+        self.calls: dict[Line, int] = defaultdict(int)
+        self.bytes: dict[Line, int] = defaultdict(int)
+        self.computing = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        # A DTensor's operation is not yet its collectives: those come here by themselves. What a functional
+        # collective calls inside does not, a mode being left while it handles a call.
+        if DTensor in types:
+            return NotImplemented
+        kwargs = kwargs or {}
+        if kind_of(func) is not None:
+            self.note(message(func, args, kwargs))
+        return func(*args, **kwargs)
+
+    def note(self, sent: Message) -> None:
+        if sent.group.size() > 1:
+            line = Line(self.axis_of(sent.group), sent.kind, self.direction_of(sent))
+            self.calls[line] += 1
+            self.bytes[line] += sent.bytes
+
+    def axis_of(self, group: ProcessGroup) -> str:
+        if group.group_name not in self.axes:
+            ranks = ranks_of(group)
+            groups = ((_resolve_process_group(GroupName(name)), axis) for name, axis in self.axes.items())
+            same = (axis for known, axis in groups if ranks_of(known) == ranks)
+            self.axes[group.group_name] = next(same, f"ranks {','.join(map(str, ranks))}")
+        return self.axes[group.group_name]
+
+    def direction_of(self, sent: Message) -> str:
+        if sent.kind in ("send", "recv"):
+            return "backward" if sent.tag == GRADIENT else "forward"
+        if torch._C._current_autograd_node() is not None:
+            return "backward"
+        return "forward" if self.computing else "step"
+
+    @contextmanager
+    def forward(self, stage: object = None) -> Iterator[None]:
+        """Around whatever is forward computation."""
+        self.computing = True
+        try:
+            yield
+        finally:
+            self.computing = False
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.bytes.values())
+
+    def table(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """`{axis: {collective: {calls, bytes, direction: {calls, bytes}}}}`, without the directions that are absent."""
+        table: dict[str, dict[str, dict[str, Any]]] = {}
+        for line in sorted(self.calls, key=lambda line: (line.axis, line.collective, DIRECTIONS.index(line.direction))):
+            both = {"calls": self.calls[line], "bytes": self.bytes[line]}
+            entry = table.setdefault(line.axis, {}).setdefault(line.collective, {"calls": 0, "bytes": 0})
+            entry |= {name: entry[name] + count for name, count in both.items()} | {line.direction: both}
+        return table
+
+
+def ranks_of(group: ProcessGroup) -> list[int]:
+    return sorted(dist.get_process_group_ranks(group))

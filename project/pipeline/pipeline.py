@@ -1,0 +1,123 @@
+"""This rank's stages and the schedule that runs them over a batch."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+
+from project.parallel.data import release
+from project.parallel.layout import ParallelLayout
+from project.pipeline.placement import stage_to_rank
+from project.pipeline.schedule import build_schedule, forward_only, without_loss
+from project.pipeline.stage import RecordedStage, Span, Watch
+
+
+class Pipeline:
+    """Built for one shape of batch: its buffers have that shape.
+
+    `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
+    stage sends the next; `loss` gives a microbatch's share of the loss from the last stage's outputs and the targets;
+    `compute_context` is entered around each forward, and so are the `watchers` there are by then.
+    """
+
+    def __init__(
+        self,
+        layout: ParallelLayout,
+        axis: DeviceMesh,
+        device: torch.device,
+        parts: Sequence[nn.Module],
+        inputs: Tensor,
+        activation: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        compute_context: Callable[[], AbstractContextManager],
+        watchers: Sequence[Watch] = (),
+    ) -> None:
+        if len(inputs) % layout.microbatches:
+            raise ValueError(
+                f"a replica's batch of {len(inputs)} does not divide into {layout.microbatches} microbatches"
+            )
+        self.input_shape = inputs.shape
+        tokens = inputs[: len(inputs) // layout.microbatches].to("meta")
+        here = stages_of(axis.get_local_rank(), layout)
+        self.has_first = 0 in here
+        self.stages = [
+            RecordedStage(
+                part,
+                index,
+                layout.stages,
+                device,
+                axis.get_group(),
+                inputs=tokens if index == 0 else activation,
+                outputs=activation,
+                compute_context=compute_context,
+                # Either half would recompute the forward, and selective recomputation allows it once.
+                split_backward=layout.recompute == "none",
+                watchers=watchers,
+            )
+            for part, index in zip(parts, here, strict=True)
+        ]
+        self.loss = loss
+        self.schedule = build_schedule(layout, self.stages, self.watched_loss)
+
+    def watched_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with self.stages[-1].watched():
+            return self.loss(outputs, targets)
+
+    def train(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> list[Tensor]:
+        """Forward and backward of every microbatch. Returns their losses where the last stage is, else none."""
+        losses: list[Tensor] = []
+        self.prepare(inputs, model_kwargs)
+        self.schedule.step(*self.arguments(inputs), target=targets, losses=losses, return_outputs=False)
+        return losses
+
+    def evaluate(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> list[Tensor]:
+        """Forward alone, and the losses."""
+        losses: list[Tensor] = []
+        self.prepare(inputs, model_kwargs)
+        with forward_only(self.schedule):
+            self.schedule.eval(*self.arguments(inputs), target=targets, losses=losses, return_outputs=False)
+        self.release()
+        return losses
+
+    def predict(self, inputs: Tensor, **model_kwargs: Any) -> Tensor | None:
+        """Forward alone, and the last stage's outputs where it is."""
+        self.prepare(inputs, model_kwargs)
+        with forward_only(self.schedule), without_loss(self.schedule):
+            outputs = self.schedule.eval(*self.arguments(inputs), return_outputs=True)
+        self.release()
+        return outputs
+
+    def prepare(self, inputs: Tensor, model_kwargs: dict[str, Any]) -> None:
+        if inputs.shape != self.input_shape:
+            raise ValueError(
+                f"a batch of shape {list(inputs.shape)} after one of {list(self.input_shape)}: the pipeline's buffers "
+                "have one shape; give training and validation the same, and drop an incomplete last batch"
+            )
+        for stage in self.stages:
+            stage.model_kwargs = model_kwargs
+
+    def arguments(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        return (inputs,) if self.has_first else ()
+
+    def release(self) -> None:
+        for stage in self.stages:
+            release(stage.submod)
+
+    def reduce_gradients(self) -> None:
+        """Once an optimizer step: of weights that are sharded over the replicas."""
+        for stage in self.stages:
+            stage.reduce_gradients()
+
+    def take_spans(self) -> list[Span]:
+        """What the stages did since last asked, in the order in which it began."""
+        spans = sorted((span for stage in self.stages for span in stage.spans), key=lambda span: span.start_ns)
+        for stage in self.stages:
+            stage.spans = []
+        return spans
+
+
+def stages_of(rank: int, layout: ParallelLayout) -> list[int]:
+    return [stage for stage, holder in enumerate(stage_to_rank(layout)) if holder == rank]

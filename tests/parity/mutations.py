@@ -1,0 +1,133 @@
+"""Puts known bugs of other systems into a copy of the project, one at a time, and names the tests that notice.
+
+python tests/parity/mutations.py            all of them; some minutes each
+python tests/parity/mutations.py norm       those whose description holds the word
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PARITY = ("tests/parity/test_layouts.py", "tests/parity/test_matrix.py")
+
+
+class Mutation(NamedTuple):
+    """In `file`, `sound` becomes `broken`; `tests` are run until one fails."""
+
+    bug: str
+    file: str
+    sound: str
+    broken: str
+    tests: tuple[str, ...] = PARITY
+
+
+MUTATIONS = (
+    Mutation(
+        "expert gradients divided by edp",
+        "project/parallel/gradients.py",
+        "    sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)",
+        "    whole = list(whole)\n"
+        "    sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)\n"
+        "    for grad in whole:\n"
+        "        if grad.ndim == 3:\n"
+        "            grad.to_local().div_(mesh.edp.size())",
+    ),
+    Mutation(
+        "expert gradients of replicas not added up",
+        "project/parallel/gradients.py",
+        "for grad in whole)\n\n\ndef gradients",
+        "for grad in whole if grad.ndim < 3)\n\n\ndef gradients",
+    ),
+    Mutation(
+        "router gradients not reduced over tp",
+        "project/parallel/gradients.py",
+        "sum_over_axes((grad, grad.device_mesh) for _, grad in partial)",
+        "sum_over_axes((grad, grad.device_mesh) for _, grad in partial if grad.ndim == 1)",
+    ),
+    Mutation(
+        "norm without experts",
+        "project/parallel/gradients.py",
+        "    for _, grad in gradients(parameters):\n        wide",
+        "    for _, grad in gradients(parameters):\n        if grad.ndim == 3:\n            continue\n        wide",
+    ),
+    Mutation(
+        "replicated parameters counted once a rank in the norm",
+        "project/parallel/gradients.py",
+        "dtype=wide).double() ** 2 / replicas(grad, mesh)",
+        "dtype=wide).double() ** 2",
+    ),
+    Mutation(
+        "auxiliary loss scaled by tp",
+        "project/training/module.py",
+        "Balancing(penalty_scale=self.strategy.loss_factor)",
+        "Balancing(penalty_scale=self.strategy.loss_factor * self.strategy.layout.tp)",
+    ),
+    Mutation(
+        "auxiliary loss not divided by the accumulated batches",
+        "project/training/module.py",
+        "Balancing(penalty_scale=self.strategy.loss_factor)",
+        "Balancing(penalty_scale=self.strategy.loss_factor * self.trainer.accumulate_grad_batches)",
+    ),
+    Mutation(
+        "recomputation routes again",
+        "project/parallel/recompute.py",
+        "CHOICE = {torch.ops.aten.topk.default}",
+        "CHOICE: set = set()",
+        ("tests/parallel/test_recompute.py", *PARITY),
+    ),
+    Mutation(
+        "scale_grads with accumulation",
+        "project/pipeline/schedule.py",
+        "loss_fn=loss, scale_grads=False)\n\n\n@contextmanager\ndef forward_only",
+        "loss_fn=loss, scale_grads=True)\n\n\n@contextmanager\ndef forward_only",
+    ),
+    Mutation(
+        "gradients of sharded replicas averaged although the loss is divided already",
+        "project/parallel/data.py",
+        "        sharded.set_gradient_divide_factor(1.0)\n",
+        "        sharded.set_gradient_divide_factor(float(mesh.dp.size()))\n",
+    ),
+    Mutation(
+        "a slice of an expert gets the whole weight's row twice",
+        "project/parallel/dispatch.py",
+        "((rank.unsqueeze(-1) + slice_S)",
+        "((rank.unsqueeze(-1) + 0 * slice_S)",
+    ),
+    Mutation(
+        "capacity counted per rank instead of per group",
+        "project/model/moe.py",
+        "Capacity(config.num_experts, config.capacity_factor, config.capacity_group)",
+        "Capacity(config.num_experts, config.capacity_factor, 2 * config.capacity_group)",
+    ),
+)
+
+
+def main(word: str = "") -> None:
+    for mutation in MUTATIONS:
+        if word in mutation.bug:
+            print(f"| {mutation.bug} | {noticed(mutation)} |", flush=True)
+
+
+def noticed(mutation: Mutation) -> str:
+    """The first test that fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", ".*_cache", "*.egg-info"))
+        file = copy / mutation.file
+        text = file.read_text()
+        assert text.count(mutation.sound) == 1, f"{mutation.file} has changed: {mutation.bug}"
+        file.write_text(text.replace(mutation.sound, mutation.broken))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests]
+        # The copy's package comes before the installed one.
+        result = subprocess.run(command, cwd=copy, env={"PYTHONPATH": str(copy)}, capture_output=True, text=True)
+    failed = re.search(r"^FAILED (\S+)", result.stdout, re.MULTILINE)
+    return f"`{failed[1]}`" if failed else f"NOT NOTICED (status {result.returncode})"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

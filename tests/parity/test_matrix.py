@@ -1,0 +1,44 @@
+"""Layouts, schedules and routing variants, every two that go together: each computes what one rank computes in fp64."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+import torch
+
+from tests.parity import matrix
+from tests.parity.test_layouts import TOLERANCE, check_step
+from tests.parity.training import Case, expected, train
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "index" in metafunc.fixturenames:
+        metafunc.parametrize("index", range(metafunc.config.getoption("parity_cases")))
+
+
+@pytest.fixture
+def case(index: int, request: pytest.FixtureRequest) -> Case:
+    chosen = matrix.case(matrix.matrix(request.config.getoption("parity_cases"))[index])
+    print(chosen)  # shown with a failure
+    return chosen
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_loss_and_every_gradient_are_the_oracle_s(ranks, case: Case, precision: str) -> None:
+    case = replace(case, precision=precision)
+    check_step(train(ranks, case), expected(ranks, case), TOLERANCE[precision])
+
+
+def test_recomputing_activations_changes_no_bit(ranks, case: Case) -> None:
+    other = "full" if case.layout.recompute == "none" else "none"
+    here, there = train(ranks, case), train(ranks, replace(case, layout=replace(case.layout, recompute=other)))
+    assert here.losses == there.losses
+    assert all(torch.equal(here.gradients[name], there.gradients[name]) for name in here.gradients)
+    assert all(torch.equal(here.final[name], there.final[name]) for name in here.final)
+
+
+def test_no_legal_pair_is_missing() -> None:
+    covered = set().union(*map(matrix.pairs, matrix.matrix(0)))
+    random = Random(1)
+    drawn = set().union(*(matrix.pairs(matrix.draw(random)) for _ in range(1000)))
+    assert drawn <= covered

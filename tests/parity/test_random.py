@@ -1,0 +1,81 @@
+"""Random legal models under random legal layouts: `make parity` draws many more."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from project.model.config import ModelConfig
+from project.parallel.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.parallel.legality import layout_faults
+from tests.parity.test_layouts import TOLERANCE, check_step
+from tests.parity.training import Case, expected, train
+
+IN_MAKE_TEST = 12
+MOST_RANKS = 8
+DEGREES = st.sampled_from([1, 1, 2, 3, 4])
+
+
+@st.composite
+def cases(draw: Any) -> Case:
+    """Sizes are drawn as multiples of the degrees that divide them; what is illegal for another reason is left out."""
+    pp, dp, tp = draw(DEGREES), draw(DEGREES), draw(DEGREES)
+    assume(pp * dp * tp <= MOST_RANKS)
+    expert_ranks = [n for n in range(1, dp * tp + 1) if dp * tp % n == 0]
+    ep = draw(st.sampled_from(expert_ranks))
+    etp = draw(st.sampled_from([n for n in expert_ranks if dp * tp // ep % n == 0]))
+    virtual_stages = draw(st.integers(1, 2))
+    few = st.integers(1, 3)
+    kv_heads = tp * draw(few)
+    widths = dp * tp * ep * etp
+    experts = ep * draw(few)
+    model = ModelConfig(
+        num_layers=pp * virtual_stages + draw(st.integers(0, 2)),
+        d_model=widths * draw(st.integers(1, 24 // widths + 1)),
+        num_heads=kv_heads * draw(few),
+        num_kv_heads=kv_heads,
+        head_dim=2 * dp * draw(few),
+        d_ff=widths * draw(st.integers(1, 24 // widths + 1)),
+        num_experts=experts,
+        top_k=draw(st.integers(1, experts)),
+        vocab_size=dp * tp * draw(st.integers(2, 8)),
+        max_seq_len=64,
+        num_shared_experts=draw(st.integers(0, 2)),
+        num_dense_layers=draw(st.integers(0, 1)),
+        score=draw(st.sampled_from(["softmax", "sigmoid"])),
+        expert_balance=draw(st.sampled_from(["auxiliary", "bias", "none"])),
+        auxiliary_per=draw(st.sampled_from(["sequence", "microbatch"])),
+        z_coefficient=draw(st.sampled_from([0.0, 0.1])),
+        capacity_factor=draw(st.sampled_from([None, 0.5, 1.0, 4.0])),
+        capacity_group=draw(st.integers(1, 4)),
+        init_std=0.2,
+    )
+    layout = ParallelLayout(
+        pp=pp,
+        dp=dp,
+        tp=tp,
+        ep=ep,
+        etp=etp,
+        dp_mode=draw(st.sampled_from(["replicate", "shard"])),
+        schedule=draw(st.sampled_from(SCHEDULES)),
+        microbatches=draw(st.integers(1, 8)),
+        virtual_stages=virtual_stages,
+        recompute=draw(st.sampled_from(RECOMPUTE)),
+    )
+    batch = dp * layout.microbatches * draw(st.integers(1, 2))
+    case = Case(layout, model, accumulate=draw(st.integers(1, 2)), batch=batch, seq_len=tp * 4 * draw(few))
+    assume(not layout_faults(layout, model, case.batch, case.seq_len))
+    return case
+
+
+# The profile's number where that is for many cases.
+EXAMPLES = max(IN_MAKE_TEST, settings().max_examples if settings().max_examples > 100 else 0)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(case=cases())
+def test_loss_and_every_gradient_are_the_oracle_s(ranks, case: Case) -> None:
+    for precision, tolerance in TOLERANCE.items():
+        case = replace(case, precision=precision)
+        check_step(train(ranks, case), expected(ranks, case), tolerance)
