@@ -30,6 +30,12 @@ test: lint unit ## everything that has to hold
 unit: $(READY) ## the tests; make unit ARGS="-k router"
 	$(RUN) -m pytest $(ARGS)
 
+parity: $(READY) ## many more layouts, models and routings against one rank than `make test` has; an hour or more
+	$(RUN) -m pytest tests/parity --parity-cases=400 --hypothesis-profile=parity $(ARGS)
+
+mutations: $(READY) ## put known bugs in, one at a time, and name the tests that notice: tests/parity/README.md
+	PYTHONPATH=. $(RUN) tests/parity/mutations.py $(ARGS)
+
 lint: $(READY) ## ruff, mypy and the order of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -46,4 +52,4 @@ bench: $(READY) ## seconds per full-size step, against transformers' model in on
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit lint format bench clean
+.PHONY: help setup train test unit parity mutations lint format bench clean

@@ -10,7 +10,10 @@ from project.metrics.ledger import Ledger
 
 
 class Communication(FirstSteps):
-    """Of the rank that sends most bytes, all axes together (the lowest of several)."""
+    """Of the rank that sends most bytes, all axes together (the lowest of several).
+
+    Which axis, collective and direction: `metrics.ledger`; which bytes: `metrics.message`.
+    """
 
     ledger: Ledger
 

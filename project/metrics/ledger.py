@@ -39,7 +39,9 @@ class Ledger(TorchDispatchMode):
     name. A group that is not among them goes by its ranks, for DTensor's caches may bring up that of an earlier mesh
     which equals ours; where no axis has these ranks, they are its name.
 
-    Changes no bit of what is computed.
+    Changes no bit of what is computed. It sees every operation, which costs most where they are small: forward and
+    backward of `model=tiny` on one rank take 1.4 times the CPU time (1.39 and 1.41 in two runs on a loaded machine,
+    one thread, 2026-11-23).
     """
 
     def __init__(self, axes: Mapping[str, str]) -> None:

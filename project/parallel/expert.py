@@ -11,6 +11,7 @@ from project.model.moe import MoE
 from project.parallel.collective import SumOverRanks
 from project.parallel.dispatch import AllToAllDispatch
 from project.parallel.local_view import compute_on_local_shards, distribute
+from project.parallel.mesh import flat
 
 ALONG_D_FF = {"w1": Shard(1), "w3": Shard(1), "w2": Shard(2)}
 
@@ -22,8 +23,7 @@ class DispatchOverRanks(ParallelStyle):
         assert isinstance(module, MoE)
         assert isinstance(module.dispatch, LocalDispatch)
         ep, etp = (*device_mesh.shape, 1)[:2]
-        ranks = device_mesh if device_mesh.ndim == 1 else device_mesh._flatten()
-        module.dispatch = AllToAllDispatch(module.dispatch, ranks.get_group(), ep, etp)
+        module.dispatch = AllToAllDispatch(module.dispatch, flat(device_mesh).get_group(), ep, etp)
         return module
 
 

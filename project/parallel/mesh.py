@@ -1,10 +1,12 @@
 """The device meshes of a layout: how the ranks of a stage are seen by dense weights, and how by expert weights."""
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from project.parallel.layout import ParallelLayout
 
@@ -37,7 +39,7 @@ class Mesh:
     @cached_property
     def replicas_and_stages(self) -> DeviceMesh:
         """The ranks that know different parts of a step's statistics: tensor-parallel ranks know the same."""
-        return self.dense["pp", "dp"]._flatten()
+        return flat(self.dense["pp", "dp"])
 
     @cached_property
     def edp(self) -> DeviceMesh:
@@ -87,8 +89,31 @@ def device_mesh(
 
     All ranks make all its groups here and in one order: a group made where it is first needed would wait for ranks
     that never need it."""
-    mesh = init_device_mesh(device_type, shape, mesh_dim_names=axes)
+    ranks = torch.arange(math.prod(shape)).view(shape)
+    along = [ranks.movedim(axis, -1).flatten(0, -2).tolist() for axis in range(len(axes))]
+    groups = [group_among(world, tuple(map(tuple, sets))) for sets in along]
+    mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=axes)
     for together in FLATTENED:
         if set(together) <= set(axes):
-            mesh[together]._flatten()
+            flat(mesh[together])
     return mesh
+
+
+@cache
+def group_among(world: dist.ProcessGroup | None, sets: tuple[tuple[int, ...], ...]) -> dist.ProcessGroup:
+    """This rank's of the groups over disjoint sets of ranks; one for each set, whatever axes it belongs to. A group
+    costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second."""
+    if len(sets) == 1 and world is not None:
+        return world
+    groups = {ranks: dist.new_group(list(ranks)) for ranks in sets}
+    return next(group for ranks, group in groups.items() if dist.get_rank() in ranks)
+
+
+def flat(mesh: DeviceMesh) -> DeviceMesh:
+    """As one axis; where the others have one rank, the one that has more."""
+    if mesh.ndim == 1:
+        return mesh
+    assert mesh.mesh_dim_names is not None
+    if min(mesh.shape) == 1:
+        return mesh[mesh.mesh_dim_names[mesh.shape.index(max(mesh.shape))]]
+    return mesh._flatten()

@@ -3,15 +3,10 @@
 import torch
 
 from project.model.config import ModelConfig
-from project.model.init import reset_buffers
 from project.model.transformer import Transformer
-from tests.parity.training import whole_initial_weight
+from project.parallel.layout import ParallelLayout
+from tests.parity.training import Case, whole_model
 
 
 def initialized(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Transformer:
-    model = Transformer(config).to(dtype)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(whole_initial_weight(config, name, parameter.shape))
-        reset_buffers(model)
-    return model
+    return whole_model(Case(ParallelLayout(), config), dtype)

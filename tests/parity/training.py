@@ -133,8 +133,8 @@ def oracle(case: Case) -> Outcome:
 
 
 @torch.no_grad()
-def whole_model(case: Case) -> Transformer:
-    model = Transformer(case.model).double()
+def whole_model(case: Case, dtype: torch.dtype = torch.float64) -> Transformer:
+    model = Transformer(case.model).to(dtype)
     for name, parameter in model.named_parameters():
         parameter.copy_(whole_initial_weight(case, name, parameter.shape))
     reset_buffers(model)

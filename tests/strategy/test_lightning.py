@@ -151,7 +151,8 @@ class Overflow(CaseModule):
 
     def on_after_backward(self) -> None:
         if self.global_rank == self.planted_on and self.trainer.global_step == 1 and not self.planted:
-            next(iter(self.named_weights()))[1].grad.to_local()[0] = math.inf
+            weights = dict(self.named_weights())
+            weights[next(name for name in weights if name.endswith("wq.weight"))].grad.to_local()[0] = math.inf
             self.planted = True
 
     planted = False
