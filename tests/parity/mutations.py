@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PARITY = ("tests/parity/test_layouts.py", "tests/parity/test_matrix.py")
+PARITY = ("tests/parity/test_edges.py", "tests/parity/test_layouts.py", "tests/parity/test_matrix.py")
 
 
 class Mutation(NamedTuple):
@@ -125,7 +125,7 @@ def noticed(mutation: Mutation) -> str:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests]
         # The copy's package comes before the installed one.
         result = subprocess.run(command, cwd=copy, env={"PYTHONPATH": str(copy)}, capture_output=True, text=True)
-    failed = re.search(r"^FAILED (\S+)", result.stdout, re.MULTILINE)
+    failed = re.search(r"^FAILED (.+?)(?: - |$)", result.stdout, re.MULTILINE)
     return f"`{failed[1]}`" if failed else f"NOT NOTICED (status {result.returncode})"
 
 

@@ -85,7 +85,7 @@ def on_one_rank(rank: int, world_size: int, case: Case) -> tuple[list[float], li
     return [*validated, cross_entropy(logits, first["targets"]).item()], trained, logits
 
 
-@pytest.mark.parametrize("layout", layouts(), ids=named)
+@pytest.mark.parametrize("layout", list(layouts()), ids=named)
 def test_losses_and_logits_are_one_rank_s(ranks, layout: ParallelLayout) -> None:
     case = Case(layout, precision="64-true", steps=2)
     wanted = replace(case, layout=ParallelLayout())
