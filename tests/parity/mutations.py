@@ -81,10 +81,10 @@ MUTATIONS = (
         ("tests/parallel/test_recompute.py", *PARITY),
     ),
     Mutation(
-        "scale_grads with accumulation",
-        "project/pipeline/schedule.py",
-        "loss_fn=loss, scale_grads=False)\n\n\n@contextmanager\ndef forward_only",
-        "loss_fn=loss, scale_grads=True)\n\n\n@contextmanager\ndef forward_only",
+        "a schedule that scales the gradients at every accumulated batch (scale_grads)",
+        "project/pipeline/stage.py",
+        'of which an optimizer step may accumulate several."""\n',
+        'of which an optimizer step may accumulate several."""\n        self.scale_grads(2)\n',
     ),
     Mutation(
         "gradients of sharded replicas averaged although the loss is divided already",
