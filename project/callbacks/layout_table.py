@@ -5,8 +5,8 @@ from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
 
-from project.callbacks.observed import strategy_of
-from project.metrics.placement import Placement, gather_placements, placement
+from project.callbacks.observed import gathered, strategy_of
+from project.metrics.placement import Placement, placement
 from project.parallel.layout import ParallelLayout
 
 
@@ -14,7 +14,7 @@ class LayoutTable(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         strategy = strategy_of(trainer)
         here = placement(trainer.global_rank, strategy.layout, pl_module, strategy.parameters_here())
-        ranks = gather_placements(here)
+        ranks = gathered(here)
         if trainer.is_global_zero:
             Console().print(layout_table(strategy.layout, ranks))
 

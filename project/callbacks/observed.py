@@ -60,6 +60,8 @@ def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
 
 def gathered(here: Any) -> list[Any]:
     """What each rank has, by rank; collective."""
+    if not dist.is_initialized():
+        return [here]
     everywhere: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everywhere, here)
     return everywhere

@@ -10,10 +10,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from project.callbacks.first_steps import FirstSteps
-from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
+from project.callbacks.observed import gathered, observed, over_ranks, strategy_of, tokens_in
 from project.metrics.expert_load import ExpertLoad
 from project.metrics.memory import peak_memory_bytes
-from project.metrics.placement import gather_placements, placement
+from project.metrics.placement import placement
 from project.metrics.provenance import command_started, commit, device_name
 from project.metrics.throughput import Median
 from project.model.cost import active_parameters, total_parameters
@@ -39,9 +39,7 @@ class RunSummary(Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         strategy, config = strategy_of(trainer), observed(pl_module).config
         device = trainer.strategy.root_device
-        ranks = gather_placements(
-            placement(trainer.global_rank, strategy.layout, pl_module, strategy.parameters_here())
-        )
+        ranks = gathered(placement(trainer.global_rank, strategy.layout, pl_module, strategy.parameters_here()))
         self.load = self.load or ExpertLoad(config.num_layers, config.num_experts)
         self.summary |= {
             "layout": layout_entry(strategy.layout),

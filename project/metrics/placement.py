@@ -4,7 +4,6 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch.distributed as dist
 from torch import nn
 from torch.distributed.tensor import DTensor
 
@@ -42,12 +41,3 @@ def placement(rank: int, layout: ParallelLayout, module: nn.Module, parameters: 
     where = layout.coordinates(rank)
     experts = list(range(where.ep * held, (where.ep + 1) * held))
     return Placement(rank, where.pp, where.dp, where.tp, where.ep, sorted(layers), experts, parameters)
-
-
-def gather_placements(here: Placement) -> list[Placement]:
-    """Of all ranks, by rank; collective."""
-    if not dist.is_initialized():
-        return [here]
-    everywhere: list[Placement | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(everywhere, here)
-    return [one for one in everywhere if one is not None]

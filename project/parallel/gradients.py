@@ -19,6 +19,14 @@ from torch.distributed.tensor import DTensor, Partial, Replicate
 from project.parallel.mesh import Mesh
 
 
+def finish_sums(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
+    """All that is left to add up, once an optimizer step."""
+    parameters = list(parameters)
+    finish_partial(parameters)
+    cut_as_weights(parameters)
+    sum_over_replicas(parameters, mesh)
+
+
 def finish_partial(parameters: Iterable[nn.Parameter]) -> None:
     """Adds up, over the axis of each, all gradients that say by their placement that they are partial sums (norms,
     router: whole weights under a cut sequence). Without it each rank would step its copy on its own."""

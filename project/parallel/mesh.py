@@ -33,8 +33,10 @@ class Mesh:
         return self.dense["tp"]
 
     def axes(self, *names: str) -> DeviceMesh:
-        """Of the expert view; where it is the dense one, tp."""
-        return self.tp if self.expert is self.dense else self.expert[names]
+        """Of either view. Where they are one, ep is tp, and of etp there is one rank."""
+        if self.expert is self.dense and names in (("ep",), ("ep", "etp")):
+            return self.tp
+        return (self.dense if set(names) <= {"pp", "dp", "tp"} else self.expert)[names]
 
     @cached_property
     def replicas_and_stages(self) -> DeviceMesh:

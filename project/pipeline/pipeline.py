@@ -5,12 +5,14 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from project.parallel.data import release
 from project.parallel.layout import ParallelLayout
-from project.pipeline.placement import stage_to_rank
+from project.pipeline.placement import stage_to_rank, stages_of
 from project.pipeline.schedule import build_schedule, forward_only, without_loss
 from project.pipeline.stage import RecordedStage, Span, Watch
 
@@ -43,6 +45,8 @@ class Pipeline:
         tokens = inputs[: len(inputs) // layout.microbatches].to("meta")
         here = stages_of(axis.get_local_rank(), layout)
         self.has_first = 0 in here
+        self.axis, self.device = axis, device
+        self.last_rank = dist.get_global_rank(axis.get_group(), stage_to_rank(layout)[-1])
         self.stages = [
             RecordedStage(
                 part,
@@ -82,13 +86,23 @@ class Pipeline:
         self.release()
         return losses
 
-    def predict(self, inputs: Tensor, **model_kwargs: Any) -> Tensor | None:
-        """Forward alone, and the last stage's outputs where it is."""
+    def predict(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
+        """Forward alone, and the last stage's outputs, whole, on every rank."""
         self.prepare(inputs, model_kwargs)
         with forward_only(self.schedule), without_loss(self.schedule):
             outputs = self.schedule.eval(*self.arguments(inputs), return_outputs=True)
         self.release()
-        return outputs
+        return self.shared(outputs.full_tensor() if isinstance(outputs, DTensor) else outputs)
+
+    def shared(self, outputs: Tensor | None) -> Tensor:
+        """What the last stage has, and the others have as None."""
+        group = self.axis.get_group()
+        like = [None if outputs is None else outputs.to("meta")]
+        dist.broadcast_object_list(like, self.last_rank, group=group)
+        assert like[0] is not None
+        whole = torch.empty_like(like[0], device=self.device) if outputs is None else outputs.contiguous()
+        dist.broadcast(whole, self.last_rank, group=group)
+        return whole
 
     def prepare(self, inputs: Tensor, model_kwargs: dict[str, Any]) -> None:
         if inputs.shape != self.input_shape:
@@ -117,7 +131,3 @@ class Pipeline:
         for stage in self.stages:
             stage.spans = []
         return spans
-
-
-def stages_of(rank: int, layout: ParallelLayout) -> list[int]:
-    return [stage for stage, holder in enumerate(stage_to_rank(layout)) if holder == rank]

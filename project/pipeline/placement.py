@@ -17,3 +17,7 @@ def stage_to_rank(layout: ParallelLayout) -> list[int]:
     if layout.schedule in V_SHAPED:
         return [*ranks, *reversed(ranks)]
     return [stage % layout.pp for stage in range(layout.stages)]
+
+
+def stages_of(rank: int, layout: ParallelLayout) -> list[int]:
+    return [stage for stage, holder in enumerate(stage_to_rank(layout)) if holder == rank]

@@ -18,19 +18,15 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
-from project.parallel.data import shard_over_replicas
-from project.parallel.gradients import cut_as_weights, finish_partial, global_norm, local_gradients, sum_over_replicas
+from project.parallel.gradients import finish_sums, global_norm, local_gradients
 from project.parallel.layout import ParallelLayout
-from project.parallel.materialize import local_tensor, materialize
+from project.parallel.materialize import local_tensor
 from project.parallel.mesh import Mesh, build_mesh
-from project.parallel.plan import apply_plan, check_plan
-from project.parallel.recompute import recompute_layers
-from project.pipeline.partition import Part, partition
-from project.pipeline.pipeline import Pipeline, stages_of
-from project.pipeline.placement import stage_to_rank
+from project.pipeline.pipeline import Pipeline
 from project.pipeline.stage import Span, Watch
 from project.strategy.launcher import ForkLauncher
 from project.strategy.module import HybridModule
+from project.strategy.parts import build_parts
 from project.strategy.precision import HybridPrecision
 
 
@@ -126,28 +122,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
     # -- model ----------------------------------------------------------------------------------------------------
 
     def build_parts(self, module: HybridModule) -> list[nn.Module]:
-        """This rank's parts of the model: built without storage, split, and only then filled."""
-        costs, plan = module.layer_costs(), module.plan(self.layout)
-        with torch.device("meta"):
-            whole = module.build_part(Part(0, range(len(costs.layers)), True, True))
-        check_plan(plan, whole)
-        apply_plan(whole, self.mesh, plan)  # once for all ranks to see what is wrong with the part of any
-        parts, here = partition(costs, self.layout), stages_of(self.mesh.pp.get_local_rank(), self.layout)
-        return [self._build_part(module, parts[stage], plan) for stage in here]
-
-    def _build_part(self, module: HybridModule, part: Part, plan: Any) -> nn.Module:
-        with torch.device("meta"):
-            built = module.build_part(part)
-        # Weights alone: buffers (position tables, a router's bias) are as wide as they were made.
-        for parameter in built.parameters():
-            parameter.data = parameter.data.to(self.precision_plugin.weight_dtype)
-        apply_plan(built, self.mesh, plan)
-        recompute_layers(module.units(built), self.layout.recompute)
-        if self.layout.dp_mode == "shard":
-            shard_over_replicas(built, module.units(built), self.mesh)
-        materialize(built, self.root_device, module.initial_weight)
-        module.reset_part(built)
-        return built
+        return build_parts(module, self.layout, self.mesh, self.root_device, self.precision_plugin.weight_dtype)
 
     def setup(self, trainer: L.Trainer) -> None:
         assert self.accelerator is not None
@@ -185,19 +160,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """The model's outputs for one batch, whole, on every rank of a replica."""
-        outputs = self._pipeline_for(inputs).predict(inputs, **model_kwargs)
-        whole = outputs.full_tensor() if isinstance(outputs, DTensor) else outputs
-        if self.layout.pp == 1:
-            assert whole is not None
-            return whole
-        axis = self.mesh.pp
-        source = dist.get_global_rank(axis.get_group(), stage_to_rank(self.layout)[-1])
-        like = [None if whole is None else whole.to("meta")]
-        dist.broadcast_object_list(like, source, group=axis.get_group())
-        assert like[0] is not None
-        whole = torch.empty_like(like[0], device=self.root_device) if whole is None else whole.contiguous()
-        dist.broadcast(whole, source, group=axis.get_group())
-        return whole
+        return self._pipeline_for(inputs).predict(inputs, **model_kwargs)
 
     def sum_over_replicas_and_stages(self, tensor: Tensor) -> Tensor:
         """What each stage of each replica knows of a tensor, zero where it knows nothing, put together on all."""
@@ -257,9 +220,7 @@ class HybridParallelStrategy(ModelParallelStrategy):
         """Once an optimizer step, before hooks, clipping and update see the gradients."""
         if self._pipeline is not None:
             self._pipeline.reduce_gradients()
-        finish_partial(self.weights())
-        cut_as_weights(self.weights())
-        sum_over_replicas(self.weights(), self.mesh)
+        finish_sums(self.weights(), self.mesh)
         if self.precision_plugin.scale != 1.0:
             torch._foreach_mul_(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
         self.grad_norm = global_norm(self.weights(), self.mesh, self.root_device).item()

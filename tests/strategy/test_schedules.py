@@ -28,6 +28,7 @@ from tests.parity.training import (
     trainer,
     whole_model,
 )
+from tests.ranks import RankPools
 
 SINGLE = ("GPipe", "1F1B")
 LOOPED = ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble")
@@ -85,8 +86,7 @@ def on_one_rank(rank: int, world_size: int, case: Case) -> tuple[list[float], li
     return [*validated, cross_entropy(logits, first["targets"]).item()], trained, logits
 
 
-@pytest.mark.parametrize("layout", list(layouts()), ids=named)
-def test_losses_and_logits_are_one_rank_s(ranks, layout: ParallelLayout) -> None:
+def check(ranks: RankPools, layout: ParallelLayout) -> None:
     case = Case(layout, precision="64-true", steps=2)
     wanted = replace(case, layout=ParallelLayout())
     validated, trained, logits = ranks.once(("by hand", wanted), lambda: ranks.run(1, on_one_rank, wanted)[0])
@@ -98,11 +98,18 @@ def test_losses_and_logits_are_one_rank_s(ranks, layout: ParallelLayout) -> None
         torch.testing.assert_close(outcome[2], mine, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("layout", list(layouts()), ids=named)
+def test_losses_and_logits_are_one_rank_s(ranks, layout: ParallelLayout) -> None:
+    check(ranks, layout)
+
+
 def test_a_schedule_from_a_file(ranks, tmp_path: Path) -> None:
     """Interleaved 1F1B, as a file, with the stages on the other rank: the runtime goes by the file alone."""
     rows = get_schedule_ops(ScheduleInterleaved1F1B, 2, 4, num_stages_per_rank=2)
     swapped = [["" if action is None else str(action) for action in row] for row in reversed(rows)]
     path = tmp_path / "mine.csv"
     path.write_text("\n".join(",".join(row) for row in swapped))
-    case = Case(ParallelLayout(pp=2, tp=2, ep=2, virtual_stages=2, microbatches=4, schedule=str(path)))
+    layout = ParallelLayout(pp=2, tp=2, ep=2, virtual_stages=2, microbatches=4, schedule=str(path))
+    check(ranks, layout)
+    case = Case(layout)
     check_step(train(ranks, case), expected(ranks, case), 1e-5)
