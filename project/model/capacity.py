@@ -11,13 +11,12 @@ Shapes: T tokens, D d_model, A assignments per token, E experts, P groups of G t
 group, Q = E * P queues (a group's for an expert), N = Q * C rows.
 """
 
-import math
-from fractions import Fraction
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from project.model.cost import expert_slots
 from project.model.dispatch import LocalDispatch, order_by, tally, weighted_sum
 
 
@@ -61,9 +60,7 @@ class Capacity(LocalDispatch):
         return Slots(inverse(row_TA.flatten(), len(count_Q) * capacity), row_TA)
 
     def capacity(self, assignments: int) -> int:
-        """`ceil(factor * G * A / E)` of the factor as it is written: 1.1 is a little more than 11/10 in binary, and
-        1.1 * 100 would be rounded up to 111."""
-        return math.ceil(Fraction(str(self.factor)) * self.group * assignments / self.num_experts)
+        return expert_slots(self.factor, self.group, assignments, self.num_experts)
 
     def rows_per_expert(self, tokens: int, assignments: int) -> int | None:
         return tokens // self.group * self.capacity(assignments)

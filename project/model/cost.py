@@ -3,6 +3,9 @@
 The tests hold the parameter counts to `numel()` of the built model.
 """
 
+import math
+from fractions import Fraction
+
 from project.model.config import ModelConfig
 
 
@@ -73,3 +76,9 @@ def stage_costs(config: ModelConfig, seq_len: int) -> tuple[list[int], int, int]
     gradients, the head is a matrix."""
     layers = [layer_flops_per_token(config, seq_len, layer) for layer in range(config.num_layers)]
     return layers, config.d_model, head_flops_per_token(config)
+
+
+def expert_slots(factor: float, group: int, assignments: int, experts: int) -> int:
+    """That each expert has for a group of so many tokens: `ceil(factor * G * A / E)` of the factor as it is written,
+    for 1.1 is a little more than 11/10 in binary, and 1.1 * 100 would be rounded up to 111."""
+    return math.ceil(Fraction(str(factor)) * group * assignments / experts)

@@ -16,7 +16,7 @@ from project.callbacks.communication import Communication
 from project.metrics.ledger import GRADIENT, Ledger
 from project.model.router import Router, Routing
 from project.parallel.layout import ParallelLayout
-from tests.metrics.traffic import Step, expected
+from project.planner.traffic import Step, by_axis, traffic
 from tests.parity.training import SMALL, Case, CaseModule, loader, trainer
 
 # -- what is counted ----------------------------------------------------------------------------------------------
@@ -157,11 +157,9 @@ def book(rank: int, world_size: int, case: Case, module: type[CaseModule]) -> di
 
 
 def wanted(case: Case) -> list[dict]:
-    element = 2 if case.precision == "bf16-true" else 4
-    return [
-        expected(Step(case.model, case.layout, rank, case.batch, case.seq_len, case.accumulate, element))
-        for rank in range(case.layout.world_size)
-    ]
+    step = Step(case.model, case.layout, case.batch, case.seq_len, case.precision, case.accumulate)
+    books = [by_axis(traffic(step, pp_rank)) for pp_rank in range(case.layout.pp)]
+    return [books[case.layout.coordinates(rank).pp] for rank in range(case.layout.world_size)]
 
 
 def assert_books(books: list[dict], wanted: list[dict]) -> None:
@@ -240,6 +238,7 @@ MODELS = {
     "a shared expert": replace(SMALL, num_shared_experts=1),
     "a dense layer": replace(SMALL, num_dense_layers=1),
     "several experts on a rank": replace(SMALL, num_experts=8, top_k=4),
+    "a capacity": replace(SMALL, capacity_factor=1.25, capacity_group=4),
 }
 
 
@@ -250,8 +249,9 @@ def test_and_of_other_models(ranks, model: str, recompute: str) -> None:
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 
-def test_and_of_elements_of_two_bytes(ranks) -> None:
-    case = second_step(LAYOUTS["tp2_ep2_pp2"], precision="bf16-true")
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_and_of_narrower_and_wider_elements(ranks, precision: str) -> None:
+    case = second_step(LAYOUTS["tp2_ep2_pp2"], precision=precision)
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 

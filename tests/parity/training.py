@@ -199,7 +199,7 @@ class CaseModule(MoEModule):
     """Training at a constant rate, with the case's routing."""
 
     def __init__(self, case: Case) -> None:
-        super().__init__(case.model, OptimizerConfig(learning_rate=LEARNING_RATE))
+        super().__init__(case.model, OptimizerConfig(learning_rate=LEARNING_RATE), seq_len=case.seq_len)
         self.case = case
 
     def reset_part(self, part: Any) -> None:

@@ -1,0 +1,95 @@
+"""Parameters of every rank, in closed form, are those that the rank builds."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+
+from project.model.config import ModelConfig
+from project.model.cost import total_parameters
+from project.parallel.layout import ParallelLayout
+from project.parallel.materialize import local_tensor
+from project.parallel.mesh import build_mesh
+from project.pipeline.partition import partition
+from project.pipeline.placement import stages_of
+from project.planner.parameters import Parameters, parameters_on
+from project.strategy.parts import split
+from tests.parity import matrix
+from tests.parity.training import Case, CaseModule
+
+DOCUMENT = ModelConfig()
+# The first of these words that a parameter's name has says what it is of.
+KINDS = {
+    "embedding": "embedding",
+    "norm": "norms",
+    "attention": "attention",
+    "router": "router",
+    "experts": "experts",
+    "shared": "shared",
+    "feed_forward": "feed_forward",
+    "head": "head",
+}
+
+
+def built(rank: int, world_size: int, cases: Sequence[Case]) -> list[Parameters]:
+    """What a rank holds of each case: built as for training, but for the numbers in it."""
+    return [built_of(rank, case) for case in cases]
+
+
+def built_of(rank: int, case: Case) -> Parameters:
+    module, layout = CaseModule(case), case.layout
+    mesh, parts, plan = build_mesh(layout, "cpu"), partition(module.layer_costs(), layout), module.plan(layout)
+    held: dict[str, int] = defaultdict(int)
+    for stage in stages_of(layout.coordinates(rank).pp, layout):
+        part = split(module, parts[stage], plan, layout, mesh, torch.float32)
+        for name, parameter in part.named_parameters():
+            kind = next(kind for word, kind in KINDS.items() if word in name)
+            held[kind] += local_tensor(parameter).numel()
+    return Parameters(**held)
+
+
+def planned(case: Case) -> list[Parameters]:
+    layout = case.layout
+    ranks = [layout.coordinates(rank) for rank in range(layout.world_size)]
+    return [parameters_on(case.model, layout, at.pp, case.seq_len) for at in ranks]
+
+
+def cases_of_the_matrix() -> dict[int, list[Case]]:
+    """By the number of ranks."""
+    found: dict[int, list[Case]] = defaultdict(list)
+    for choice in matrix.matrix(64):
+        case = matrix.case(choice)
+        found[case.layout.world_size].append(case)
+    return found
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4, 8, 16])
+def test_of_every_layout_of_the_parity_matrix(ranks, world_size: int) -> None:
+    cases = cases_of_the_matrix()[world_size]
+    assert cases
+    held = zip(*ranks.run(world_size, built, cases), strict=True)
+    for case, by_rank in zip(cases, held, strict=True):
+        assert list(by_rank) == planned(case), case
+
+
+def test_the_matrix_has_no_other_numbers_of_ranks() -> None:
+    assert cases_of_the_matrix().keys() == {1, 2, 4, 8, 16}
+
+
+def test_the_document_s_rank_holds_what_its_notes_say() -> None:
+    layout = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)
+    assert parameters_on(DOCUMENT, layout, 1, 256).total == 27_275_264
+    one = parameters_on(DOCUMENT, ParallelLayout(), 0, 256)
+    assert one.total == total_parameters(DOCUMENT)
+    assert one.total - one.embedding - one.head == 436_257_792
+
+
+def test_of_thousands_of_ranks() -> None:
+    model = replace(DOCUMENT, num_layers=61, num_experts=256, top_k=8, num_dense_layers=3, num_shared_experts=1)
+    layout = ParallelLayout(pp=16, dp=128, tp=8, ep=256, microbatches=32, dp_mode="shard")
+    assert layout.world_size == 16_384
+    held = [parameters_on(model, layout, pp, 4096) for pp in range(layout.pp)]
+    divided = sum(of.total - of.whole for of in held) * layout.dp * layout.tp
+    assert divided + sum(of.whole for of in held) == total_parameters(model)
