@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,3 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def ranks() -> Iterator[RankPools]:
     with rank_pools() as pools:
         yield pools
+
+
+@pytest.fixture(scope="session")
+def saved_by_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with `transformers`' own initial weights, in several files."""
+    from tests.weights.mixtral import saved_mixtral  # which imports transformers
+
+    return saved_mixtral(tmp_path_factory.mktemp("theirs"))

@@ -21,6 +21,7 @@ from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
+from project.preflight.initial_weights import init_from_faults, init_from_warnings
 from project.preflight.places import folder_faults, resume_faults
 from project.preflight.schedule import schedule_faults
 from project.preflight.sections import filled, trainer_key_faults
@@ -59,6 +60,7 @@ def faults(
         *trainer_key_faults(config["trainer"]),
         *_corpus_faults(config, any(fault.key.startswith("data.") for fault in settings)),
         *resume_faults(config.get("resume")),
+        *init_from_faults(config.get("init_from"), _model(config)),
         *(folder_faults("hydra.run.dir", run_folder) if run_folder else ()),
     ]
 
@@ -67,7 +69,14 @@ def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]
     """For a config without faults."""
     trainer = cfg.trainer
     on_cpu = trainer.accelerator == "cpu" or (trainer.accelerator == "auto" and gpus() == 0)
-    return half_precision_warnings(str(trainer.precision)) if on_cpu else []
+    return [
+        *(half_precision_warnings(str(trainer.precision)) if on_cpu else ()),
+        *init_from_warnings(cfg.get("init_from"), _model(OmegaConf.to_container(cfg, resolve=True))),
+    ]
+
+
+def _model(config: Any) -> ModelConfig:
+    return filled(ModelConfig, "model", config["model"])[0]
 
 
 def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException) -> Fault:

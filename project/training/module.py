@@ -21,6 +21,7 @@ from project.strategy.module import HybridModule
 from project.training.loss import cross_entropy
 from project.training.lr_schedule import warmup_cosine
 from project.training.optimizer import OptimizerConfig, build_optimizer
+from project.weights.weights import Weights
 
 STATISTICS = 4  # auxiliary loss, z-loss, entropy, dropped fraction; a layer's row continues with its experts' loads
 
@@ -28,12 +29,18 @@ STATISTICS = 4  # auxiliary loss, z-loss, entropy, dropped fraction; a layer's r
 class MoEModule(HybridModule):
     """After each batch `expert_load` (assignments `[layers, experts]`) and `router_entropy` (`[layers]`, nats) are
     those of the optimizer step so far, and the same on every rank; what is logged is too. `seq_len` is what the
-    stages are balanced for."""
+    stages are balanced for. With `weights` it begins with those, else with random ones."""
 
     def __init__(
-        self, config: ModelConfig, optimizer: OptimizerConfig, seed: int = 0, seq_len: int | None = None
+        self,
+        config: ModelConfig,
+        optimizer: OptimizerConfig,
+        seed: int = 0,
+        seq_len: int | None = None,
+        weights: Weights | None = None,
     ) -> None:
         super().__init__()
+        self.weights = weights
         self.seq_len = seq_len or config.max_seq_len
         self.config, self.optimizer_config, self.seed = config, optimizer, seed
         self.expert_load = torch.zeros(config.num_layers, config.num_experts)
@@ -54,6 +61,8 @@ class MoEModule(HybridModule):
         return transformer_plan(layout, self.config)
 
     def initial_weight(self, name: str, shape: torch.Size, index: int | None) -> Tensor:
+        if self.weights is not None:
+            return self.weights.read(name, index)
         return initial_weight(self.config, self.seed, name, shape, index)
 
     def units(self, part: nn.Module) -> Iterable[nn.Module]:
@@ -63,6 +72,10 @@ class MoEModule(HybridModule):
     def reset_part(self, part: nn.Module) -> None:
         assert isinstance(part, Transformer)
         reset_buffers(part)
+        if self.weights is not None and self.weights.config.expert_balance == self.config.expert_balance == "bias":
+            for name, buffer in part.named_buffers():
+                if name.endswith("router.expert_bias"):
+                    buffer.copy_(self.weights.read(name))
 
     def activation_shape(self, inputs: torch.Size, layout: ParallelLayout) -> tuple[int, ...]:
         batch, seq_len = inputs

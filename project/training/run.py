@@ -21,6 +21,7 @@ from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
+from project.weights.source import open_weights
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def train(cfg: DictConfig, run_folder: Path) -> float | None:
         data = instantiate(cfg.data, _convert_="all")
         data.prepare()  # before there are sixteen to wait for it
         trainer = build_trainer(cfg)
-        module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len)
+        weights = open_weights(cfg.init_from) if cfg.init_from else None
+        module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
         trainer.fit(module, data)
     except CorpusError as error:
         command_line.refuse([error.fault], os.environ)

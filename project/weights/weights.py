@@ -1,0 +1,92 @@
+"""A trained model's weights, wherever they lie: read one matrix at a time, by whoever needs it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from project.fault import Fault
+from project.legal_values import said
+from project.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Keys of the model that decide which tensors there are, and keys by which the same tensors mean something else.
+SHAPES = (
+    *("num_layers", "d_model", "num_heads", "num_kv_heads", "head_dim", "d_ff", "num_experts", "vocab_size"),
+    *("num_shared_experts", "num_dense_layers"),
+)
+MEANINGS = ("top_k", "score", "rope_theta", "norm_eps")
+_LISTED = 5
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read; `reasons` says all that is wrong, each with the file."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = list(reasons)
+
+
+class Weights(ABC):
+    path: Path
+    config: ModelConfig
+
+    @property
+    @abstractmethod
+    def tokenizer(self) -> Path | None:
+        """The `tokenizer.json` that the model was trained with, where it is known."""
+
+    @abstractmethod
+    def called(self, name: str, index: int | None = None) -> str:
+        """What the parameter, or one expert's matrix of a stacked one, is called there."""
+
+    @abstractmethod
+    def shape(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
+        """Of what `read` would return; None for what is not there."""
+
+    @abstractmethod
+    def read(self, name: str, index: int | None = None) -> Tensor:
+        """A parameter by its global name, or one expert's matrix of a stacked one."""
+
+    @abstractmethod
+    def strangers(self, known: Set[str]) -> list[str]:
+        """What else is there than what is `called` so."""
+
+    def check_tensors(self) -> None:
+        """Raises `WeightsError` for tensors that are missing, have another shape than the config says, or are not the
+        model's."""
+        from project.weights.matrices import matrices
+
+        reasons, known = [], {self.called(name, index) for name, index, _ in matrices(self.config)}
+        for name, index, wanted in matrices(self.config):
+            shape = self.shape(name, index)
+            if shape is None:
+                reasons.append(f"{self.called(name, index)} is missing")
+            elif shape != wanted:
+                reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
+        reasons += [f"{name} is no tensor of the model" for name in self.strangers(known)]
+        if reasons:
+            more = [f"and {len(reasons) - _LISTED} more tensors"] if len(reasons) > _LISTED else []
+            raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:_LISTED], *more]])
+
+    def config_faults(self, model: ModelConfig) -> list[Fault]:
+        """Of a model that its tensors do not fit into."""
+        return [
+            Fault(f"model.{key}", said(ours), f"{self.path} has {said(theirs)}; model.{key}={said(theirs)} takes it")
+            for key, ours, theirs in self._differences(model, SHAPES)
+        ]
+
+    def config_warnings(self, model: ModelConfig) -> list[str]:
+        """Of a model that makes something else of the same tensors."""
+        return [
+            f"model.{key}={said(ours)}: {self.path} was trained with {said(theirs)}"
+            for key, ours, theirs in self._differences(model, MEANINGS)
+        ]
+
+    def _differences(self, model: ModelConfig, keys: Sequence[str]) -> list[tuple[str, object, object]]:
+        pairs = ((key, getattr(model, key), getattr(self.config, key)) for key in keys)
+        return [(key, ours, theirs) for key, ours, theirs in pairs if ours != theirs]

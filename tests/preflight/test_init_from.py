@@ -1,0 +1,90 @@
+"""Weights to begin with: there, whole, and the model's own; all that is wrong at once."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.weights.mixtral import CONFIG
+
+MODEL = [
+    *(f"model.{key}={getattr(CONFIG, key)}" for key in ("num_layers", "d_model", "num_heads", "num_kv_heads")),
+    *(f"model.{key}={getattr(CONFIG, key)}" for key in ("head_dim", "d_ff", "num_experts", "vocab_size")),
+]
+QUICK = ["data=synthetic", "data.seq_len=32"]
+
+
+@pytest.fixture
+def source(saved_by_transformers: Path, tmp_path: Path) -> Path:
+    """A copy to be spoilt."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for file in saved_by_transformers.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def test_weights_of_the_model_are_accepted(source: Path, accepted: Callable[..., str]) -> None:
+    assert accepted(f"init_from={source}", *MODEL, *QUICK) == ""
+
+
+def test_what_is_not_there(complaint: Callable[..., str], tmp_path: Path) -> None:
+    assert f"init_from={tmp_path}/no: {tmp_path}/no: is no folder" in complaint(f"init_from={tmp_path}/no", *QUICK)
+    assert "is no folder of Hugging Face's" in complaint(f"init_from={tmp_path}", *QUICK)
+
+
+def test_another_model_is_told_key_by_key(source: Path, complaint: Callable[..., str]) -> None:
+    said = complaint(f"init_from={source}", "model=tiny", *QUICK)
+    assert "the config has 7 faults" in said
+    assert f"model.d_model=64: {source} has 32; model.d_model=32 takes it" in said
+
+
+def test_keys_that_change_what_the_weights_mean_are_warned_of(source: Path, accepted: Callable[..., str]) -> None:
+    said = accepted(f"init_from={source}", *MODEL, *QUICK, "model.top_k=1", "model.rope_theta=5000")
+    assert f"model.top_k=1: {source} was trained with 2" in " ".join(said.split())
+    assert "model.rope_theta=5000" in said
+
+
+def test_tensors_missing_misshapen_and_strange_are_named(source: Path, complaint: Callable[..., str]) -> None:
+    file = source / json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]["lm_head.weight"]
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].copy()
+    tensors["model.other.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, file)
+    said = complaint(f"init_from={source}", *MODEL, *QUICK)
+    assert "model.embed_tokens.weight is missing" in said
+    assert "lm_head.weight has shape [95, 32] instead of [96, 32]" in said
+    assert "model.other.weight is no tensor of the model" in said
+
+
+def test_a_file_that_the_index_names_and_nobody_has(source: Path, complaint: Callable[..., str]) -> None:
+    gone = sorted(source.glob("*.safetensors"))[1]
+    gone.unlink()
+    assert f"{gone}: is missing" in complaint(f"init_from={source}", *MODEL, *QUICK)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "llama"}, "model_type=llama: is not the config of a Mixtral"),
+        ({"hidden_act": "gelu", "tie_word_embeddings": True}, "hidden_act=gelu: is nothing that this model has"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_parameters.rope_type=yarn"),
+        ({"sliding_window": 32}, "sliding_window=32"),
+        ({"num_hidden_layers": "three"}, "num_hidden_layers=three: must be a whole number of at least 1"),
+    ],
+)
+def test_a_mixtral_that_we_would_compute_differently(
+    changes: dict, said: str, source: Path, complaint: Callable[..., str]
+) -> None:
+    content = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(content | changes))
+    assert said in complaint(f"init_from={source}", *MODEL, *QUICK)
+
+
+def test_pickles_are_not_opened(source: Path, complaint: Callable[..., str]) -> None:
+    for file in source.glob("*.safetensors*"):
+        file.unlink()
+    (source / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    assert "pickles (*.bin) are not opened" in complaint(f"init_from={source}", *MODEL, *QUICK)
