@@ -1,17 +1,36 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.ranks import RankPools, rank_pools
 
+if TYPE_CHECKING:
+    from tests.parity.training import Case
+
 # `make parity` asks for many more random cases than `make test`.
 settings.register_profile("parity", max_examples=500)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--parity-cases", type=int, default=64, help="how many cases the parity matrix has")
+    parser.addoption("--parity-cases", type=int, default=60, help="how many cases the parity matrix has")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "index" in metafunc.fixturenames:
+        metafunc.parametrize("index", range(metafunc.config.getoption("parity_cases")))
+
+
+@pytest.fixture
+def case(index: int, request: pytest.FixtureRequest) -> "Case":
+    """Of the parity matrix, each in turn."""
+    from tests.parity import matrix
+
+    chosen = matrix.case(matrix.matrix(request.config.getoption("parity_cases"))[index])
+    print(chosen)  # shown with a failure
+    return chosen
 
 
 @pytest.fixture(scope="session")

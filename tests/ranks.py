@@ -25,7 +25,9 @@ class RankError(AssertionError):
 
 
 class Ranks:
-    def __init__(self, world_size: int) -> None:
+    """`backend` joins them."""
+
+    def __init__(self, world_size: int, backend: str = "gloo") -> None:
         context = mp.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         port = free_port()
@@ -33,7 +35,7 @@ class Ranks:
         self.processes = []
         for rank in range(world_size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(rank, world_size, port, theirs), daemon=True)
+            process = context.Process(target=serve, args=(rank, world_size, port, theirs, backend), daemon=True)
             process.start()
             theirs.close()
             self.pipes.append(ours)
@@ -75,13 +77,16 @@ class Ranks:
                 process.kill()
 
 
-def serve(rank: int, world_size: int, port: int, pipe: Connection) -> None:
+def serve(rank: int, world_size: int, port: int, pipe: Connection, backend: str) -> None:
     import torch
     import torch.distributed as dist
 
+    from tests import staged_gloo
+
+    staged_gloo.register()
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
+    dist.init_process_group(backend, rank=rank, world_size=world_size, timeout=timedelta(seconds=60))
     for function, args in iter(pipe.recv, None):
         try:
             answer = None, function(rank, world_size, *args)
@@ -99,11 +104,11 @@ def free_port() -> int:
 
 
 class RankPools:
-    """One pool for each world size, made when first asked for. A pool whose ranks failed is replaced: some of them may
-    still be waiting for the others."""
+    """One pool for each world size and backend, made when first asked for. A pool whose ranks failed is replaced: some
+    of them may still be waiting for the others."""
 
     def __init__(self) -> None:
-        self.pools: dict[int, Ranks] = {}
+        self.pools: dict[tuple[int, str], Ranks] = {}
         self.answers: dict[Any, Any] = {}
 
     def once(self, key: Any, ask: Callable[[], Any]) -> Any:
@@ -112,13 +117,14 @@ class RankPools:
             self.answers[key] = ask()
         return self.answers[key]
 
-    def run(self, world_size: int, function: Callable, *args: Any) -> list[Any]:
-        if world_size not in self.pools:
-            self.pools[world_size] = Ranks(world_size)
+    def run(self, world_size: int, function: Callable, *args: Any, backend: str = "gloo") -> list[Any]:
+        pool = (world_size, backend)
+        if pool not in self.pools:
+            self.pools[pool] = Ranks(world_size, backend)
         try:
-            return self.pools[world_size].run(function, *args)
+            return self.pools[pool].run(function, *args)
         except RankError:
-            self.pools.pop(world_size).close()
+            self.pools.pop(pool).close()
             raise
 
 

@@ -1,28 +1,24 @@
-"""One rank on a GPU, over NCCL, computes what one rank computes on the CPU in fp64: `pytest -m gpu`.
+"""The parity matrix on a GPU: `pytest -m gpu`. All ranks of a case share the one device, over gloo by way of the host
+(`tests/staged_gloo.py`); one rank also runs over NCCL."""
 
-More ranks want more GPUs: gloo, over which several could share one, neither sends from nor exchanges GPU memory.
-"""
-
-import multiprocessing as mp
-import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from lightning.pytorch.accelerators import CUDAAccelerator
 
 from project.parallel.layout import RECOMPUTE, ParallelLayout
+from tests import staged_gloo
 from tests.parity.test_layouts import TOLERANCE, check_step
-from tests.parity.training import SMALL, Case, CaseModule, Observer, Outcome, expected, loader, trainer
-from tests.ranks import free_port
+from tests.parity.training import SMALL, Case, Outcome, expected, fit, merged
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+if not torch.cuda.is_available():
+    pytest.skip("needs a CUDA device", allow_module_level=True)
 
-CASES = {
+pytestmark = pytest.mark.gpu
+
+ONE_RANK = {
     "plain": Case(ParallelLayout(microbatches=4)),
     "stages that follow one another": Case(
         ParallelLayout(virtual_stages=2, schedule="InterleavedZeroBubble", microbatches=4)
@@ -37,34 +33,32 @@ CASES = {
 }
 
 
-def fit_on_gpu(case: Case, pipe: Any) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+class SharedGPU(CUDAAccelerator):
+    """So many ranks on the first device."""
+
+    @staticmethod
+    def parse_devices(devices: Any) -> list[int]:
+        return [0] * int(devices)
+
+    @staticmethod
+    def get_parallel_devices(devices: list[int]) -> list[torch.device]:
+        return [torch.device("cuda", index) for index in devices]
+
+
+def fit_on_gpu(rank: int, world_size: int, case: Case) -> Outcome:
     torch.backends.cuda.matmul.allow_tf32 = False
-    dist.init_process_group("nccl", rank=0, world_size=1)
-    observer = Observer()
-    engine = trainer(0, 1, case, accelerator="cuda", max_steps=case.steps, callbacks=[observer])
-    engine.fit(CaseModule(case), loader(case, 0))
-    outcome = observer.outcome
-    outcome.gradients = {name: gradient.cpu() for name, gradient in outcome.gradients.items()}
-    outcome.initial, outcome.final, outcome.biases = {}, {}, {}
-    pipe.send(outcome)
-    dist.destroy_process_group()
-
-
-def on_gpu(case: Case) -> Outcome:
-    """In a process of its own: ranks elsewhere are forked, and a CUDA context does not survive that."""
-    context = mp.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=fit_on_gpu, args=(case, theirs))
-    process.start()
-    theirs.close()
-    outcome = ours.recv()
-    process.join()
-    return outcome
+    return fit(rank, world_size, case, accelerator=SharedGPU())
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-@pytest.mark.parametrize("name", CASES)
-def test_loss_and_every_gradient_are_the_oracle_s(ranks, name: str, precision: str) -> None:
-    case = replace(CASES[name], precision=precision)
-    check_step(on_gpu(case), expected(ranks, case), TOLERANCE[precision])
+@pytest.mark.parametrize("name", ONE_RANK)
+def test_one_rank_over_nccl_is_the_oracle_s(ranks, name: str, precision: str) -> None:
+    case = replace(ONE_RANK[name], precision=precision)
+    check_step(*ranks.run(1, fit_on_gpu, case, backend="nccl"), expected(ranks, case), TOLERANCE[precision])
+
+
+@pytest.mark.parametrize("precision", TOLERANCE)
+def test_ranks_that_share_a_gpu_are_the_oracle_s(ranks, case: Case, precision: str) -> None:
+    case = replace(case, precision=precision)
+    outcomes = ranks.run(case.layout.world_size, fit_on_gpu, case, backend=staged_gloo.NAME)
+    check_step(merged(outcomes), expected(ranks, case), TOLERANCE[precision])

@@ -113,7 +113,7 @@ def pairwise(candidates: list[Choice]) -> list[Choice]:
 
 @cache
 def matrix(cases: int) -> list[Choice]:
-    """Every pair, and then random ones up to so many cases."""
+    """Every pair, and then random ones up to so many cases: the cheapest of a handful each, for more of them."""
     random = Random(0)
     picked = pairwise([draw(random) for _ in range(4000)])
-    return picked + [draw(random) for _ in range(cases - len(picked))]
+    return picked + [min((draw(random) for _ in range(8)), key=cost) for _ in range(cases - len(picked))]

@@ -11,18 +11,6 @@ from tests.parity.test_layouts import TOLERANCE, check_step
 from tests.parity.training import Case, expected, train
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "index" in metafunc.fixturenames:
-        metafunc.parametrize("index", range(metafunc.config.getoption("parity_cases")))
-
-
-@pytest.fixture
-def case(index: int, request: pytest.FixtureRequest) -> Case:
-    chosen = matrix.case(matrix.matrix(request.config.getoption("parity_cases"))[index])
-    print(chosen)  # shown with a failure
-    return chosen
-
-
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_loss_and_every_gradient_are_the_oracle_s(ranks, case: Case, precision: str) -> None:
     case = replace(case, precision=precision)

@@ -72,7 +72,7 @@ def batches(case: Case) -> list[dict[str, Tensor]]:
 
 
 def biases(model: Transformer) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in model.named_buffers() if name.endswith("expert_bias")}
+    return {name: buffer.cpu().clone() for name, buffer in model.named_buffers() if name.endswith("expert_bias")}
 
 
 def steer(model: Transformer, case: Case) -> None:
@@ -241,7 +241,7 @@ class Observer(L.Callback):
 def whole(module: MoEModule, gradients: bool = False) -> dict[str, Tensor]:
     """This stage's weights or gradients by global name; every rank of the stage takes part in putting them together."""
     values = {name: weight.grad if gradients else weight.detach() for name, weight in module.named_weights()}
-    return {name: (v.full_tensor() if isinstance(v, DTensor) else v).clone() for name, v in values.items()}
+    return {name: (v.full_tensor() if isinstance(v, DTensor) else v).cpu().clone() for name, v in values.items()}
 
 
 def trainer(rank: int, world_size: int, case: Case, **options: Any) -> L.Trainer:
@@ -272,7 +272,7 @@ def loader(case: Case, rank: int) -> DataLoader:
     return DataLoader(shares, batch_size=None)  # type: ignore[arg-type]
 
 
-def fit(rank: int, world_size: int, case: Case) -> Outcome:
+def fit(rank: int, world_size: int, case: Case, **options: Any) -> Outcome:
     observer = Observer()
     engine = trainer(
         rank,
@@ -282,6 +282,7 @@ def fit(rank: int, world_size: int, case: Case) -> Outcome:
         accumulate_grad_batches=case.accumulate,
         gradient_clip_val=case.clip,
         callbacks=[observer],
+        **options,
     )
     engine.fit(CaseModule(case), loader(case, rank))
     return observer.outcome
