@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _init_dist_connection
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.plugins import Precision
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -24,13 +23,14 @@ from project.parallel.materialize import local_tensor
 from project.parallel.mesh import Mesh, build_mesh
 from project.pipeline.pipeline import Pipeline
 from project.pipeline.stage import Span, Watch
+from project.strategy.checkpoint import CheckpointedStrategy
 from project.strategy.launcher import ForkLauncher
 from project.strategy.module import HybridModule
 from project.strategy.parts import build_parts
 from project.strategy.precision import HybridPrecision
 
 
-class HybridParallelStrategy(ModelParallelStrategy):
+class HybridParallelStrategy(CheckpointedStrategy):
     """Give it a layout and a `HybridModule`; one rank takes the same road as sixteen.
 
     `precision` is for what Lightning refuses to any model-parallel strategy, 16-mixed and 64-true; whatever else may as
@@ -42,11 +42,15 @@ class HybridParallelStrategy(ModelParallelStrategy):
     """
 
     def __init__(
-        self, layout: ParallelLayout, precision: str | None = None, timeout: timedelta = timedelta(minutes=5)
+        self,
+        layout: ParallelLayout,
+        precision: str | None = None,
+        timeout: timedelta = timedelta(minutes=5),
+        asynchronous_checkpoints: bool = True,
+        run_config: Mapping[str, Any] | None = None,
     ) -> None:
         self._precision = precision
-        super().__init__(timeout=timeout)
-        self.layout = layout
+        super().__init__(layout, asynchronous_checkpoints, run_config or {}, timeout=timeout)
         self.grad_norm = float("nan")
         self.watchers: list[Watch] = []
         self._mesh: Mesh | None = None
@@ -134,11 +138,6 @@ class HybridParallelStrategy(ModelParallelStrategy):
         if trainer.state.fn == TrainerFn.FITTING:
             _optimizers_to_device(self.optimizers, self.root_device)
         self.barrier()
-
-    @property
-    def hybrid_module(self) -> HybridModule:
-        assert isinstance(self.lightning_module, HybridModule)
-        return self.lightning_module
 
     def parameters_here(self) -> int:
         return sum(local_tensor(parameter).numel() for _, parameter in self.hybrid_module.named_weights())
@@ -233,18 +232,6 @@ class HybridParallelStrategy(ModelParallelStrategy):
     @property
     def grad_norm_is_finite(self) -> bool:
         return math.isfinite(self.grad_norm)
-
-    # -- checkpoints ----------------------------------------------------------------------------------------------
-
-    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        """Not yet: the parent class's would let equal names on two stages overwrite one another.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError(
-            "checkpoints of a model in stages are not written yet: Trainer(enable_checkpointing=False)"
-        )
 
 
 def available_cores() -> int:

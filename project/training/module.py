@@ -152,10 +152,11 @@ class MoEModule(HybridModule):
         table[:, :STATISTICS] /= self.strategy.layout.microbatches * self.strategy.layout.dp
         return table
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """The biases move once an optimizer step, from the loads of all its batches."""
-        stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch
-        if self.config.expert_balance == "bias" and stepped and self.strategy.took_step:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The biases move with the weights, from the loads of all the step's batches: a callback that saves at the
+        batch's end finds both moved."""
+        super().optimizer_step(*args, **kwargs)
+        if self.config.expert_balance == "bias" and self.strategy.took_step:
             blocks = {index: block for part in self.parts for index, block in cast(Transformer, part).layers.items()}
             for index, block in blocks.items():
                 if int(index) not in self.config.moe_layers:

@@ -5,11 +5,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import lightning.pytorch as L
 from hydra.errors import CompactHydraException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from project import command_line
@@ -77,6 +78,7 @@ def quiet() -> None:
 def build_trainer(cfg: DictConfig) -> L.Trainer:
     """A plain Lightning trainer around the hybrid strategy."""
     layout = instantiate(cfg.parallel, _convert_="object")
+    config = OmegaConf.to_container(cfg, resolve=True)
     accelerator = cfg.trainer.accelerator
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
     steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
@@ -85,7 +87,12 @@ def build_trainer(cfg: DictConfig) -> L.Trainer:
         # Lightning's auto would take a Mac's GPU, which has neither gloo nor NCCL.
         accelerator=accelerator if accelerator != "auto" else ("cuda" if count_gpus() else "cpu"),
         devices=layout.world_size // cfg.trainer.num_nodes,
-        strategy=HybridParallelStrategy(layout, cfg.trainer.precision),
+        strategy=HybridParallelStrategy(
+            layout,
+            cfg.trainer.precision,
+            asynchronous_checkpoints=cfg.checkpoint.asynchronous,
+            run_config=cast(dict[str, Any], config),
+        ),
         callbacks=callbacks,
         logger=instantiate(cfg.logger),
         # Lightning counts batches here, the configuration optimizer steps.
@@ -94,7 +101,7 @@ def build_trainer(cfg: DictConfig) -> L.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the data module knows its replica
         inference_mode=False,  # DTensor has none
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
         enable_model_summary=False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         _convert_="all",

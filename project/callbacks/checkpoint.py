@@ -1,0 +1,47 @@
+"""Lightning's `ModelCheckpoint`, for checkpoints that are written while training goes on."""
+
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+
+class Checkpoint(ModelCheckpoint):
+    """All of `ModelCheckpoint`'s options. With `save_last="link"` there is always a last checkpoint to go on from: one
+    that is not among the best, or not due at the end, is saved all the same and stays until the next. The link moves
+    when its checkpoint is whole.
+    """
+
+    beside_the_best = ""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.fit_loop._should_accumulate():  # gradients are not saved: not halfway through a step
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.save_last and not self._should_skip_saving_checkpoint(trainer):
+            self.save_now(trainer)
+
+    def save_now(self, trainer: L.Trainer) -> None:
+        candidates = self._monitor_candidates(trainer)
+        self._save_topk_checkpoint(trainer, candidates)
+        self._save_last_checkpoint(trainer, candidates)
+
+    def _save_monitor_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        super()._save_monitor_checkpoint(trainer, monitor_candidates)
+        if self.save_last == "link" and self._last_global_step_saved != trainer.global_step:
+            previous, self.beside_the_best = self.beside_the_best, self.format_checkpoint_name(monitor_candidates)
+            self._save_checkpoint(trainer, self.beside_the_best)
+            if previous and self._should_remove_checkpoint(trainer, previous, self.beside_the_best):
+                self._remove_checkpoint(trainer, previous)
+
+    @staticmethod
+    def _link_checkpoint(trainer: L.Trainer, filepath: str, linkpath: str) -> None:
+        link = getattr(trainer.strategy, "link_checkpoint", None)
+        if link is None:
+            ModelCheckpoint._link_checkpoint(trainer, filepath, linkpath)
+        else:
+            link(filepath, linkpath)

@@ -1,0 +1,115 @@
+"""Any state that a callback, a loop or a scheduler keeps, as JSON, and back to the same types.
+
+What JSON lacks is an object with the key `!`, which says what it stands for. Nothing is looked up by name: a stranger's
+file can make numbers, strings, containers, paths and tensors, and nothing else.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TAG = "!"
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+"""Under safetensors' names."""
+
+
+def dumps(value: Any) -> bytes:
+    """Raises `TypeError` naming the place in `value` that is of no such type."""
+    return json.dumps(encode(value), allow_nan=False, separators=(",", ":")).encode()
+
+
+def loads(text: bytes) -> Any:
+    """Raises `ValueError` for whatever `dumps` does not write."""
+    try:
+        return decode(json.loads(text, parse_constant=refuse_constant))
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except (TypeError, KeyError, AttributeError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"has a value that is none of ours ({type(error).__name__}: {error})") from None
+
+
+def refuse_constant(word: str) -> Any:
+    raise ValueError(f"has {word}, which is no JSON")
+
+
+def encode(value: Any, place: str = "") -> Any:
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {TAG: "float", "value": repr(value)}
+    if isinstance(value, list):
+        return [encode(item, f"{place}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, tuple):
+        return {TAG: "tuple", "items": encode(list(value), place)}
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value) and TAG not in value:
+            return {key: encode(item, f"{place}.{key}") for key, item in value.items()}
+        items = [[encode(key, place), encode(item, f"{place}.{key}")] for key, item in value.items()]
+        return {TAG: "dict", "items": items}
+    if isinstance(value, PurePath):
+        return {TAG: "path", "value": str(value)}
+    if isinstance(value, np.generic):
+        return encode(value.item(), place)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return {TAG: "array", "dtype": value.dtype.str, "shape": list(value.shape), "data": text(value.tobytes())}
+    if type(value) in (Tensor, torch.nn.Parameter) and value.dtype in DTYPE_NAMES:
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return {TAG: "tensor", "dtype": DTYPE_NAMES[value.dtype], "shape": list(value.shape), "data": text(data)}
+    raise TypeError(f"{place.lstrip('.') or 'value'} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+
+def decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [decode(item) for item in value]
+    if isinstance(value, dict):
+        if TAG in value:
+            return DECODERS[value[TAG]](value)
+        return {key: decode(item) for key, item in value.items()}
+    return value
+
+
+def decode_tensor(value: dict) -> Tensor:
+    data = bytearray(base64.b64decode(value["data"], validate=True))
+    dtype = DTYPES[value["dtype"]]
+    flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+    return flat.reshape(value["shape"])  # of another size it raises
+
+
+def decode_array(value: dict) -> np.ndarray:
+    dtype = np.dtype(value["dtype"])
+    if dtype.kind not in "biuf":
+        raise ValueError(f"has an array of {dtype}")
+    return np.frombuffer(base64.b64decode(value["data"], validate=True), dtype).reshape(value["shape"]).copy()
+
+
+DECODERS: dict[str, Callable[[dict], Any]] = {
+    "float": lambda value: float(value["value"]),
+    "tuple": lambda value: tuple(decode(value["items"])),
+    "dict": lambda value: {decode(key): decode(item) for key, item in value["items"]},
+    "path": lambda value: Path(value["value"]),
+    "tensor": decode_tensor,
+    "array": decode_array,
+}
+
+
+def text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,257 @@
+"""Writing a run's checkpoints, each rank its share, while training goes on.
+
+A save copies this rank's share and hands it to a thread. Each rank's thread writes its files and then a receipt into
+the hidden folder; rank 0's waits for all receipts, writes the manifest and gives the folder its name. Threads agree by
+files alone: no process group is used by two at once. What is to happen once the checkpoint is whole (the link to the
+last one, the removal of an older one) waits for that.
+
+The format: `project.checkpoint`.
+"""
+
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from project.checkpoint.error import CheckpointError
+from project.checkpoint.hashed_file import Hashed
+from project.checkpoint.manifest import META, rank_file, tensor_file
+from project.checkpoint.partial import PartialFolder, remove_leftovers
+from project.checkpoint.tensor_file import Chunk
+from project.checkpoint.values import dumps
+from project.strategy.snapshot import Kinds, Snapshot
+
+POLL_S = 0.02
+LOCK = ".lock"
+OWN_FOLDER = "give each run a folder of its own (hydra.run.dir, or dirpath of ModelCheckpoint)"
+
+
+class Write:
+    """One checkpoint, as one rank writes it. `texts` are its files of JSON; `others` says how many ranks' receipts to
+    wait for, on rank 0, else 0."""
+
+    def __init__(
+        self,
+        partial: PartialFolder,
+        rank: int,
+        others: int,
+        chunks: Mapping[str, list[Chunk]],
+        tensors: Mapping[str, Tensor],
+        texts: Mapping[str, bytes],
+    ) -> None:
+        self.partial, self.rank, self.others = partial, rank, others
+        self.chunks, self.tensors, self.texts = chunks, tensors, texts
+        self.error: CheckpointError | None = None
+        self.written, self.abandoned = threading.Event(), threading.Event()
+        self.whole, self.lock = False, threading.Lock()
+        self.afterwards: list[Callable[[], None]] = []
+        self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.run, name=f"write {self.partial.final.name}", daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        try:
+            self.write()
+            self.written.set()
+            if self.rank == 0 and self.receipts():
+                self.seal()
+        except OSError as error:
+            self.error = told(error, self.partial.path)
+        except Exception as error:
+            self.error = CheckpointError(self.partial.path, f"{type(error).__name__}: {error}", "nothing was replaced")
+        finally:
+            self.written.set()
+            self.tensors = {}
+
+    def write(self) -> None:
+        self.partial.create()
+        for kind, chunks in self.chunks.items():
+            self.partial.write_tensors(tensor_file(kind, self.rank), chunks, lambda chunk: self.tensors[chunk.name])
+        for name, text in self.texts.items():
+            self.partial.write(name, text)
+        receipt = self.partial.path / receipt_name(self.rank)
+        hidden = receipt.with_suffix(".tmp")
+        hidden.write_text(json.dumps(self.partial.files))
+        os.replace(hidden, receipt)
+
+    def receipts(self) -> bool:
+        """Whether those of all ranks have come."""
+        waited_for = set(range(self.others))
+        while waited_for and not self.abandoned.is_set():
+            for rank in list(waited_for):
+                receipt = self.partial.path / receipt_name(rank)
+                if receipt.exists():
+                    self.partial.files |= {
+                        name: Hashed(*entry) for name, entry in json.loads(receipt.read_text()).items()
+                    }
+                    receipt.unlink()
+                    waited_for.remove(rank)
+            if waited_for:
+                time.sleep(POLL_S)
+        return not waited_for
+
+    def seal(self) -> None:
+        self.partial.seal(self.partial.files)
+        with self.lock:
+            self.whole = True
+            for action in self.afterwards:
+                action()
+
+    def then(self, action: Callable[[], None]) -> None:
+        """On rank 0, once it is whole; never if it is not to be."""
+        with self.lock:
+            if self.whole:
+                action()
+            else:
+                self.afterwards.append(action)
+
+    def join(self) -> None:
+        if self.thread is not None:
+            self.thread.join()
+
+
+class CheckpointWriter:
+    """Of one rank. All methods but `failed` and `then` are collective."""
+
+    def __init__(self, asynchronous: bool = True) -> None:
+        self.asynchronous = asynchronous
+        self.snapshots: dict[tuple[str, ...], Snapshot] = {}
+        self.underway: Write | None = None
+        self.saved = 0
+        self.token = ""
+        self.claims: dict[Path, FileLock] = {}
+
+    def save(self, final: Path, kinds: Kinds, rank_state: Any, meta: Any, *, at_once: bool = False) -> None:
+        """Returns when this rank's share is copied; `at_once`, or unless asynchronous, when the checkpoint is whole.
+
+        Raises:
+            CheckpointError: on all ranks, if any could not write this checkpoint or the last.
+        """
+        self.drain()
+        rank, background = dist.get_rank(), self.asynchronous and not at_once
+        self.claim(final.parent)
+        snapshot = self.snapshot(kinds)
+        texts = {rank_file(rank): dumps(rank_state)} | ({META: dumps(meta)} if rank == 0 else {})
+        tensors = snapshot.copy(kinds) if background else snapshot.tensors(kinds)
+        self.saved += 1
+        partial = PartialFolder(final, f"{self.token}-{self.saved}")
+        others = dist.get_world_size() if rank == 0 else 0
+        self.underway = Write(partial, rank, others, snapshot.chunks, tensors, texts)
+        self.underway.start()
+        if not background:
+            self.drain()
+
+    def snapshot(self, kinds: Kinds) -> Snapshot:
+        key = tuple(kinds)
+        known = self.snapshots.get(key)
+        if any_rank(known is None or not known.fits(kinds)):
+            known = self.snapshots[key] = Snapshot(kinds)
+        assert known is not None
+        return known
+
+    @property
+    def failed(self) -> bool:
+        """Whether this rank knows of a failure that the others may not know of yet."""
+        return self.underway is not None and self.underway.error is not None
+
+    def drain(self) -> None:
+        """Waits until the checkpoint underway is whole.
+
+        Raises:
+            CheckpointError: on all ranks, if any could not write its part.
+        """
+        write, self.underway = self.underway, None
+        if write is None:
+            return
+        write.written.wait()
+        try:
+            raise_everywhere(write.error)
+        except CheckpointError:
+            write.abandoned.set()
+            write.join()
+            if write.rank == 0:
+                write.partial.discard()
+            raise
+        write.join()
+        raise_everywhere(write.error)
+
+    def then(self, action: Callable[[], None]) -> None:
+        """On rank 0: when what is underway is whole, or now."""
+        if dist.get_rank() == 0:
+            if self.underway is None:
+                action()
+            else:
+                self.underway.then(action)
+
+    def claim(self, folder: Path) -> None:
+        """This run's, for as long as it lives; what dead runs have left half-written there is removed.
+
+        Raises:
+            CheckpointError: on all ranks, where another run writes.
+        """
+        if folder in self.claims:
+            return
+        lock = FileLock(folder / LOCK)
+        error = None
+        if dist.get_rank() == 0:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=0)
+                remove_leftovers(folder)
+            except Timeout:
+                error = CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER)
+            except OSError as failure:
+                error = told(failure, folder)
+        raise_everywhere(error)
+        self.claims[folder] = lock
+        token = [f"{os.getpid():x}{time.time_ns():x}"]
+        dist.broadcast_object_list(token)
+        self.token = token[0]
+
+    def release(self) -> None:
+        for lock in self.claims.values():
+            lock.release()
+        self.claims.clear()
+
+
+def receipt_name(rank: int) -> str:
+    return f"receipt-{rank:05d}"
+
+
+def told(error: OSError, path: Path) -> CheckpointError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if full else "make it writable, or name another folder"
+    return CheckpointError(
+        error.filename or path, error.strerror or str(error), f"{remedy}; older checkpoints are whole"
+    )
+
+
+def any_rank(flag: bool) -> bool:
+    """Collective."""
+    flags = torch.tensor(float(flag), device=group_device())
+    dist.all_reduce(flags)
+    return bool(flags.item())
+
+
+def raise_everywhere(error: CheckpointError | None) -> None:
+    """If any rank has an error, all raise the lowest one's; collective."""
+    if any_rank(error is not None):
+        errors: list[CheckpointError | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(errors, error)
+        raise next(error for error in errors if error is not None)
+
+
+def group_device() -> torch.device:
+    nccl = dist.get_backend() == "nccl"
+    return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")

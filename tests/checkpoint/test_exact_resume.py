@@ -1,0 +1,40 @@
+"""A run that was interrupted and resumed is bit for bit the run that was not."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from project.checkpoint.reader import Checkpoint
+from project.parallel.layout import ParallelLayout
+from tests.checkpoint.saving import differing, train
+from tests.parity.training import SMALL, Case
+
+LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=2)
+SMALLER = replace(SMALL, num_layers=2)
+BIAS = replace(SMALLER, expert_balance="bias", bias_update_rate=1e-3)
+
+
+@pytest.mark.parametrize("model", [SMALLER, BIAS], ids=["auxiliary", "bias"])
+def test_losses_weights_buffers_and_moments_after_an_interruption(ranks, model, tmp_path: Path) -> None:
+    step = random.randrange(1, 20)
+    print(f"interrupted after step {step}")
+    case = Case(LAYOUT, model=model, steps=20)
+    undisturbed = train(ranks, case, tmp_path / "one", every_n_train_steps=3)
+    first = train(ranks, replace(case, steps=step), tmp_path / "two", every_n_train_steps=3)
+    second = train(ranks, case, tmp_path / "two", tmp_path / "two" / f"step={step}.ckpt", every_n_train_steps=3)
+    assert first.losses + second.losses == undisturbed.losses
+    assert differing(second.tensors, undisturbed.tensors) == []
+
+
+def test_a_checkpoint_opens_without_a_process_group_and_gives_whole_tensors(ranks, tmp_path: Path) -> None:
+    ending = train(ranks, Case(LAYOUT, SMALLER, steps=2), tmp_path)
+    checkpoint = Checkpoint(tmp_path / "last.ckpt")
+    checkpoint.verify()
+    stored = {name: checkpoint.read(name) for name in (*checkpoint.weights, *checkpoint.optimizer)}
+    assert differing(stored, ending.tensors) == []
+    assert checkpoint.meta["global_step"] == 2
+    w1 = ending.tensors["layers.1.moe.experts.w1"]
+    assert torch.equal(checkpoint.read("layers.1.moe.experts.w1", (slice(1, 3), slice(5, 40))), w1[1:3, 5:40])
