@@ -49,7 +49,10 @@ format: $(READY) ## put the code into its form
 bench: $(READY) ## seconds per full-size step, against transformers' model in one process
 	$(RUN) benchmarks/step.py $(ARGS)
 
+scoreboard: $(READY) ## the planner against measured runs of others: benchmarks/planner_scoreboard.md
+	$(RUN) -m benchmarks.planner_scoreboard $(ARGS)
+
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations lint format bench clean
+.PHONY: help setup train test unit parity mutations lint format bench scoreboard clean

@@ -1,0 +1,162 @@
+"""Measured runs of others (`published_runs.csv`) as workloads and layouts that the planner can time.
+
+What a source does not say is left to the planner: it takes the fastest of all microbatch sizes, virtual stages and
+modes of recomputation that fit the memory. Nothing here is a rate.
+"""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.parallel.size import divisors
+from project.planner.cluster import Cluster
+from project.planner.footprint import footprint
+from project.planner.implementation import (
+    MEGATRON_2021,
+    MEGATRON_2022_SP,
+    MEGATRON_CORE,
+    MEGATRON_CORE_DEEPEP,
+    Implementation,
+)
+from project.planner.step_time import Workload, step_time
+
+TABLE = Path(__file__).with_name("published_runs.csv")
+RECOMPUTE = {"full": "full", "selective+sp": "selective", "norm+act": "selective", "none": "none"}
+SHARED_WIDTH = {"Qwen2-57B-A14B": 20480}  # of the experts that every token passes through
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row. `options` are all that it may have been; of a row that says everything there is one."""
+
+    row: dict[str, str]
+    work: Workload
+    options: tuple[ParallelLayout, ...]
+
+    @property
+    def name(self) -> str:
+        row = self.row
+        split = f"tp{row['tp']} pp{row['pp']}" + (f" ep{row['ep']} etp{row['etp']}" if self.is_moe else "")
+        return f"{row['model']}, {split}, {row['recompute']}"
+
+    @property
+    def is_moe(self) -> bool:
+        return self.row["kind"] == "moe"
+
+    @property
+    def seconds(self) -> float:
+        """As measured, or from what the source says of FLOP/s."""
+        if self.row["step_time_s"]:
+            return float(self.row["step_time_s"])
+        peak = 989.5e12
+        given = self.row["tflops_per_gpu"]
+        rate = float(given) * 1e12 if given else float(self.row["mfu_percent"]) / 100 * peak
+        return _claimed_flops(self.row, self.work) / (int(self.row["gpus"]) * rate)
+
+
+class Predicted(NamedTuple):
+    layout: ParallelLayout
+    seconds: float
+    memory: float
+
+
+def runs() -> list[Run]:
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        return [_run(row) for row in csv.DictReader(file)]
+
+
+def predict(run: Run, cluster: Cluster) -> Predicted:
+    """The fastest that fits the memory."""
+    found = []
+    for layout in run.options:
+        held = footprint(run.work, layout).total
+        if len(run.options) == 1 or held <= cluster.usable_bytes:
+            found.append(Predicted(layout, step_time(run.work, layout, cluster).total, held))
+    return min(found, key=lambda option: option.seconds)
+
+
+def _run(row: dict[str, str]) -> Run:
+    config = _config(row)
+    work = Workload(config, int(row["global_batch"]), int(row["seq"]), _implementation(row))
+    return Run(row, work, tuple(_options(row, config)))
+
+
+def _config(row: dict[str, str]) -> ModelConfig:
+    layers, dense = int(row["layers"]), row["kind"] == "dense"
+    heads, width = int(row["heads"]), int(row["ffn"])
+    return ModelConfig(
+        num_layers=layers,
+        num_dense_layers=layers if dense else 0,
+        d_model=int(row["d_model"]),
+        num_heads=heads,
+        num_kv_heads=int(row["kv_heads"]),
+        head_dim=int(row["d_model"]) // heads if dense else 128,
+        d_ff=width,
+        num_experts=1 if dense else int(row["experts"]),
+        top_k=1 if dense else int(row["top_k"]),
+        num_shared_experts=SHARED_WIDTH.get(row["model"], 0) // width,
+        vocab_size=int(row["vocab"]),
+    )
+
+
+def _implementation(row: dict[str, str]) -> Implementation:
+    if row["kind"] == "dense":
+        return MEGATRON_2022_SP if row["recompute"].endswith("sp") else MEGATRON_2021
+    return MEGATRON_CORE_DEEPEP if "ModelZoo" in row["source"] else MEGATRON_CORE
+
+
+def _options(row: dict[str, str], config: ModelConfig) -> Iterator[ParallelLayout]:
+    pp, tp, batch = int(row["pp"]), int(row["tp"]), int(row["global_batch"])
+    dp = int(row["gpus"]) // (pp * tp)
+    modes = [RECOMPUTE[row["recompute"]]] if row["recompute"] != "unstated" else ["none", "selective", "full"]
+    for virtual in _virtual_stages(row, config, pp):
+        for sequences in [int(row["micro_batch"])] if row["micro_batch"] else divisors(batch // dp):
+            for recompute in modes:
+                yield ParallelLayout(
+                    pp=pp,
+                    dp=dp,
+                    tp=tp,
+                    ep=int(row["ep"]),
+                    etp=int(row["etp"]),
+                    schedule="Interleaved1F1B" if virtual > 1 else "1F1B",
+                    microbatches=batch // (dp * sequences),
+                    virtual_stages=virtual,
+                    recompute=recompute,
+                    partition=_even(config.num_layers, pp * virtual),
+                )
+
+
+def _virtual_stages(row: dict[str, str], config: ModelConfig, pp: int) -> list[int]:
+    if row["virtual_stages"]:
+        return [int(row["virtual_stages"])]
+    return [1] if pp == 1 else [v for v in divisors(config.num_layers) if config.num_layers % (pp * v) == 0]
+
+
+def _even(layers: int, stages: int) -> tuple[int, ...]:
+    """As Megatron cuts: evenly, and where that does not come out with less on the first and the last."""
+    most = -(-layers // stages)
+    sizes = [most] * stages
+    for missing in range(most * stages - layers):
+        sizes[(0, -1)[missing % 2]] -= 1
+    return tuple(sizes)
+
+
+def _claimed_flops(row: dict[str, str], work: Workload) -> float:
+    """By the formula of the row's source.
+
+    Narayanan et al., eq. 3: with the recomputed forward. Megatron-Core: without, attention in full until 2025 and its
+    causal half since, which the ModelZoo's own step times (19.7 s at 245 TFLOP/s, 29.0 s at 167) bear out.
+    """
+    config, tokens = work.config, work.batch * work.seq_len
+    h, layers, vocab = config.d_model, config.num_layers, config.vocab_size
+    if row["kind"] == "dense":
+        return 96 * tokens * layers * h * h * (1 + work.seq_len / (6 * h) + vocab / (16 * layers * h))
+    heads, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    active = 3 * h * (config.top_k + config.num_shared_experts) * config.d_ff + h * config.num_experts
+    masked = 0.5 if "ModelZoo" in row["source"] else 1.0
+    layer = 2 * (h * (2 * heads + 2 * kv) + active) + 4 * work.seq_len * heads * masked
+    return 3 * tokens * (layers * layer + 2 * h * vocab)

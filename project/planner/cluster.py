@@ -1,0 +1,210 @@
+"""The machine: what a planner assumes of it. No torch.
+
+Every file in `configs/cluster/` is one of these. What is known only roughly, and decides which layout is best, is given
+with the interval in which it is expected (`Stated`), so that a ranking can be asked whether it holds over all of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from project.fault import Fault
+from project.legal_values import is_number, legal, said
+from project.metrics.peak import Arithmetic
+
+
+@dataclass(frozen=True)
+class Peak:
+    """FLOP/s of one device by arithmetic; `half` is that of bf16 and of fp16."""
+
+    half: float
+    tf32: float
+    fp32: float
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A value, and the interval in which it is expected."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """Between two devices, one direction: seconds before the first byte, bytes a second, and the fraction of the
+    latter that collectives reach."""
+
+    latency_s: Stated
+    bandwidth: Stated
+    achieved: float
+
+    def seconds(self, sent: float) -> float:
+        return self.latency_s.value + sent / self.rate
+
+    @property
+    def rate(self) -> float:
+        return self.bandwidth.value * self.achieved
+
+
+@dataclass(frozen=True)
+class Achieved:
+    """What is left of the peak: of the arithmetic in a large matrix product and in a fused attention, of the memory's
+    bandwidth in an elementwise kernel."""
+
+    gemm: float
+    attention: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where the processors are shared: `cores` of the node run all of its ranks, and what a rank's program costs is
+    said per thing it does. Seconds of one core.
+
+    `operation` is one operator's way through autograd, forward; `distributed_operation` the same through DTensor;
+    `message` the sender's and the receiver's work for one collective or message, and `byte` what each byte of it costs;
+    `switch` what a rank loses when it waits for another; `step` the rest of an optimizer step: loader, callbacks, log.
+    """
+
+    cores: int
+    operation_s: float
+    distributed_operation_s: float
+    message_s: float
+    byte_s: float
+    step_s: float
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """`peak_flops` and `memory_bytes` are of one device, `reserved_bytes` of the latter what is not the trainer's:
+    contexts, communicators' buffers, fragmentation. `multiprocessors` is how many
+    tiles of a matrix product it works on at once. `launch_s` is the least time from one kernel to the next, and
+    `dispatch_s` the host's for one operator, which shows where kernels are shorter. `intra` links the devices of a
+    node, `inter` those of two. `price_per_hour` is of one device, for the cost of a token."""
+
+    name: str
+    nodes: int
+    gpus_per_node: int
+    peak_flops: Peak
+    memory_bytes: float
+    reserved_bytes: float
+    memory_bandwidth: float
+    multiprocessors: int
+    achieved: Achieved
+    launch_s: Stated
+    intra: Link
+    inter: Link
+    host: Host | None = None
+    price_per_hour: float | None = None
+
+    @property
+    def gpus(self) -> int:
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def usable_bytes(self) -> float:
+        return self.memory_bytes - self.reserved_bytes
+
+    def peak(self, arithmetic: Arithmetic) -> float:
+        """FLOP/s."""
+        return getattr(self.peak_flops, arithmetic)
+
+
+class ImpossibleCluster(ValueError):
+    """`faults` says of each key what is wrong with it."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.key}={fault.value}: {fault.message}" for fault in faults))
+        self.faults = faults
+
+
+def read_cluster(entries: Mapping[str, Any]) -> Cluster:
+    """From the mapping that a file is.
+
+    Raises:
+        ImpossibleCluster: with every fault, each under its key.
+    """
+    entries = {key: value for key, value in entries.items() if key != "_target_"}
+    faults = list(_faults(Cluster, "cluster", entries))
+    if faults:
+        raise ImpossibleCluster(faults)
+    return _build(Cluster, entries)
+
+
+def cluster_faults(entries: Mapping[str, Any]) -> list[Fault]:
+    return list(_faults(Cluster, "cluster", {key: value for key, value in entries.items() if key != "_target_"}))
+
+
+def as_entries(cluster: Cluster) -> dict[str, Any]:
+    """What `read_cluster` reads."""
+    return dataclasses.asdict(cluster)
+
+
+_OPTIONAL = ("host", "price_per_hour")
+_COUNTS = ("nodes", "gpus_per_node", "multiprocessors", "cores")
+_FROM_ZERO = (
+    "reserved_bytes",
+    "operation_s",
+    "distributed_operation_s",
+    "message_s",
+    "byte_s",
+    "step_s",
+    "price_per_hour",
+)
+
+
+def _faults(kind: type, at: str, entries: Any) -> Iterator[Fault]:
+    if not isinstance(entries, Mapping):
+        yield Fault(at, said(entries), f"must have the keys {', '.join(_names(kind))}")
+        return
+    for key in entries:
+        if key not in _names(kind):
+            yield Fault(f"{at}.{key}", said(entries[key]), f"is no key of it; {legal(key, _names(kind))}")
+    for name in _names(kind):
+        key, value = f"{at}.{name}", entries.get(name)
+        if value is None:
+            if name not in _OPTIONAL:
+                yield Fault(key, "null", "must be given")
+        elif (part := _part(kind, name)) is not None:
+            yield from _faults(part, key, value)
+        elif (reason := _reason(kind, name, value)) is not None:
+            yield Fault(key, said(value), reason)
+    if kind is Stated and all(is_number(entries.get(name)) for name in _names(kind)):
+        low, value, high = entries["low"], entries["value"], entries["high"]
+        if not low <= value <= high:
+            yield Fault(f"{at}.value", said(value), f"is not between low={low} and high={high}")
+
+
+def _reason(kind: type, name: str, value: Any) -> str | None:
+    if name == "name":
+        return None if isinstance(value, str) and value else "must be a word"
+    if name in _COUNTS:
+        return None if type(value) is int and value >= 1 else "must be a whole number of at least 1"
+    if kind is Achieved or name == "achieved":
+        return None if is_number(value) and 0 < value <= 1 else "must be a number above 0 and at most 1"
+    if name in _FROM_ZERO:
+        return None if is_number(value) and value >= 0 else "must be a number of at least 0"
+    return None if is_number(value) and value > 0 else "must be a number above 0"
+
+
+def _names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def _part(kind: type, name: str) -> type | None:
+    """The dataclass that an entry is, if it is one."""
+    hint = get_type_hints(kind)[name]
+    return next((one for one in get_args(hint) or (hint,) if isinstance(one, type) and is_dataclass(one)), None)
+
+
+def _build(kind: type, entries: Mapping[str, Any]) -> Any:
+    made = {}
+    for key, value in entries.items():
+        part = _part(kind, key)
+        made[key] = value if part is None or value is None else _build(part, value)
+    return kind(**made)

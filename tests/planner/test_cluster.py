@@ -1,0 +1,77 @@
+"""A cluster file is checked whole, and each fault names its key."""
+
+import dataclasses
+
+import pytest
+
+from project.planner.cluster import Cluster, ImpossibleCluster, as_entries, read_cluster
+from project.planner.cluster_file import CLUSTERS, load_cluster, write_cluster
+
+NAMES = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
+
+
+def test_the_files_that_were_promised_are_there():
+    promised = {"a100_8x", "h100_8x", "h100_2x8", "h100_128x8", "h200", "h200_8x", "b200", "cpu_here"}
+    assert promised <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_is_sound_and_bears_its_name(name):
+    assert load_cluster(name).name == name
+
+
+def test_a_file_names_what_differs_from_another():
+    one, many = load_cluster("h100_8x"), load_cluster("h100_128x8")
+    assert (many.gpus, many.nodes) == (1024, 128)
+    assert dataclasses.replace(many, name=one.name, nodes=1) == one
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    cluster = load_cluster("h100_2x8")
+    write_cluster(cluster, tmp_path / "mine.yaml", "Measured today\nby nobody")
+    assert load_cluster("mine", tmp_path) == cluster
+    assert (tmp_path / "mine.yaml").read_text().startswith("# Measured today\n# by nobody\n")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (("nodes",), 0, "whole number of at least 1"),
+        (("gpus_per_node",), 1.5, "whole number of at least 1"),
+        (("memory_bytes",), -1, "above 0"),
+        (("memory_bandwidth",), "fast", "above 0"),
+        (("memory_bandwidth",), None, "must be given"),
+        (("peak_flops", "half"), 0, "above 0"),
+        (("peak_flops",), 3e12, "must have the keys half, tf32, fp32"),
+        (("achieved", "gemm"), 1.2, "at most 1"),
+        (("inter", "achieved"), 0, "above 0 and at most 1"),
+        (("intra", "latency_s", "low"), 1.0, "is not between"),
+        (("launch_s",), 1e-6, "must have the keys value, low, high"),
+        (("inter", "bandwith"), 1e9, "nearest bandwidth"),
+    ],
+)
+def test_an_impossible_value_is_named_by_its_key(path, value, said):
+    entries = as_entries(load_cluster("h100_8x"))
+    node = entries
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    with pytest.raises(ImpossibleCluster) as caught:
+        read_cluster(entries)
+    [fault] = caught.value.faults
+    expected = path[:-1] if "between" in said else path
+    assert fault.key.startswith(".".join(("cluster", *expected)))
+    assert said in fault.message
+
+
+def test_all_faults_are_told_at_once():
+    entries = {**as_entries(load_cluster("h100_8x")), "nodes": -1, "memory_bytes": 0, "name": ""}
+    with pytest.raises(ImpossibleCluster) as caught:
+        read_cluster(entries)
+    assert {fault.key for fault in caught.value.faults} == {"cluster.nodes", "cluster.memory_bytes", "cluster.name"}
+
+
+def test_a_cluster_can_be_a_key():
+    """Of a cache: a search asks for the same times again and again."""
+    assert len({load_cluster("h100_8x"), load_cluster("h100_8x")}) == 1
+    assert isinstance(load_cluster("b200"), Cluster)

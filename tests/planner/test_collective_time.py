@@ -1,0 +1,67 @@
+"""Collectives take what the formulas say, and groups cross nodes where the order of ranks makes them."""
+
+import dataclasses
+
+import pytest
+
+from project.parallel.layout import ParallelLayout
+from project.planner.cluster_file import load_cluster
+from project.planner.collective_time import distinct, seconds, tier
+from project.planner.group import Group, group_over
+
+ONE = load_cluster("h100_8x")
+MANY = load_cluster("h100_128x8")
+MB = 2**20
+
+
+def strided(size: int, stride: int) -> Group:
+    return Group("", ((size, stride),) if size > 1 else ())
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+def test_within_a_node_they_are_the_textbook_formulas(size):
+    a, b, n = ONE.intra.latency_s.value, ONE.intra.rate, 64 * MB
+    once = (size - 1) * (a + n / (size * b))
+    ranks = strided(size, 1)
+    assert seconds("all_gather", n / size, ranks, ONE) == pytest.approx(once)
+    assert seconds("reduce_scatter", n, ranks, ONE) == pytest.approx(once)
+    assert seconds("all_to_all", n, ranks, ONE) == pytest.approx(once)
+    assert seconds("all_reduce", n, ranks, ONE) == pytest.approx(2 * once)
+    assert seconds("message", n, ranks, ONE) == pytest.approx(a + n / b)
+
+
+def test_across_nodes_with_one_rank_each_they_are_the_formulas_of_the_other_link():
+    a, b, n = MANY.inter.latency_s.value, MANY.inter.rate, 64 * MB
+    assert seconds("reduce_scatter", n, strided(16, 8), MANY) == pytest.approx(15 * (a + n / (16 * b)))
+    assert seconds("message", n, strided(2, 8), MANY) == pytest.approx(a + n / b)
+
+
+def test_ranks_of_one_node_share_what_crosses_in_a_ring_but_not_in_an_all_to_all():
+    n, eight, one = 512 * MB, strided(64, 1), strided(8, 8)
+    assert seconds("all_reduce", n, eight, MANY) < 0.4 * seconds("all_reduce", n, one, MANY)
+    crossing = n * 56 / 64 / MANY.inter.rate
+    assert seconds("all_to_all", n, eight, MANY) == pytest.approx(crossing, rel=0.05)
+
+
+def test_one_rank_sends_nothing():
+    assert seconds("all_reduce", MB, strided(1, 1), ONE) == 0
+
+
+def test_a_group_crosses_nodes_where_the_order_of_ranks_makes_it():
+    layout = ParallelLayout(pp=2, dp=8, tp=4, ep=8, etp=2)
+    tiers = {axis: tier(group_over((axis,), layout), MANY) for axis in ("tp", "etp", "ep", "dp", "pp")}
+    assert tiers == {"tp": "intra", "etp": "intra", "ep": "inter", "dp": "inter", "pp": "inter"}
+    assert tier(group_over(("dp",), ParallelLayout(dp=4, tp=2)), MANY) == "intra"
+
+
+def test_a_dispatch_that_sends_a_token_once_sends_less_across_and_never_more():
+    assert distinct(4, 8) == pytest.approx(4 * (1 - 0.75**8))
+    ranks, routed = strided(32, 1), 128 * MB
+    plain, once = (seconds("all_to_all", routed, ranks, MANY, copies) for copies in (1, 8))
+    assert once < 0.6 * plain
+    # With as many nodes as there could ever be, no two experts of a token share one.
+    wide = strided(8192, 1)
+    far = dataclasses.replace(MANY, nodes=1024)
+    assert seconds("all_to_all", routed, wide, far, 8) == pytest.approx(
+        seconds("all_to_all", routed, wide, far), rel=0.01
+    )
