@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
-def run(cfg: DictConfig) -> float | None:
+def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     from hydra.core.hydra_config import HydraConfig
 
     from project.training.run import train
@@ -30,7 +30,7 @@ FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.ha
 
 def main() -> None:
     command_line.check(sys.argv[1:], CONFIGS, "train", os.environ)
-    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+    if not command_line.leads(os.environ):
         sys.argv += FOLLOWER
     run()
 

@@ -31,13 +31,21 @@ from project.fault import Fault
 from project.preflight.gpus import count_gpus
 from project.preflight.places import folder_faults
 
-__all__ = ["InvalidConfig", "check", "check_job", "refuse", "report_faults"]
+__all__ = ["InvalidConfig", "check", "check_job", "in_sweep", "leads", "refuse", "report_faults"]
 
 _FAULTY = 2
 
 
 class InvalidConfig(CompactHydraException):
     """A job of a sweep whose config is at fault; what is wrong has been reported."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
+        self.faults = list(faults)
+
+    def __reduce__(self) -> tuple[type[InvalidConfig], tuple[list[Fault]]]:
+        """A launcher may send it from another process."""
+        return type(self), (self.faults,)
 
 
 def check(
@@ -69,7 +77,7 @@ def check(
 
 def check_job(cfg: DictConfig, environ: Mapping[str, str]) -> None:
     """To be called first in a job; looks at nothing if `check` has. Raises `InvalidConfig`."""
-    if not _in_sweep():
+    if not in_sweep():
         return
     if faults := preflight.faults(cfg, environ):
         refuse(faults, environ)
@@ -78,9 +86,9 @@ def check_job(cfg: DictConfig, environ: Mapping[str, str]) -> None:
 
 def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> NoReturn:
     """Reports on one process of each machine, and exits with 2; in a job of a sweep, raises `InvalidConfig`."""
-    if _in_sweep():
+    if in_sweep():
         report_faults(faults, heading=f"Job {HydraConfig.get().job.num} was not started")
-        raise InvalidConfig(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
+        raise InvalidConfig(faults)
     if _speaks(environ):
         report_faults(faults)
     else:
@@ -88,7 +96,13 @@ def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> NoReturn:
     raise SystemExit(_FAULTY)
 
 
-def _in_sweep() -> bool:
+def leads(environ: Mapping[str, str]) -> bool:
+    """Whether this is the one process that has the run's folder, of those that torchrun or SLURM started."""
+    return environ.get("RANK", environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def in_sweep() -> bool:
+    """Whether this is a job of one."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from project.fault import Fault
 from project.legal_values import is_number, legal, said
+from project.metrics.figures import FIGURES
 from project.parallel.layout import PRECISIONS
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
@@ -72,6 +73,10 @@ def _betas(value: Any) -> bool:
     return isinstance(value, Sequence) and len(value) == 2 and all(is_number(beta) and 0 <= beta < 1 for beta in value)
 
 
+def _figures(value: Any) -> bool:
+    return value in FIGURES if isinstance(value, str) else bool(value) and all(name in FIGURES for name in value)
+
+
 def _word(value: Any) -> bool:
     return isinstance(value, str) and value != ""
 
@@ -84,6 +89,7 @@ CHOICES: dict[str, tuple[str, ...]] = {"trainer.precision": PRECISIONS, "trainer
 
 SETTINGS: dict[str, tuple[Test, str]] = {
     "seed": (_whole(0), "a whole number, 0 or more"),
+    "objective": (_figures, f"one or more of {', '.join(FIGURES)}; several as in [step_time_s,val_loss]"),
     "trainer.max_steps": (_whole(1), "a whole number of at least 1"),
     "trainer.num_nodes": (_whole(1), "a whole number of at least 1"),
     "trainer.accumulate_grad_batches": (_whole(1), "a whole number of at least 1"),

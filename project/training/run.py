@@ -3,11 +3,14 @@
 import logging
 import os
 import sys
+import time
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as L
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -15,11 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from project import command_line
 from project.allocator import keep_freed_memory
+from project.callbacks.summary import RunSummary
 from project.data.corpus import CorpusError
+from project.metrics.figures import objective
+from project.metrics.provenance import command_started
 from project.preflight.gpus import count_gpus
-from project.run_folder import mark_failed, mark_interrupted
+from project.run_folder import mark_failed, mark_interrupted, read_summary, write_summary
 from project.strategy.hybrid import HybridParallelStrategy
-from project.strategy.launcher import RankFailed
+from project.strategy.launcher import RankFailed, one_line
+from project.sweep.resume import is_done
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from project.weights.source import open_weights
@@ -31,39 +38,70 @@ class RunFailed(CompactHydraException):
     """Hydra prints the message, which has the rank's own traceback, spares us its own, and exits with 1."""
 
 
-def train(cfg: DictConfig, run_folder: Path) -> float | None:
-    """Trains as configured and returns the validation loss, for a sweep to optimize.
+def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...] | None:
+    """Trains as configured and returns `cfg.objective`, for a sweep to optimize.
 
     Raises:
-        RunFailed: when a rank did; the summary says so too. A sweep goes on with its other jobs.
-        SystemExit: 2 when the corpus is not fit for use, 130 on Ctrl-C.
+        RunFailed: when a rank did. A sweep goes on with its other jobs.
+        InvalidConfig: in a sweep, when the job's config or corpus is not fit for use. Likewise.
+        SystemExit: 2 when the corpus is not, 130 on Ctrl-C.
+
+    However it ends, the run folder's summary says so.
     """
-    command_line.check_job(cfg, os.environ)
-    quiet()
-    keep_freed_memory()
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
     try:
-        data = instantiate(cfg.data, _convert_="all")
-        data.prepare()  # before there are sixteen to wait for it
-        trainer = build_trainer(cfg)
-        weights = open_weights(cfg.init_from) if cfg.init_from else None
-        module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
-        trainer.fit(module, data)
-    except CorpusError as error:
-        command_line.refuse([error.fault], os.environ)
+        command_line.check_job(cfg, os.environ)
+        if command_line.in_sweep() and cfg.resume == "auto" and is_done(cfg, run_folder):
+            print(f"Done already: {run_folder}")
+        else:
+            fit(cfg, run_folder)
+    except command_line.InvalidConfig as error:
+        write_summary(run_folder, {"status": "failed", "error": "; ".join(map(str, error.faults))})
+        raise
     except RankFailed as error:
         mark_failed(run_folder, str(error))
         log.error("%s\n%s", error, error.details)
-        raise RunFailed(
-            f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}"
-        ) from None
-    except (KeyboardInterrupt, SystemExit):  # the latter is Lightning's answer to Ctrl-C
-        mark_interrupted(run_folder)
-        print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
+        raise failed(f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}") from None
+    except Exception as error:
+        if command_line.leads(os.environ):
+            mark_failed(run_folder, one_line(error))
+        log.exception("the run failed")
+        if command_line.in_sweep():
+            raise failed(traceback.format_exc()) from None
+        raise
+    except (KeyboardInterrupt, SystemExit) as end:  # the latter is Lightning's answer to Ctrl-C, or a refusal
+        if isinstance(end, SystemExit) and end.code == 2:
+            raise
+        if command_line.leads(os.environ):
+            mark_interrupted(run_folder)
+            print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None
-    val_loss = trainer.callback_metrics.get("val/loss")
-    return None if val_loss is None else val_loss.item()
+    summary = read_summary(run_folder) if command_line.leads(os.environ) else None
+    return None if summary is None else objective(summary, cfg.objective)
+
+
+def fit(cfg: DictConfig, run_folder: Path) -> None:
+    started = time.time() if command_line.in_sweep() else command_started()
+    quiet()
+    keep_freed_memory()
+    if command_line.leads(os.environ):
+        OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
+    data = instantiate(cfg.data, _convert_="all")
+    try:
+        data.prepare()  # before there are sixteen to wait for it
+    except CorpusError as error:
+        command_line.refuse([error.fault], os.environ)
+    trainer = build_trainer(cfg, started)
+    weights = open_weights(cfg.init_from) if cfg.init_from else None
+    module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
+    trainer.fit(module, data)
+
+
+def failed(details: str) -> RunFailed:
+    """Of a sweep's job at once, where it happened: Hydra prints one exception, after the last job."""
+    if not command_line.in_sweep():
+        return RunFailed(details)
+    print(details, file=sys.stderr)
+    return RunFailed(f"Job {HydraConfig.get().job.num} failed: see above")
 
 
 def quiet() -> None:
@@ -75,12 +113,15 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
 
 
-def build_trainer(cfg: DictConfig) -> L.Trainer:
-    """A plain Lightning trainer around the hybrid strategy."""
+def build_trainer(cfg: DictConfig, started: float) -> L.Trainer:
+    """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`."""
     layout = instantiate(cfg.parallel, _convert_="object")
     config = OmegaConf.to_container(cfg, resolve=True)
     accelerator = cfg.trainer.accelerator
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    for callback in callbacks:
+        if isinstance(callback, RunSummary):
+            callback.started = started
     steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
     return instantiate(
         {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},

@@ -1,0 +1,47 @@
+"""The numbers by which runs are compared, out of a `summary.json` or of the planner's figures under the same names."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Figures = Mapping[str, Any]
+
+
+def _plain(name: str) -> Callable[[Figures], float | None]:
+    return lambda summary: summary.get(name)
+
+
+def _largest(name: str) -> Callable[[Figures], float | None]:
+    return lambda summary: max(summary.get(name) or (), default=None)
+
+
+def _sent(summary: Figures) -> float | None:
+    by_axis = summary.get("communication")
+    if by_axis is None:
+        return None
+    return sum(entry["bytes"] for collectives in by_axis.values() for entry in collectives.values())
+
+
+FIGURES: dict[str, Callable[[Figures], float | None]] = {
+    "step_time_s": _plain("step_time_s"),
+    "tokens_per_second": _plain("tokens_per_second"),
+    "mfu": _plain("mfu"),
+    "bubble": _plain("bubble"),
+    "peak_memory_bytes": _largest("peak_memory_bytes_per_rank"),
+    "parameters": _largest("parameters_per_rank"),
+    "communication_bytes": _sent,
+    "train_loss_first": _plain("train_loss_first"),
+    "train_loss_last": _plain("train_loss_last"),
+    "val_loss": _plain("val_loss"),
+    "time_to_first_step_s": _plain("time_to_first_step_s"),
+}
+"""Of what there is a number for each rank the largest, as a run is as slow, and as large, as its largest rank."""
+
+
+def figure(summary: Figures, name: str) -> float | None:
+    """None where the run has no such number."""
+    return FIGURES[name](summary)
+
+
+def objective(summary: Figures, wanted: str | Iterable[str]) -> float | tuple[float | None, ...] | None:
+    """One figure, or several, in the order asked for: what a sweeper optimizes."""
+    return figure(summary, wanted) if isinstance(wanted, str) else tuple(figure(summary, name) for name in wanted)

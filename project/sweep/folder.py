@@ -1,0 +1,66 @@
+"""Keeps a sweep's folder: a Hydra callback, of `hydra.callbacks` in `configs/train.yaml`."""
+
+from __future__ import annotations
+
+import atexit
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from project.sweep.jobs import Job, jobs, write_sweep
+
+
+class SweepFolder(Callback):
+    """`sweep.csv` and `sweep.json` after every job, and what the sweep came to at its end.
+
+    Hydra tells its callbacks of the end only where no job has failed; it is told of the other ends, Ctrl-C among them,
+    by the interpreter's.
+    """
+
+    def __init__(self, table: bool = True) -> None:
+        self.table = table
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.sweep_folder = Path(config.hydra.sweep.dir).absolute()
+        atexit.register(self.conclude)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if config.hydra.mode == RunMode.MULTIRUN:
+            self.sweep_folder = Path(config.hydra.sweep.dir).absolute()
+            self.write()
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        self.conclude()
+
+    def write(self) -> list[Job]:
+        found = jobs(self.sweep_folder)
+        write_sweep(self.sweep_folder, found)
+        return found
+
+    def conclude(self) -> None:
+        atexit.unregister(self.conclude)
+        if self.sweep_folder.exists():  # or nothing was started
+            found = self.write()
+            if self.table and found:
+                self.show(found)
+
+    def show(self, found: list[Job]) -> None:
+        from rich.console import Console
+
+        from project.sweep.table import best, sweep_table
+
+        console = Console()
+        console.print(sweep_table(found))
+        for line in best(found):
+            console.print(line, highlight=False)
+        unfinished = [job for job in found if job.status != "completed"]
+        for job in unfinished:
+            reason = f": {job.error}" if job.error else ""
+            console.print(f"job {job.name} {job.status}{reason}", markup=False, highlight=False)
+        count = f"{len(found) - len(unfinished)} of {len(found)} jobs completed"
+        again = "; resume=auto with this hydra.sweep.dir runs the others again" if unfinished else ""
+        console.print(f"{count}{again}\nsweep folder: {self.sweep_folder}", soft_wrap=True, highlight=False)
