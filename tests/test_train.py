@@ -84,17 +84,6 @@ def test_torchrun_gives_the_forked_run_s_losses_bit_for_bit(forked: Path, tmp_pa
     assert losses(tmp_path) == losses(forked)
 
 
-def test_a_sweep_runs_each_job_once_and_a_failing_one_does_not_end_it(tmp_path: Path) -> None:
-    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=0", "+callbacks.bomb.kind=raise"]
-    jobs = ["trainer.max_steps=2", "logger=csv", "+callbacks.bomb.batch=0,5", f"hydra.sweep.dir={tmp_path}"]
-    done = run("-m", *QUICK, "parallel=single", "parallel.microbatches=2", *bomb, *jobs, status=1)
-    assert summary(tmp_path / "0")["status"] == "failed"
-    assert "ZeroDivisionError: planted" in summary(tmp_path / "0")["error"]
-    assert summary(tmp_path / "1")["status"] == "completed"
-    assert not (tmp_path / "2").exists()
-    assert done.stderr.count("ZeroDivisionError: planted in a callback") == 1
-
-
 @pytest.mark.parametrize(
     ("kind", "said"),
     [("raise", "ZeroDivisionError: planted in a callback"), ("kill", "rank 3 failed: killed by SIGKILL")],
