@@ -61,7 +61,7 @@ def check(
     if _is_no_run(args):
         return
     name, overrides = args.config_name or config_name, _overrides(args)
-    sweeps = args.multirun or "hydra.mode=MULTIRUN" in overrides
+    sweeps = args.multirun or any(map(_begins_sweep, overrides))
     compose = compose_or_explain_sweep if sweeps else compose_or_explain
     try:
         composed = compose(Path(config_dir).resolve(), name, overrides)
@@ -119,6 +119,11 @@ def _is_no_run(args: Namespace) -> bool:
 def _overrides(args: Namespace) -> list[str]:
     searched = [f"hydra.searchpath=[file://{Path(args.config_dir).resolve()}]"] if args.config_dir else []
     return [*searched, *args.overrides]
+
+
+def _begins_sweep(override: str) -> bool:
+    """Without -m: a choice of the group `sweep` sets Hydra's mode."""
+    return override == "hydra.mode=MULTIRUN" or override.lstrip("+").startswith("sweep=")
 
 
 def _run(composed: Composed, environ: Mapping[str, str], gpus: Callable[[], int]) -> tuple[list[Fault], list[str]]:

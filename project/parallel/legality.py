@@ -10,9 +10,10 @@ from typing import Any
 
 from project.fault import Fault
 from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout, is_schedule_file
+from project.parallel.layout import SCHEDULES, ParallelLayout, is_schedule_file
 from project.parallel.layout_rules import RULES
 from project.parallel.rule import all_kept, broken
+from project.parallel.schedule_rules import STAGES_A_RANK
 from project.parallel.size import divisors
 from project.parallel.usable import unusable
 
@@ -23,9 +24,14 @@ def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, s
     `batch_size` counts the sequences of one step over all ranks. A value of a wrong type is a fault, not an error.
     """
     values = _values(layout, model, batch_size, seq_len)
-    useless = list(unusable(values))
+    useless = unusable_values(layout, model, batch_size, seq_len)
     usable = {key: value for key, value in values.items() if key not in {fault.key for fault in useless}}
     return [*useless, *broken(RULES, usable)]
+
+
+def unusable_values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
+    """Those among the faults that forbid to ask for anything better: values of a wrong type."""
+    return list(unusable(_values(layout, model, batch_size, seq_len)))
 
 
 def legal_layouts(
@@ -37,16 +43,44 @@ def legal_layouts(
     like = like or ParallelLayout()
     if any(unusable(_values(ParallelLayout(), model, batch_size, seq_len))):
         return []
-    layouts = []
-    for degrees in sorted(_degrees(world_size, model, batch_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1)):
-        # As given, or else the most there can be, which leaves the pipeline idle least.
-        for microbatches in (like.microbatches, *reversed(divisors(max(batch_size // degrees["dp"], 1)))):
-            changes: dict[str, Any] = {**degrees, "microbatches": microbatches, "partition": None}
-            layout = dataclasses.replace(like, **changes)
-            if _fits_file(layout, like) and _is_legal(_values(layout, model, batch_size, seq_len)):
-                layouts.append(layout)
-                break
-    return layouts
+    degrees = sorted(_degrees(world_size, model, batch_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1))
+    changed: list[dict[str, Any]] = [{**each, "partition": None} for each in degrees]
+    layouts = (_with_microbatches(dataclasses.replace(like, **each), model, batch_size, seq_len) for each in changed)
+    return [layout for layout in layouts if layout is not None and _fits_file(layout, like)]
+
+
+def legal_schedules(model: ModelConfig, layout: ParallelLayout, batch_size: int, seq_len: int) -> list[ParallelLayout]:
+    """The layout under every schedule that it can have. One that takes several stages a rank is given two, or as many
+    as the layout has; microbatches change where they have to.
+    """
+    found = []
+    for schedule in SCHEDULES:
+        stages = STAGES_A_RANK.get(schedule, max(layout.virtual_stages, 2))
+        partition = layout.partition if stages == layout.virtual_stages else None
+        other = dataclasses.replace(layout, schedule=schedule, virtual_stages=stages, partition=partition)
+        found.append(_with_microbatches(other, model, batch_size, seq_len))
+    return [layout for layout in found if layout is not None]
+
+
+def legal_microbatches(
+    model: ModelConfig, layout: ParallelLayout, batch_size: int, seq_len: int
+) -> list[ParallelLayout]:
+    """The layout with every number of microbatches that it can have, the fewest first."""
+    counts = divisors(max(batch_size // layout.dp, 1))
+    found = [dataclasses.replace(layout, microbatches=count) for count in counts]
+    return [layout for layout in found if _is_legal(_values(layout, model, batch_size, seq_len))]
+
+
+def _with_microbatches(
+    layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int
+) -> ParallelLayout | None:
+    """As it is or else, where its microbatches are illegal, with the most there can be: those leave the pipeline idle
+    least. None where none are legal."""
+    for count in (layout.microbatches, *reversed(divisors(max(batch_size // layout.dp, 1)))):
+        other = dataclasses.replace(layout, microbatches=count)
+        if _is_legal(_values(other, model, batch_size, seq_len)):
+            return other
+    return None
 
 
 def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class SweepFolder(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self.sweep_folder = Path(config.hydra.sweep.dir).absolute()
-        atexit.register(self.conclude)
+        self.started = time.time()
+        atexit.register(self.conclude_if_begun)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -41,12 +43,15 @@ class SweepFolder(Callback):
         write_sweep(self.sweep_folder, found)
         return found
 
+    def conclude_if_begun(self) -> None:
+        if any(job.begun >= self.started for job in jobs(self.sweep_folder)):  # or another callback has refused
+            self.conclude()
+
     def conclude(self) -> None:
-        atexit.unregister(self.conclude)
-        if self.sweep_folder.exists():  # or nothing was started
-            found = self.write()
-            if self.table and found:
-                self.show(found)
+        atexit.unregister(self.conclude_if_begun)
+        found = self.write()
+        if self.table:
+            self.show(found)
 
     def show(self, found: list[Job]) -> None:
         from rich.console import Console

@@ -26,12 +26,13 @@ PLANNED = ("step_time_s", "tokens_per_second", "mfu", "bubble", "peak_memory_byt
 @dataclass(frozen=True)
 class Job:
     """`name` is its folder, relative to the sweep's; `overrides` what sets it apart, as on the command line. `summary`
-    is empty for a job that has not come to write one."""
+    is empty for a job that has not come to write one; `begun` is when it was last begun, as `time.time()`."""
 
     name: str
     folder: Path
     overrides: tuple[str, ...]
     summary: dict[str, Any]
+    begun: float
 
     @property
     def status(self) -> str:
@@ -77,6 +78,7 @@ def jobs(sweep_folder: str | Path) -> list[Job]:
             folder=mark.parent.parent,
             overrides=tuple(override for override in overrides if override not in common),
             summary=read_summary(mark.parent.parent) or {},
+            begun=mark.stat().st_mtime,
         )
         for mark, overrides in zip(marks, given, strict=True)
     ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from project.sweep.jobs import Job
 
@@ -26,7 +27,9 @@ def sweep_table(jobs: list[Job]) -> Table:
     for name in COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for job in jobs:
-        table.add_row(job.name, "\n".join(_how(job)), *(_cell(job, name, form) for name, form in COLUMNS.values()))
+        table.add_row(
+            Text(job.name), Text("\n".join(_how(job))), *(_cell(job, name, form) for name, form in COLUMNS.values())
+        )
     return table
 
 

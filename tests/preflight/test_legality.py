@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from project.fault import Fault
 from project.model.config import ModelConfig
 from project.parallel.layout import SCHEDULES, ParallelLayout
-from project.parallel.legality import layout_faults, legal_layouts
+from project.parallel.legality import layout_faults, legal_layouts, legal_microbatches, legal_schedules
 
 DEGREES = st.sampled_from([1, 1, 2, 4])
 ANY_SIZE = st.sampled_from([1, 2, 3, 4, 6, 8])
@@ -240,6 +240,43 @@ def legal_for(like: ParallelLayout, degrees: tuple[int, ...], microbatches: int)
 def test_the_reference_layout_is_offered_first_for_its_shape() -> None:
     layouts = legal_layouts(ModelConfig(), 16, batch_size=8, seq_len=256, like=ParallelLayout(microbatches=8))
     assert (layouts[0].pp, layouts[0].tp, layouts[0].ep, layouts[0].microbatches) == (4, 4, 4, 8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(legal_settings())
+def test_the_schedules_that_are_offered_are_all_that_are_legal(setting: Setting) -> None:
+    layout, *rest = setting
+    found = legal_schedules(rest[0], layout, *rest[1:])
+    assert all(is_legal(other, *rest) for other in found)
+    several = max(layout.virtual_stages, 2)
+    expected = {
+        schedule
+        for schedule in SCHEDULES
+        for stages in ({"1F1B": 1, "GPipe": 1, "ZBVZeroBubble": 2, "DualPipeV": 2}.get(schedule, several),)
+        for partition in (layout.partition if stages == layout.virtual_stages else None,)
+        for microbatches in range(1, rest[1] + 1)
+        if is_legal(
+            dataclasses.replace(
+                layout, schedule=schedule, virtual_stages=stages, partition=partition, microbatches=microbatches
+            ),
+            *rest,
+        )
+    }
+    assert [other.schedule for other in found] == [schedule for schedule in SCHEDULES if schedule in expected]
+    assert all(
+        other.microbatches == layout.microbatches
+        or not is_legal(dataclasses.replace(other, microbatches=layout.microbatches), *rest)
+        for other in found
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(legal_settings())
+def test_the_microbatches_that_are_offered_are_all_that_are_legal(setting: Setting) -> None:
+    layout, *rest = setting
+    found = [other.microbatches for other in legal_microbatches(rest[0], layout, *rest[1:])]
+    numbers = range(1, rest[1] + 1)
+    assert found == [n for n in numbers if is_legal(dataclasses.replace(layout, microbatches=n), *rest)]
 
 
 def test_a_value_that_is_no_number_hides_no_other_fault() -> None:

@@ -1,0 +1,109 @@
+"""`+sweep=...`: which jobs it makes, asked of a script whose jobs run for no time at all."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from project.parallel.layout import ParallelLayout
+from project.sweep.variants import variant_names
+from tests.preflight.test_status import ended
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = f"""
+import os, sys, hydra
+from hydra.core.hydra_config import HydraConfig
+from project import command_line
+
+@hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
+def run(cfg):
+    command_line.check_job(cfg, os.environ)
+    keys = ("pp", "dp", "tp", "ep", "etp", "schedule", "virtual_stages", "microbatches")
+    choice = HydraConfig.get().runtime.choices.parallel
+    print("job", choice, *(cfg.parallel[key] for key in keys), "torch" in sys.modules)
+
+command_line.check(sys.argv[1:], {str(ROOT / "configs")!r}, "train", os.environ)
+run()
+"""
+
+
+def swept(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    common = ["model=tiny", "data=synthetic", "trainer.accelerator=cpu", f"hydra.sweep.dir={folder / 'sweep'}"]
+    return ended(folder, *overrides, *common, script=script)
+
+
+def jobs(folder: Path, *overrides: str) -> list[list[str]]:
+    result = swept(folder, *overrides)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("job pp") or "False" in line]
+
+
+def test_layouts_are_all_legal_ones_of_a_world_size_named_by_their_degrees(tmp_path: Path) -> None:
+    """What is said of the layout beside its degrees holds for each, and other keys multiply."""
+    found = jobs(tmp_path, "+sweep=layouts", "sweep.world_size=2", "parallel.schedule=GPipe", "seed=1,2")
+    assert [job[0] for job in found[::2]] == [job[0] for job in found[1::2]]
+    assert [job[0] for job in found[::2]] == [
+        *("pp1_dp1_tp2_ep2_etp1_mb8", "pp2_dp1_tp1_ep1_etp1_mb8", "pp1_dp2_tp1_ep1_etp1_mb4"),
+        *("pp1_dp1_tp2_ep1_etp1_mb8", "pp1_dp1_tp2_ep1_etp2_mb8", "pp1_dp2_tp1_ep2_etp1_mb4"),
+        "pp1_dp2_tp1_ep1_etp2_mb4",
+    ]
+    assert found[0][1:] == ["1", "1", "2", "2", "1", "GPipe", "1", "8", "False"]
+
+
+def test_an_experiment_s_layout_gives_the_world_size_and_a_degree_can_be_kept(tmp_path: Path) -> None:
+    found = jobs(tmp_path, "+experiment=tp4_ep4_pp4", "+sweep=layouts", "sweep.ep=4", "sweep.etp=1", "sweep.pp=4")
+    assert [job[0] for job in found] == [
+        *("pp4_dp1_tp4_ep4", "pp4_dp2_tp2_ep4"),
+    ]
+
+
+def test_schedules_and_microbatches_multiply(tmp_path: Path) -> None:
+    sweep = "+sweep=[schedules,microbatches]"
+    found = jobs(tmp_path, sweep, "parallel.pp=4", "parallel.microbatches=4", "data.batch_size=4")
+    by_schedule: dict[str, list[str]] = {}
+    for job in found:
+        by_schedule.setdefault(job[6], []).append(job[8])
+    any_number = ["1", "2", "4"]
+    assert by_schedule == {
+        "1F1B": ["4"],
+        "GPipe": any_number,
+        "Interleaved1F1B": any_number,
+        "LoopedBFS": any_number,
+        "InterleavedZeroBubble": any_number,
+        "ZBVZeroBubble": any_number,  # DualPipeV wants eight
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+sweep=layouts", "sweep.world_size=13"], "sweep.world_size=13: no layout of the model is legal"),
+        (["+sweep=layouts", "sweep.world_size=4", "sweep.tp=3"], "with sweep.tp=3"),
+        (["+sweep=schedules", "parallel.pp=99"], "sweep=schedules: no schedule is legal"),
+        (["+sweep=microbatches", "parallel.pp=two"], "parallel.pp=two: must be"),
+    ],
+)
+def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: str, tmp_path: Path) -> None:
+    result = swept(tmp_path, *overrides)
+    assert result.returncode == 2
+    assert said in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_hydra_s_own_ways_of_naming_jobs(tmp_path: Path) -> None:
+    found = jobs(tmp_path, "-m", "parallel=glob(*,exclude=tp*)", "model.num_layers=range(4,9,4)")
+    assert [job[0] for job in found] == ["pp4", "pp4", "single", "single"]
+
+
+def test_a_variant_is_named_by_what_sets_it_apart() -> None:
+    one = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
+    assert list(variant_names([one])) == ["pp2_dp1_tp2_ep2"]
+    both = [replace(one, schedule="ZBVZeroBubble", virtual_stages=2), one]
+    assert list(variant_names(both)) == ["ZBVZeroBubble_v2", "1F1B_v1"]
+    assert list(variant_names([one, replace(one, recompute="full")])) == ["recomputenone", "recomputefull"]
