@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from project.metrics.clock import Clock
+from project.metrics.spans import Phases, Span
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.parallel.mesh import Mesh
@@ -16,14 +18,18 @@ from project.pipeline.stage import Watch
 
 class ObservedStrategy(Protocol):
     """`grad_norm` is that of the last optimizer step, over all ranks, before clipping; `watchers` are entered around
-    every stage's forward computation."""
+    every stage's forward computation; `clock` is that of all ranks; `phases` and spans are the last batch's."""
 
     layout: ParallelLayout
     mesh: Mesh
     grad_norm: float
     watchers: list[Watch]
+    clock: Clock
+    phases: Phases
 
     def parameters_here(self) -> int: ...
+
+    def take_spans(self) -> list[Span]: ...
 
 
 class ObservedModule(Protocol):

@@ -14,15 +14,24 @@ from project.metrics.expert_load import imbalance
 from project.metrics.memory import peak_memory_bytes
 from project.metrics.peak import arithmetic, peak_flops
 from project.metrics.provenance import device_name
-from project.metrics.throughput import StepClock, model_flops_utilization
+from project.metrics.throughput import Lap, StepClock, model_flops_utilization
 
 
 class StepMetrics(Callback):
     """Also logs `step`, which Lightning and its loggers then take for the x axis: optimizer steps done, from 1, where
-    they would count from 0."""
+    they would count from 0.
+
+    A step ends when its last rank is done, so that the times of steps add up to the time of the run.
+
+    Attributes:
+        lap: the last step.
+        done_ns: when this rank was done with it.
+    """
 
     def __init__(self) -> None:
         self.clock = StepClock()
+        self.lap = Lap(0, 0, ())
+        self.done_ns = 0
         self.peak: float | None = None
         self.steps = self.tokens = 0
         self.learning_rate = float("nan")
@@ -31,7 +40,7 @@ class StepMetrics(Callback):
         kind = arithmetic(str(trainer.precision), torch.get_float32_matmul_precision())
         self.peak = peak_flops(device_name(trainer.strategy.root_device), kind)
         self.steps, self.tokens = trainer.global_step, 0
-        self.clock.start()
+        self.clock.start(last_of_all(trainer))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -45,8 +54,10 @@ class StepMetrics(Callback):
         self.tokens += tokens_in(batch, strategy_of(trainer).layout)
         if trainer.global_step == self.steps:  # a batch that is accumulated
             return
-        seconds, memory = over_ranks(trainer, [self.clock.lap(), peak_memory_bytes(trainer.strategy.root_device)])
-        metrics = self.throughput(trainer, pl_module, seconds=max(seconds), seq_len=batch["tokens"].shape[-1])
+        self.done_ns = strategy_of(trainer).clock.now_ns()
+        done, memory = over_ranks(trainer, [self.done_ns, peak_memory_bytes(trainer.strategy.root_device)])
+        self.lap = self.clock.lap(int(max(done)))
+        metrics = self.throughput(trainer, pl_module, seconds=self.lap.seconds, seq_len=batch["tokens"].shape[-1])
         metrics |= {
             "train/grad_norm": strategy_of(trainer).grad_norm,
             "train/lr": self.learning_rate,
@@ -61,13 +72,13 @@ class StepMetrics(Callback):
         self.steps, self.tokens = trainer.global_step, 0
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.clock.pause()
+        self.clock.pause(last_of_all(trainer))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log("step", torch.tensor(float(trainer.global_step), dtype=torch.float64), sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.clock.resume()
+        self.clock.resume(last_of_all(trainer))
 
     def throughput(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *, seconds: float, seq_len: int
@@ -83,3 +94,9 @@ class StepMetrics(Callback):
                 peak=self.peak,
             )
         return metrics
+
+
+def last_of_all(trainer: L.Trainer) -> int:
+    """The instant, in nanoseconds on the clock of all ranks, at which the last of them asks; collective."""
+    (instants,) = over_ranks(trainer, [strategy_of(trainer).clock.now_ns()])
+    return int(max(instants))

@@ -9,6 +9,7 @@ Directions:
 A group of one rank moves nothing and is not counted.
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from torch._C._distributed_c10d import ProcessGroup
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from project.metrics.collective_spans import WAIT, CollectiveSpan, CollectiveSpans
 from project.metrics.message import Message, kind_of, message
 
 DIRECTIONS = ("forward", "backward", "step")
@@ -48,6 +50,7 @@ class Ledger(TorchDispatchMode):
         self.calls: dict[Line, int] = defaultdict(int)
         self.bytes: dict[Line, int] = defaultdict(int)
         self.computing = False
+        self.collectives = CollectiveSpans()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         # A DTensor's operation is not yet its collectives: those come here by themselves. What a functional
@@ -55,15 +58,25 @@ class Ledger(TorchDispatchMode):
         if DTensor in types:
             return NotImplemented
         kwargs = kwargs or {}
-        if kind_of(func) is not None:
-            self.note(message(func, args, kwargs))
-        return func(*args, **kwargs)
-
-    def note(self, sent: Message) -> None:
+        self.collectives.before(func, types, args, kwargs)
+        if kind_of(func) is None:
+            result = func(*args, **kwargs)
+            if func is WAIT:
+                self.collectives.waited(args[0])
+            return result
+        sent = message(func, args, kwargs)
+        start = time.time_ns()
+        result = func(*args, **kwargs)
         if sent.group.size() > 1:
-            line = Line(self.axis_of(sent.group), sent.kind, self.direction_of(sent))
-            self.calls[line] += 1
-            self.bytes[line] += sent.bytes
+            line = self.note(sent)
+            self.collectives.launched(CollectiveSpan(*line, sent.bytes, start, time.time_ns()), result)
+        return result
+
+    def note(self, sent: Message) -> Line:
+        line = Line(self.axis_of(sent.group), sent.kind, self.direction_of(sent))
+        self.calls[line] += 1
+        self.bytes[line] += sent.bytes
+        return line
 
     def axis_of(self, group: ProcessGroup) -> str:
         if group.group_name not in self.axes:

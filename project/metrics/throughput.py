@@ -1,8 +1,7 @@
 """How fast a run goes: the time of a step, tokens per second, and the fraction of the hardware's peak (MFU)."""
 
-import time
 from bisect import insort
-from collections.abc import Callable
+from typing import NamedTuple
 
 from project.model.config import ModelConfig
 from project.model.cost import train_flops_per_token
@@ -11,34 +10,45 @@ from project.model.cost import train_flops_per_token
 WARMUP_STEPS = 2
 
 
+class Lap(NamedTuple):
+    """A step: instants in nanoseconds, and what lay between them and is none of it."""
+
+    start_ns: int
+    end_ns: int
+    pauses: tuple[tuple[int, int], ...]
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns - sum(end - start for start, end in self.pauses)) / 1e9
+
+
 class StepClock:
-    """Wall seconds from the end of one optimizer step to the end of the next, without what lies between `pause` and
-    `resume` (validation)."""
+    """Cuts a run into optimizer steps, from the end of one to the end of the next, without what lies between `pause`
+    and `resume` (validation). It is told the instants, so that all ranks cut at the same."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._since = now()
-        self._elapsed = 0.0
-        self._paused = False
+    def __init__(self) -> None:
+        self._since = 0
+        self._paused_at: int | None = None
+        self._pauses: list[tuple[int, int]] = []
 
-    def start(self) -> None:
-        self._since, self._elapsed, self._paused = self._now(), 0.0, False
+    def start(self, now_ns: int) -> None:
+        self._since, self._paused_at, self._pauses = now_ns, None, []
 
-    def pause(self) -> None:
-        if not self._paused:
-            self._elapsed += self._now() - self._since
-            self._paused = True
+    def pause(self, now_ns: int) -> None:
+        if self._paused_at is None:
+            self._paused_at = now_ns
 
-    def resume(self) -> None:
-        if self._paused:
-            self._since, self._paused = self._now(), False
+    def resume(self, now_ns: int) -> None:
+        if self._paused_at is not None:
+            self._pauses.append((self._paused_at, now_ns))
+            self._paused_at = None
 
-    def lap(self) -> float:
-        """Seconds since the last lap, or since the start; begins the next."""
-        self.pause()
-        seconds = self._elapsed
-        self.start()
-        return seconds
+    def lap(self, now_ns: int) -> Lap:
+        """Since the last lap, or since the start; begins the next."""
+        self.resume(now_ns)
+        lap = Lap(self._since, now_ns, tuple(self._pauses))
+        self.start(now_ns)
+        return lap
 
 
 class Median:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from project.metrics.spans import Span
 from project.parallel.data import release
 from project.parallel.layout import ParallelLayout
 from project.pipeline.placement import stage_to_rank, stages_of
 from project.pipeline.schedule import build_schedule, forward_only, without_loss
-from project.pipeline.stage import RecordedStage, Span, Watch
+from project.pipeline.stage import RecordedStage, Watch
 
 
 class Pipeline:
@@ -111,7 +112,7 @@ class Pipeline:
                 "have one shape; give training and validation the same, and drop an incomplete last batch"
             )
         for stage in self.stages:
-            stage.model_kwargs = model_kwargs
+            stage.model_kwargs, stage.spans = model_kwargs, []
 
     def arguments(self, inputs: Tensor) -> tuple[Tensor, ...]:
         return (inputs,) if self.has_first else ()
@@ -126,7 +127,7 @@ class Pipeline:
             stage.reduce_gradients()
 
     def take_spans(self) -> list[Span]:
-        """What the stages did since last asked, in the order in which it began."""
+        """What the stages did in the last batch, in the order in which it began; none if that was asked already."""
         spans = sorted((span for stage in self.stages for span in stage.spans), key=lambda span: span.start_ns)
         for stage in self.stages:
             stage.spans = []

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -11,17 +11,7 @@ from torch import nn
 from torch.distributed.pipelining import PipelineStage
 
 from project.metrics.ledger import ACTIVATION, GRADIENT
-
-
-class Span(NamedTuple):
-    """One action of a stage: `F` forward, `B` backward (whole, or of the inputs alone), `W` backward of the weights.
-    Times are `time.time_ns()`: one clock for all ranks of a machine. On a GPU they are when the work was queued."""
-
-    stage: int
-    action: str
-    microbatch: int
-    start_ns: int
-    end_ns: int
+from project.metrics.spans import Span
 
 
 class RecordedStage(PipelineStage):
@@ -57,7 +47,7 @@ class RecordedStage(PipelineStage):
             group=group,
             dw_builder=None if split_backward else nothing_left,
         )
-        self.compute_context = compute_context
+        self.compute_context, self.split_backward = compute_context, split_backward
         self.watchers = watchers
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
@@ -90,8 +80,10 @@ class RecordedStage(PipelineStage):
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         return self._timed("F", fwd_chunk_id, super().forward_one_chunk, fwd_chunk_id, *args, **kwargs)
 
-    def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
-        return self._timed("B", bwd_chunk_id, super().backward_one_chunk, bwd_chunk_id, *args, **kwargs)
+    def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, full_backward: bool = True, **kwargs: Any) -> Any:
+        kind = "I" if self.split_backward and not full_backward else "B"
+        backward = super().backward_one_chunk
+        return self._timed(kind, bwd_chunk_id, backward, bwd_chunk_id, *args, full_backward=full_backward, **kwargs)
 
     def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         return self._timed("W", bwd_chunk_id, super().backward_weight_one_chunk, bwd_chunk_id, *args, **kwargs)

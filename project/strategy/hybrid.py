@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
+from project.metrics.clock import Clock, common_clock
+from project.metrics.spans import Phases, Span
 from project.parallel.gradients import finish_sums, global_norm, local_gradients
 from project.parallel.layout import ParallelLayout
 from project.parallel.materialize import local_tensor
 from project.parallel.mesh import Mesh, build_mesh
 from project.pipeline.pipeline import Pipeline
-from project.pipeline.stage import Span, Watch
+from project.pipeline.stage import Watch
 from project.strategy.checkpoint import CheckpointedStrategy
 from project.strategy.launcher import ForkLauncher
 from project.strategy.module import HybridModule
@@ -39,6 +41,9 @@ class HybridParallelStrategy(CheckpointedStrategy):
     Attributes:
         grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
         watchers: of every stage's forward computation, as long as they are in the list.
+        clock: of all ranks; this process's own before they are up.
+        phases: of the last batch, what went on around its actions: `schedule`, in it `loss`; `statistics`, sums over the
+            ranks; `gradients`, their synchronisation, norm and clipping; `optimizer`.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class HybridParallelStrategy(CheckpointedStrategy):
         super().__init__(layout, asynchronous_checkpoints, run_config or {}, timeout=timeout)
         self.grad_norm = float("nan")
         self.watchers: list[Watch] = []
+        self.clock = Clock()
+        self.phases = Phases()
         self._mesh: Mesh | None = None
         self._pipeline: Pipeline | None = None
 
@@ -74,6 +81,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         # The same under every launcher: how many threads share a sum decides its last bit.
         torch.set_num_threads(max(1, available_cores() // self.num_processes))
         self._setup_distributed()
+        self.clock = common_clock(self.root_device)
         self._mesh = build_mesh(self.layout, self.root_device.type)
         self._device_mesh = self._mesh.dense
         assert self.lightning_module is not None
@@ -148,8 +156,9 @@ class HybridParallelStrategy(CheckpointedStrategy):
         """Runs the schedule over one batch, all microbatches, forward and (in training) backward.
 
         Returns the mean loss over the microbatches and the replicas, the same on every rank."""
+        self.phases.take()
         pipeline = self._pipeline_for(inputs)
-        with loss_parallel():
+        with loss_parallel(), self.phases.during("schedule"):
             losses = (pipeline.train if train else pipeline.evaluate)(inputs, targets, **model_kwargs)
         loss = torch.zeros((), device=self.root_device, dtype=torch.float64)
         if losses:
@@ -165,7 +174,8 @@ class HybridParallelStrategy(CheckpointedStrategy):
         """What each stage of each replica knows of a tensor, zero where it knows nothing, put together on all."""
         ranks = self.mesh.replicas_and_stages
         if ranks.size() > 1:
-            dist.all_reduce(tensor, group=ranks.get_group())
+            with self.phases.during("statistics"):
+                dist.all_reduce(tensor, group=ranks.get_group())
         return tensor
 
     @property
@@ -178,7 +188,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         return self.precision_plugin.scale / (self.layout.dp * self.layout.microbatches * accumulated)
 
     def _microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        with self.precision_plugin.compute_context():
+        with self.phases.during("loss"), self.precision_plugin.compute_context():
             loss = self.hybrid_module.loss(outputs, targets)
         return (loss.full_tensor() if isinstance(loss, DTensor) else loss) * self.loss_factor
 
@@ -201,7 +211,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         return self._pipeline
 
     def take_spans(self) -> list[Span]:
-        """What this rank's stages did since last asked."""
+        """What this rank's stages did in the last batch; none if that was asked already."""
         return [] if self._pipeline is None else self._pipeline.take_spans()
 
     # -- a step ---------------------------------------------------------------------------------------------------

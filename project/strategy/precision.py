@@ -56,13 +56,15 @@ class HybridPrecision(Precision):
         """Backward, one reduction, the norm, hooks and clipping, and the step: or none where the norm says that some
         rank's gradient overflowed."""
         result = closure()
-        self.strategy.finish_gradients()
-        self._after_closure(model, optimizer)
-        if self.strategy.took_step:
-            optimizer.step(**kwargs)
-        if self.loss_scale:
-            self.loss_scale.update(self.strategy.grad_norm_is_finite)
-        optimizer.zero_grad()
+        with self.strategy.phases.during("gradients"):
+            self.strategy.finish_gradients()
+            self._after_closure(model, optimizer)
+        with self.strategy.phases.during("optimizer"):
+            if self.strategy.took_step:
+                optimizer.step(**kwargs)
+            if self.loss_scale:
+                self.loss_scale.update(self.strategy.grad_norm_is_finite)
+            optimizer.zero_grad()
         return result
 
     def clip_gradients(

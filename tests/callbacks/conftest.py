@@ -19,6 +19,7 @@ from project.callbacks.step_progress import StepProgress
 from project.callbacks.summary import RunSummary
 from project.callbacks.summary_table import SummaryTable
 from project.loggers import csv_only
+from project.metrics.clock import Clock
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 
@@ -76,6 +77,7 @@ class DenseFirst(TinyModule):
 class FakeStrategy(SingleDeviceStrategy):
     layout = ParallelLayout(microbatches=2)
     grad_norm = 1.5
+    clock = Clock()
 
     def parameters_here(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())

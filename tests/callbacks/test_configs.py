@@ -22,7 +22,8 @@ def test_the_default_callbacks_are_made_in_the_order_they_rely_on(tmp_path):
     callbacks = [instantiate(node) for node in load("callbacks/default.yaml", tmp_path).values()]
     assert all(isinstance(callback, Callback) for callback in callbacks)
     names = [type(callback).__name__ for callback in callbacks]
-    assert names[:5] == ["Communication", "ActivationPeaks", "StepMetrics", "ExpertMetrics", "RunSummary"]
+    measuring = ["Communication", "ActivationPeaks", "StepMetrics", "Trace"]
+    assert names[:6] == [*measuring, "ExpertMetrics", "RunSummary"]
     assert names[-1] == "SummaryTable"
 
 

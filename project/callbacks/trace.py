@@ -1,0 +1,136 @@
+"""Writes `trace.json`: what every rank did in the first and the last steps of a run."""
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, TypeVar
+
+import lightning.pytorch as L
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+
+from project.callbacks.communication import Communication
+from project.callbacks.observed import strategy_of
+from project.callbacks.step_metrics import StepMetrics
+from project.metrics.clock import Clock
+from project.metrics.collective_spans import CollectiveSpan
+from project.metrics.spans import Phase, Phases, Span
+from project.metrics.throughput import Lap
+from project.metrics.tiling import RankStep
+from project.metrics.trace_file import write_trace
+
+
+class Trace(Callback):
+    """Of the `first` steps that this process trains and of the `last`; the others are forgotten. Stands after
+    `StepMetrics`, which says when a step began and ended, and after `Communication`, which sees collectives while it
+    measures. Written after the first step, after the first few, and at the end; what a run that is killed leaves is
+    what was last written."""
+
+    def __init__(self, run_folder: str, first: int = 3, last: int = 3) -> None:
+        self.path = Path(run_folder) / "trace.json"
+        self.first, self.last = first, last
+        self.kept: list[RankStep] = []
+        self.recent: deque[RankStep] = deque(maxlen=last)
+        self.step = 0
+        self.spans: list[Span] = []
+        self.phases: list[Phase] = []
+        self.fetches = Phases()
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
+            trainer.profiler = Fetches(self.fetches)  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.step = trainer.global_step
+        self.fetches.take()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        strategy = strategy_of(trainer)
+        self.spans += strategy.take_spans()
+        self.phases += strategy.phases.take()
+        metrics = only(trainer, StepMetrics)
+        if metrics is None or trainer.global_step == self.step:  # the latter: a batch that is accumulated
+            return
+        self.step = trainer.global_step
+        self.keep(trainer, metrics.lap, metrics.done_ns)
+        if len(self.kept) in {1, self.first} and not self.recent:
+            self.write(trainer)
+
+    def keep(self, trainer: L.Trainer, lap: Lap, done_ns: int) -> None:
+        clock = strategy_of(trainer).clock
+        around = [Phase("waiting", done_ns, lap.end_ns), *(Phase("validation", *pause) for pause in lap.pauses)]
+        recorded = RankStep(
+            self.step,
+            lap.seconds,
+            lap.start_ns,
+            lap.end_ns,
+            done_ns,
+            spans=on(clock, self.spans),
+            phases=on(clock, [*self.phases, *self.fetches.take()]) + around,
+            collectives=on(clock, collectives(trainer)),
+        )
+        self.spans, self.phases = [], []
+        if len(self.kept) < self.first:
+            self.kept.append(recorded)
+        else:
+            self.recent.append(recorded)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.write(trainer)
+
+    def write(self, trainer: L.Trainer) -> None:
+        """Collective."""
+        here = [*self.kept, *self.recent]
+        if not here:
+            return
+        ranks = gathered_on_rank_0(here)
+        if ranks is not None:
+            write_trace(self.path, list(zip(*ranks, strict=True)), strategy_of(trainer).layout)
+
+
+class Fetches(Profiler):
+    """Lightning tells its profiler when it fetches a batch, and nobody else."""
+
+    def __init__(self, phases: Phases) -> None:
+        super().__init__()
+        self.phases, self.began = phases, 0
+
+    def start(self, action_name: str) -> None:
+        if action_name.endswith("train_dataloader_next"):
+            self.began = time.time_ns()
+
+    def stop(self, action_name: str) -> None:
+        if action_name.endswith("train_dataloader_next"):
+            self.phases.noted.append(Phase("data", self.began, time.time_ns()))
+
+
+Timed = TypeVar("Timed", Span, Phase, CollectiveSpan)
+
+
+def on(clock: Clock, timed: list[Timed]) -> list[Timed]:
+    """As the clock of all ranks has it."""
+    return [one._replace(start_ns=clock.common(one.start_ns), end_ns=clock.common(one.end_ns)) for one in timed]
+
+
+def only(trainer: L.Trainer, kind: type) -> Any:
+    """The callback of that kind, if there is one."""
+    return next((one for one in trainer.callbacks if isinstance(one, kind)), None)  # type: ignore[attr-defined]
+
+
+def collectives(trainer: L.Trainer) -> list[CollectiveSpan]:
+    """Of the step that has just ended, if the ledger saw it."""
+    communication: Communication | None = only(trainer, Communication)
+    if communication is None or communication.done != trainer.global_step or communication.until < trainer.global_step:
+        return []
+    return communication.ledger.collectives.spans
+
+
+def gathered_on_rank_0(here: Any) -> list[Any] | None:
+    if not dist.is_initialized():
+        return [here]
+    ranks: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(here, ranks)
+    return ranks
