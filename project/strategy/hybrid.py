@@ -42,7 +42,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
         watchers: of every stage's forward computation, as long as they are in the list.
         clock: of all ranks; this process's own before they are up.
-        phases: of the last batch, what went on around its actions: `schedule`, in it `loss`; `statistics`, sums over the
+        phases: of the last batch, what went on around its actions: `schedule`, in it `loss`; `statistics`, summed over
             ranks; `gradients`, their synchronisation, norm and clipping; `optimizer`.
     """
 

@@ -1,0 +1,68 @@
+"use strict";
+(() => {
+  const figures = new Map(JSON.parse(document.getElementById("figures").textContent).map((one) => [one.key, one]));
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const settings = { responsive: true, displaylogo: false, displayModeBar: "hover",
+    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg" } };
+
+  function template() {
+    const css = getComputedStyle(document.documentElement);
+    const [ink, soft, line, card] = ["--ink", "--soft", "--line", "--card"].map((name) => css.getPropertyValue(name).trim());
+    const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, tickcolor: line, automargin: true,
+      tickfont: { color: soft }, title: { font: { color: soft, size: 13 }, standoff: 8 } };
+    return { layout: { paper_bgcolor: card, plot_bgcolor: card,
+      font: { family: getComputedStyle(document.body).fontFamily, color: ink, size: 12 },
+      xaxis: axis, yaxis: axis, hoverlabel: { bgcolor: card, bordercolor: soft, font: { color: ink, size: 13 }, align: "left" },
+      legend: { bgcolor: "rgba(0,0,0,0)", font: { color: soft } }, annotationdefaults: { font: { color: soft, size: 13 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: soft, activecolor: ink }, coloraxis: { colorbar: { outlinewidth: 0 } },
+      shapedefaults: { line: { color: soft } } } };
+  }
+
+  function narrowed(layout) {
+    // Drags that zoom would keep a finger from scrolling the page.
+    const touch = matchMedia("(pointer: coarse)").matches;
+    return { ...layout, template: template(), dragmode: touch ? false : layout.dragmode };
+  }
+
+  function draw(figure) {
+    const place = document.getElementById("figure-" + figure.key);
+    return Plotly.react(place, figure.shown.data, narrowed(figure.shown.layout), settings).then(() => {
+      if (!place.watched) {
+        place.watched = true;
+        if (figure.shown.layout.meta === "gantt") highlightMicrobatches(place);
+        place.on("plotly_click", (event) => {
+          const link = event.points[0].customdata && event.points[0].customdata.link;
+          if (link) location.href = link;
+        });
+      }
+    });
+  }
+
+  function highlightMicrobatches(place) {
+    let current = null, waiting = 0;
+    const show = (microbatch) => {
+      if (microbatch === current) return;
+      current = microbatch;
+      const chosen = place.data.map((bars) => microbatch === null ? null
+        : bars.customdata.flatMap((one, index) => one[1] === microbatch ? [index] : []));
+      Plotly.restyle(place, { selectedpoints: chosen });
+    };
+    place.on("plotly_hover", (event) => {
+      clearTimeout(waiting);
+      show(event.points[0].customdata[1] ?? null);
+    });
+    place.on("plotly_unhover", () => { clearTimeout(waiting); waiting = setTimeout(() => show(null), 150); });
+  }
+
+  for (const control of document.querySelectorAll("[data-figure]")) {
+    control.addEventListener("input", () => {
+      const figure = figures.get(control.dataset.figure), index = Number(control.value);
+      figure.shown = figure.variants[index];
+      if (control.dataset.labels) control.nextElementSibling.value = JSON.parse(control.dataset.labels)[index];
+      draw(figure);
+    });
+  }
+  const drawAll = () => Promise.all([...figures.values()].map(draw));
+  dark.addEventListener("change", drawAll);
+  drawAll().then(() => { document.documentElement.dataset.drawn = "true"; });
+})();
