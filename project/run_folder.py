@@ -35,6 +35,7 @@ SUMMARY_KEYS = (
     "step_time_s",
     "tokens_per_second",
     "mfu",
+    "bubble",
     "time_to_first_step_s",
     "grad_norm_last",
     "parameters_total",

@@ -1,7 +1,7 @@
 """What the callbacks read of a run, beyond what Lightning promises."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import lightning.pytorch as L
 import torch
@@ -30,6 +30,13 @@ class ObservedStrategy(Protocol):
     def parameters_here(self) -> int: ...
 
     def take_spans(self) -> list[Span]: ...
+
+
+@runtime_checkable
+class Summarised(Protocol):
+    """A callback with entries of `summary.json`; of rank 0 they are written, after each step and at the end."""
+
+    for_summary: dict[str, Any]
 
 
 class ObservedModule(Protocol):

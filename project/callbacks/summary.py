@@ -9,8 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from project.callbacks.first_steps import FirstSteps
-from project.callbacks.observed import gathered, observed, over_ranks, strategy_of, tokens_in
+from project.callbacks.observed import Summarised, gathered, observed, over_ranks, strategy_of, tokens_in
 from project.metrics.expert_load import ExpertLoad
 from project.metrics.memory import peak_memory_bytes
 from project.metrics.placement import placement
@@ -84,6 +83,7 @@ class RunSummary(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.summary["status"] = "completed"
+        self.collect_entries(trainer)
         if trainer.is_global_zero:
             write_summary(self.run_folder, self.summary)
 
@@ -110,8 +110,11 @@ class RunSummary(Callback):
             "grad_norm_last": strategy_of(trainer).grad_norm,
             "expert_load": self.load.by_layer(),
         }
+        self.collect_entries(trainer)
+
+    def collect_entries(self, trainer: L.Trainer) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, FirstSteps):
+            if isinstance(callback, Summarised):
                 self.summary |= callback.for_summary
 
     def gather_memory(self, trainer: L.Trainer) -> None:

@@ -16,7 +16,7 @@ from project.callbacks.step_metrics import StepMetrics
 from project.metrics.clock import Clock
 from project.metrics.collective_spans import CollectiveSpan
 from project.metrics.spans import Phase, Phases, Span
-from project.metrics.throughput import Lap
+from project.metrics.throughput import Lap, Median
 from project.metrics.tiling import RankStep
 from project.metrics.trace_file import write_trace
 
@@ -25,7 +25,11 @@ class Trace(Callback):
     """Of the `first` steps that this process trains and of the `last`; the others are forgotten. Stands after
     `StepMetrics`, which says when a step began and ended, and after `Communication`, which sees collectives while it
     measures. Written after the first step, after the first few, and at the end; what a run that is killed leaves is
-    what was last written."""
+    what was last written.
+
+    Attributes:
+        for_summary: `bubble`, the median over the steps that were kept, a run's first two left out.
+    """
 
     def __init__(self, run_folder: str, first: int = 3, last: int = 3) -> None:
         self.path = Path(run_folder) / "trace.json"
@@ -36,6 +40,7 @@ class Trace(Callback):
         self.spans: list[Span] = []
         self.phases: list[Phase] = []
         self.fetches = Phases()
+        self.for_summary: dict[str, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
@@ -88,7 +93,12 @@ class Trace(Callback):
             return
         ranks = gathered_on_rank_0(here)
         if ranks is not None:
-            write_trace(self.path, list(zip(*ranks, strict=True)), strategy_of(trainer).layout)
+            steps = write_trace(self.path, list(zip(*ranks, strict=True)), strategy_of(trainer).layout)
+            median = Median()
+            for entry in steps.values():
+                if entry["bubble"] is not None:
+                    median.add(entry["bubble"])
+            self.for_summary = {"bubble": median.value}
 
 
 class Fetches(Profiler):

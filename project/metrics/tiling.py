@@ -139,16 +139,12 @@ def clipped(tiles: Iterator[Tile], rank: RankStep) -> Iterator[Tile]:
 
 
 def bubble(ranks: Sequence[RankStep], tiles_of: Sequence[Sequence[Tile]]) -> float | None:
-    """The fraction of the schedule's time that ranks were idle in, all ranks and batches of a step together; the
-    schedule lasts from the first rank's first action to the last rank's last. None without a schedule."""
+    """The fraction of the schedule's time in which a rank computes nothing, all ranks and batches of a step together:
+    the planner's word, of what happened. The schedule lasts from the first rank's start to the last rank's end. None
+    without one."""
     phases = [[phase for phase in rank.phases if phase.name == "schedule"] for rank in ranks]
     windows = [(min(b.start_ns for b in batch), max(b.end_ns for b in batch)) for batch in zip(*phases, strict=False)]
     whole = sum(end - start for start, end in windows) * len(ranks)
-    idle = sum(
-        max(0, min(tile.end_ns, end) - max(tile.start_ns, start))
-        for tiles in tiles_of
-        for tile in tiles
-        if tile.kind == IDLE
-        for start, end in windows
-    )
-    return idle / whole if whole else None
+    tiles = (tile for each in tiles_of for tile in each)
+    busy = sum(tile.end_ns - tile.start_ns for tile in tiles if tile.kind in ACTIONS.values())
+    return 1 - busy / whole if whole else None

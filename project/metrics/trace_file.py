@@ -21,8 +21,8 @@ from project.run_folder import layout_entry, write_atomically
 ACTIONS, COLLECTIVES = 0, 1
 
 
-def write_trace(path: Path, steps: Sequence[Sequence[RankStep]], layout: ParallelLayout) -> None:
-    """`steps` has for each step what each rank recorded."""
+def write_trace(path: Path, steps: Sequence[Sequence[RankStep]], layout: ParallelLayout) -> dict[str, Any]:
+    """`steps` has for each step what each rank recorded. Returns what `metadata` says of them."""
     origin = min(rank.start_ns for ranks in steps for rank in ranks)
     events = [*names(layout)]
     entries = {}
@@ -41,6 +41,7 @@ def write_trace(path: Path, steps: Sequence[Sequence[RankStep]], layout: Paralle
     metadata = {"layout": layout_entry(layout), "start_unix_ns": origin, "steps": entries}
     whole = {"traceEvents": events, "displayTimeUnit": "ms", "metadata": metadata}
     write_atomically(path, json.dumps(whole, separators=(",", ":"), allow_nan=False))
+    return entries
 
 
 def names(layout: ParallelLayout) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from html import escape
-from statistics import median
 from typing import NamedTuple
 
 from project.report.run import Run
@@ -21,7 +20,7 @@ class KeyFigure(NamedTuple):
 def key_figures(run: Run) -> Iterator[KeyFigure]:
     summary, planned = run.summary, run.planned
     yield compared("step time", summary.get("step_time_s"), planned.get("step_time_s"), seconds, "median")
-    yield compared("pipeline bubble", bubble(run), planned.get("bubble"), percent, "idle in the schedule")
+    yield compared("pipeline bubble", summary.get("bubble"), planned.get("bubble"), percent, "of the schedule's time")
     yield compared(
         "tokens per second", summary.get("tokens_per_second"), planned.get("tokens_per_second"), count, "median"
     )
@@ -35,14 +34,6 @@ def key_figures(run: Run) -> Iterator[KeyFigure]:
     if validation is not None:
         beside += f", validation {validation:.3f}"
     yield KeyFigure("loss", "-" if last is None else f"{last:.3f}", beside)
-
-
-def bubble(run: Run) -> float | None:
-    """The median over the traced steps after the first two."""
-    steps = run.traced_steps
-    bubbles = [run.trace_step(step).get("bubble") for step in steps if step > steps[0] + 1]
-    known = [one for one in bubbles if one is not None]
-    return median(known) if known else None
 
 
 def largest(values: list[float] | float | None) -> float | None:

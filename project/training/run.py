@@ -75,6 +75,9 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
             mark_interrupted(run_folder)
             print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        if command_line.leads(os.environ):
+            leave_page(run_folder)
     summary = read_summary(run_folder) if command_line.leads(os.environ) else None
     return None if summary is None else objective(summary, cfg.objective)
 
@@ -102,6 +105,17 @@ def failed(details: str) -> RunFailed:
         return RunFailed(details)
     print(details, file=sys.stderr)
     return RunFailed(f"Job {HydraConfig.get().job.num} failed: see above")
+
+
+def leave_page(run_folder: Path) -> None:
+    """However the run ended, if it began; and a page that cannot be made changes nothing of how."""
+    from project.report.run_page import write_run_page  # after the ranks were forked: they need no plotly
+
+    if (run_folder / "summary.json").exists():
+        try:
+            write_run_page(run_folder)
+        except Exception:
+            log.exception("No report.html; `python project/report.py %s` tries again", run_folder)
 
 
 def quiet() -> None:

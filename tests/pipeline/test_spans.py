@@ -5,8 +5,8 @@ from typing import Any
 
 import lightning.pytorch as L
 
+from project.metrics.spans import Span
 from project.parallel.layout import ParallelLayout
-from project.pipeline.stage import Span
 from tests.parity.training import Case, CaseModule, loader, trainer
 
 

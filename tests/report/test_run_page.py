@@ -1,0 +1,96 @@
+"""A run's page in a real browser."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from project.report.run_page import write_run_page
+from tests.report.browser import SCHEMES, WIDTHS, Browser
+
+MOST_BYTES = 6e6
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path) -> Path:
+    return write_run_page(run_folder)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_draws_every_figure_and_asks_nobody_for_anything(
+    page: Path, browser: Browser, width: int, scheme: str, tmp_path: Path
+) -> None:
+    browser.complaints(), browser.requests()
+    browser.open(page, width, scheme)
+    browser.screenshot(tmp_path / f"run_{width}_{scheme}.png")
+    figures = browser.ask(FIGURES)
+    assert {"gantt", "losses"} <= figures.keys()
+    assert all(marks > 0 for marks in figures.values()), figures
+    assert browser.ask("return document.documentElement.scrollWidth") <= width, "nothing to scroll sideways for"
+    assert browser.complaints() == []
+    assert browser.requests() == [page.as_uri()]
+    red = browser.ask("return getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+    assert (int(red) < 60) == (scheme == "dark")
+
+
+FIGURES = """
+return Object.fromEntries([...document.querySelectorAll(".figure")].map((figure) => [figure.id.replace("figure-", ""),
+  figure.querySelectorAll(".point, .scatterlayer path, .heatmaplayer image, .sankey-node, .hm image").length]))
+"""
+
+
+def test_hovering_over_an_action_says_what_it_is_and_shows_its_microbatch(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    browser.hover("#figure-gantt .bars .point", 3)
+    browser.until("document.querySelector('#figure-gantt .hoverlayer text') !== null")
+    said = browser.ask("return document.querySelector('#figure-gantt .hoverlayer').textContent")
+    assert "F" in said
+    assert "ms" in said
+    browser.until("document.getElementById('figure-gantt').data[0].selectedpoints.length > 0")
+    chosen = browser.ask(CHOSEN)
+    assert len(chosen) == 8, "forward and backward on four ranks"
+    assert len({name[-1] for name in chosen}) == 1
+
+
+CHOSEN = """
+const chosen = (bars) => (bars.selectedpoints || []).map((index) => bars.customdata[index][0]);
+return document.getElementById("figure-gantt").data.flatMap(chosen);
+"""
+
+
+def test_another_traced_step_is_chosen_with_the_keyboard(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    title = "return document.querySelector('#figure-gantt .annotation-text').textContent"
+    before = browser.ask(title)
+    browser.ask("document.getElementById('choice-gantt').focus()")
+    browser.ask(
+        "const box = document.getElementById('choice-gantt'); box.value = '0'; box.dispatchEvent(new Event('input'))"
+    )
+    browser.until("document.querySelector('#figure-gantt .annotation-text').textContent.includes('step 1')")
+    assert browser.ask(title) != before
+
+
+def test_the_file_is_small_enough_to_send(page: Path) -> None:
+    assert page.stat().st_size < MOST_BYTES
+
+
+def test_text_from_the_run_is_text(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    assert browser.ask("return document.querySelectorAll('main b, header b').length") == 0
+
+
+def test_a_folder_that_has_nothing_yet_says_so(browser: Browser, tmp_path: Path) -> None:
+    browser.complaints()
+    folder = tmp_path / "<i>new"
+    folder.mkdir()
+    browser.open(write_run_page(folder))
+    assert browser.ask("return document.querySelectorAll('.absent').length") >= 2
+    assert browser.ask("return document.querySelector('h1').firstChild.textContent") == "<i>new"
+    assert browser.complaints() == []
+
+
+def test_making_a_page_takes_no_torch() -> None:
+    code = "import sys, project.report.run_page; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
