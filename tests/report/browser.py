@@ -57,10 +57,10 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """What was asked for since last asked."""
+        """What pages asked for since last asked; the browser's own first tab is none of ours."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = (one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent")
-        return [url for url in sent if not url.startswith(("data:", "blob:"))]
+        return [url for url in sent if not url.startswith(("data:", "blob:", "chrome:", "about:"))]
 
     def screenshot(self, path: Path) -> None:
         """Of the whole page."""
