@@ -24,7 +24,7 @@ def test_the_default_callbacks_are_made_in_the_order_they_rely_on(tmp_path):
     names = [type(callback).__name__ for callback in callbacks]
     measuring = ["Communication", "ActivationPeaks", "StepMetrics", "Trace"]
     assert names[:6] == [*measuring, "ExpertMetrics", "RunSummary"]
-    assert names[-1] == "SummaryTable"
+    assert names[-2:] == ["SummaryTable", "Checkpoint"]
 
 
 @pytest.mark.parametrize("choice", ["csv", "wandb"])
