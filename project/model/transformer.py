@@ -24,6 +24,11 @@ class Balancing:
         self.penalty_scale = penalty_scale
         self.reports: dict[int, list[BalanceReport]] = {}
 
+    def note(self, layer: int, report: BalanceReport) -> None:
+        """Without the penalty's graph, which the stream has by now: the reports live as long as the batch, and a
+        schedule that splits its backwards would keep every microbatch's activations as long."""
+        self.reports.setdefault(layer, []).append(report._replace(penalty=report.penalty.detach()))
+
 
 class Transformer(nn.Module):
     """`layers` are global indices; the names of a part's parameters are those of the whole model."""
@@ -52,5 +57,5 @@ class Transformer(nn.Module):
         for index, block in self.layers.items():
             x_BSD, report = block(x_BSD, self.rope_cos, self.rope_sin, balancing.penalty_scale)
             if report is not None:
-                balancing.reports.setdefault(int(index), []).append(report)
+                balancing.note(int(index), report)
         return x_BSD if self.head is None or self.norm is None else self.head(self.norm(x_BSD))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
+from project.model.balance import BalanceReport
 from project.model.config import ModelConfig
 from project.model.init import initial_weight, reset_buffers
 from project.model.router import Router
@@ -91,6 +92,11 @@ def routers(model: Transformer) -> list[Router]:
 # -- one rank -----------------------------------------------------------------------------------------------------
 
 
+class WithGraph(Balancing):
+    def note(self, layer: int, report: BalanceReport) -> None:
+        self.reports.setdefault(layer, []).append(report)
+
+
 def oracle(case: Case) -> Outcome:
     model = whole_model(case)
     config = OptimizerConfig(learning_rate=LEARNING_RATE)
@@ -99,7 +105,7 @@ def oracle(case: Case) -> Outcome:
     for step, window in enumerate(chunked(batches(case), case.accumulate)):
         losses, auxiliary, dropped, loads = [], [], [], []
         for batch in window:
-            balancing = Balancing(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
+            balancing = WithGraph(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
             cut = batch["tokens"].chunk(case.layout.microbatches)
             logits = torch.cat([model(tokens, balancing) for tokens in cut])
             loss = cross_entropy(logits, batch["targets"])
@@ -268,7 +274,7 @@ def loader(case: Case, rank: int) -> DataLoader:
     share = case.batch // case.layout.dp
     replica = case.layout.coordinates(rank).dp
     mine = slice(replica * share, (replica + 1) * share)
-    shares = [{key: tensor[mine] for key, tensor in batch.items()} for batch in batches(case)]
+    shares = [{key: tensor[mine].clone() for key, tensor in batch.items()} for batch in batches(case)]
     return DataLoader(shares, batch_size=None)  # type: ignore[arg-type]
 
 

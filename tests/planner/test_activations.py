@@ -1,0 +1,98 @@
+"""What autograd keeps of each stage, worked out, is what it keeps, to the byte."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.planner.activations import activation_peaks, kept
+from project.planner.order import order_of
+from project.planner.traffic import Step
+from tests.metrics.test_activations import peaks_of
+from tests.parity.training import SMALL, Case
+
+
+def check(ranks: Any, case: Case) -> None:
+    measured = ranks.run(case.layout.world_size, peaks_of, case)[0]
+    step = Step(case.model, case.layout, case.batch, case.seq_len, case.precision)
+    assert activation_peaks(step, order_of(case.layout)) == measured
+
+
+# A dense layer, experts on every stage, the embedding on the first and the head on the last.
+STAGED = replace(SMALL, num_layers=5, num_dense_layers=1)
+SCHEDULES = {
+    "GPipe": 1,
+    "1F1B": 1,
+    "Interleaved1F1B": 2,
+    "LoopedBFS": 2,
+    "InterleavedZeroBubble": 2,
+    "ZBVZeroBubble": 2,
+    "DualPipeV": 2,
+}
+# A backward in two halves (layers not recomputed) leaves more behind than this counts: see `activations`.
+WHOLE_BACKWARDS = ("GPipe", "1F1B", "Interleaved1F1B", "LoopedBFS")
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+@pytest.mark.parametrize("schedule", WHOLE_BACKWARDS)
+def test_of_every_stage_of_a_schedule(ranks, schedule: str, recompute: str) -> None:
+    layout = ParallelLayout(
+        pp=2, schedule=schedule, virtual_stages=SCHEDULES[schedule], microbatches=4, recompute=recompute
+    )
+    check(ranks, Case(layout, STAGED, steps=2))
+
+
+@pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV"])
+def test_of_schedules_that_split_backwards_where_layers_are_recomputed(ranks, schedule: str) -> None:
+    layout = ParallelLayout(pp=2, schedule=schedule, virtual_stages=2, microbatches=4, recompute="selective")
+    check(ranks, Case(layout, STAGED, steps=2))
+
+
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+def test_under_the_document_s_layout_at_half_its_size(ranks, recompute: str) -> None:
+    layout = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4, recompute=recompute)
+    check(ranks, Case(layout, STAGED, steps=2))
+
+
+LAYOUTS = {
+    "slices of experts": ParallelLayout(tp=2, etp=2, microbatches=2),
+    "experts over replicas": ParallelLayout(dp=2, ep=2, microbatches=2),
+    "shards": ParallelLayout(dp=2, dp_mode="shard", microbatches=2),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_under_other_layouts(ranks, name: str) -> None:
+    check(ranks, Case(LAYOUTS[name], replace(SMALL, num_layers=2, num_experts=8, num_shared_experts=1), steps=2))
+
+
+MODELS = {
+    "grouped queries and sigmoids": replace(SMALL, num_kv_heads=2, score="sigmoid", expert_balance="bias"),
+    "a capacity": replace(SMALL, capacity_factor=1.25, capacity_group=4),
+    "several experts on a rank, balanced by the microbatch": replace(SMALL, num_experts=8, auxiliary_per="microbatch"),
+    "odd widths": replace(SMALL, d_ff=50),
+    "a shared expert": replace(SMALL, num_shared_experts=1),
+}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("model", MODELS)
+def test_of_other_models(ranks, model: str, precision: str) -> None:
+    layout = ParallelLayout(tp=2, ep=2, microbatches=2)
+    check(ranks, Case(layout, replace(MODELS[model], num_layers=2), precision=precision, steps=2))
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_of_other_precisions(ranks, precision: str) -> None:
+    check(ranks, Case(ParallelLayout(microbatches=2), replace(SMALL, num_layers=2), precision=precision, steps=2))
+
+
+def test_the_document_s_stage_keeps_what_its_notes_say() -> None:
+    """The notes count what a fused half-precision trainer must keep; ours keeps norms in fp32 and autocast's copies of
+    weights besides, and no more than that."""
+    step = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 256, "bf16-true")
+    least = 2 * 256 / 4 * (14 * 1024 + 2 * 1024 + 2 * (4 * 1024 + 6 * 4096))  # two layers, a sequence, k = 2
+    middle = sum(kept(step, step.parts[1]).microbatch.values())
+    assert least < middle < 2.2 * least
