@@ -11,6 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from project import command_line
+from project.command_line.verbatim import verbatim
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -29,6 +30,7 @@ FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.ha
 
 
 def main() -> None:
+    sys.argv[1:] = verbatim(sys.argv[1:], paths=["resume", "init_from"])
     command_line.check(sys.argv[1:], CONFIGS, "train", os.environ)
     if not command_line.leads(os.environ):
         sys.argv += FOLLOWER

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -6,6 +8,9 @@ import pytest
 from hypothesis import settings
 
 from tests.ranks import RankPools, rank_pools
+
+if TYPE_CHECKING:
+    from tests.weights.a_run import Run
 
 if TYPE_CHECKING:
     from tests.parity.training import Case
@@ -24,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def case(index: int, request: pytest.FixtureRequest) -> "Case":
+def case(index: int, request: pytest.FixtureRequest) -> Case:
     """Of the parity matrix, each in turn."""
     from tests.parity import matrix
 
@@ -45,3 +50,19 @@ def saved_by_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.weights.mixtral import saved_mixtral  # which imports transformers
 
     return saved_mixtral(tmp_path_factory.mktemp("theirs"))
+
+
+@pytest.fixture(scope="session")
+def a_run(tmp_path_factory: pytest.TempPathFactory, ranks: RankPools) -> Run:
+    """Two steps on four ranks, with a checkpoint and a tokenizer."""
+    from tests.weights.a_run import train
+
+    return train(tmp_path_factory.mktemp("run"), ranks)
+
+
+@pytest.fixture(scope="session")
+def exported(a_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same weights in the folder that `transformers` opens."""
+    from tests.weights.a_run import export
+
+    return export(a_run, tmp_path_factory.mktemp("exported") / "hf")

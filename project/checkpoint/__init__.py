@@ -5,7 +5,8 @@ A checkpoint is a folder. Its name is its own only when it is whole: until then 
     step=10.ckpt/
         manifest.json                 the format's version, and of every other file its size and its checksum
         meta.json                     what belongs to the run: step, loops, callbacks, layout, versions, configuration
-        rank-00003.json               what belongs to one rank: random numbers, optimizer groups, schedulers
+        tokenizer.json                only in one that was converted: a run has its tokenizer in its own folder
+    rank-00003.json               what belongs to one rank: random numbers, optimizer groups, schedulers
         weights-00003.safetensors     what that rank wrote of the weights and persistent buffers
         optimizer-00003.safetensors   and of the optimizer's state; absent from a checkpoint of weights alone
 

@@ -10,8 +10,8 @@ from project.checkpoint.error import ANOTHER, CheckpointError
 from project.checkpoint.hashed_file import Hashed, hash_of
 
 FORMAT = 1
-MANIFEST, META = "manifest.json", "meta.json"
-LEGAL_NAME = re.compile(r"meta\.json|rank-\d{5}\.json|(weights|optimizer)-\d{5}\.safetensors", re.ASCII)
+MANIFEST, META, TOKENIZER = "manifest.json", "meta.json", "tokenizer.json"
+LEGAL_NAME = re.compile(r"(meta|tokenizer)\.json|rank-\d{5}\.json|(weights|optimizer)-\d{5}\.safetensors", re.ASCII)
 LARGEST_JSON = 256 << 20  # bytes
 
 

@@ -104,6 +104,10 @@ class Checkpoint:
         for name in sorted(self.files)[share::of]:
             check_hash(self.path / name, self.files[name])
 
+    def close(self) -> None:
+        """Lets go of the files, and of the memory that what was read of them is mapped into."""
+        self._open.clear()
+
     def _json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         if name not in self.files:

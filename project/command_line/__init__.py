@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
@@ -36,6 +36,16 @@ __all__ = ["InvalidConfig", "check", "check_job", "in_sweep", "leads", "refuse",
 _FAULTY = 2
 
 
+class Checks(Protocol):
+    """What a command's config is looked at by; `preflight` is training's."""
+
+    def faults(
+        self, cfg: DictConfig, environ: Mapping[str, str], run_folder: Path | None, gpus: Callable[[], int]
+    ) -> list[Fault]: ...
+
+    def warnings(self, cfg: DictConfig, gpus: Callable[[], int]) -> list[str]: ...
+
+
 class InvalidConfig(CompactHydraException):
     """A job of a sweep whose config is at fault; what is wrong has been reported."""
 
@@ -54,6 +64,7 @@ def check(
     config_name: str,
     environ: Mapping[str, str],
     gpus: Callable[[], int] = count_gpus,
+    checks: Checks = preflight,
 ) -> None:
     """Returns if the command is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)  # for --help, which is Hydra's
@@ -68,20 +79,20 @@ def check(
     except HydraException as error:
         reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
         refuse([Fault("--config-name", name, reason)], environ)
-    faults, warnings = _sweep(composed) if sweeps else _run(composed, environ, gpus)
+    faults, warnings = _sweep(composed) if sweeps else _run(composed, environ, gpus, checks)
     if faults:
         refuse(faults, environ)
     if warnings and _speaks(environ):
         report_warnings(warnings)
 
 
-def check_job(cfg: DictConfig, environ: Mapping[str, str]) -> None:
+def check_job(cfg: DictConfig, environ: Mapping[str, str], checks: Checks = preflight) -> None:
     """To be called first in a job; looks at nothing if `check` has. Raises `InvalidConfig`."""
     if not in_sweep():
         return
-    if faults := preflight.faults(cfg, environ):
+    if faults := checks.faults(cfg, environ, None, count_gpus):
         refuse(faults, environ)
-    report_warnings(preflight.warnings(cfg))
+    report_warnings(checks.warnings(cfg, count_gpus))
 
 
 def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> NoReturn:
@@ -126,12 +137,14 @@ def _begins_sweep(override: str) -> bool:
     return override == "hydra.mode=MULTIRUN" or override.lstrip("+").startswith("sweep=")
 
 
-def _run(composed: Composed, environ: Mapping[str, str], gpus: Callable[[], int]) -> tuple[list[Fault], list[str]]:
+def _run(
+    composed: Composed, environ: Mapping[str, str], gpus: Callable[[], int], checks: Checks
+) -> tuple[list[Fault], list[str]]:
     try:
         with _as_in_job(composed.cfg, composed.cfg.hydra.run) as (cfg, folder):
-            found = preflight.faults(cfg, environ, folder, gpus)
+            found = checks.faults(cfg, environ, folder, gpus)
             faults = [*composed.faults, *(fault for fault in found if not _rests_on(fault, composed))]
-            return faults, [] if faults else preflight.warnings(cfg, gpus)
+            return faults, [] if faults else checks.warnings(cfg, gpus)
     except OmegaConfBaseException as error:
         return [*composed.faults, Fault("hydra.run.dir", "", str(error).splitlines()[0])], []
 

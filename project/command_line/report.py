@@ -9,9 +9,17 @@ from project.fault import Fault
 
 
 def report_faults(faults: Sequence[Fault], heading: str = "Nothing was started") -> None:
-    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    _print([f"{heading}: the config has {count}."], "bold red")
-    _print([str(fault) if fault.value != "" else f"{fault.key}: {fault.message}" for fault in faults], None)
+    lines = [str(fault) if fault.value != "" else f"{fault.key}: {fault.message}" for fault in faults]
+    report_lines(lines, f"{heading}: the config has {counted(faults)}")
+
+
+def report_lines(lines: Sequence[str], heading: str) -> None:
+    _print([f"{heading}."], "bold red")
+    _print(lines, None)
+
+
+def counted(faults: Sequence[object]) -> str:
+    return "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
 
 
 def report_warnings(warnings: Iterable[str]) -> None:

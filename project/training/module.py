@@ -120,7 +120,7 @@ class MoEModule(HybridModule):
         replicas = self.strategy.mesh.dp.get_group()  # which all know the mean already; Lightning insists
         self.log(f"{stage}/loss", loss, batch_size=len(batch["tokens"]), sync_dist=True, sync_dist_group=replicas)
 
-    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Logits `[B, S, V]`."""
         return self.strategy.predict_batch(batch["tokens"])
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -19,7 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 from project import command_line
 from project.allocator import keep_freed_memory
 from project.callbacks.summary import RunSummary
+from project.checkpoint.manifest import TOKENIZER
+from project.command_line.report import report_warnings
 from project.data.corpus import CorpusError
+from project.data.datamodule import TokenDataModule
+from project.fault import Fault
 from project.metrics.figures import objective
 from project.metrics.provenance import command_started
 from project.preflight.gpus import count_gpus
@@ -30,6 +35,7 @@ from project.sweep.resume import is_done
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from project.weights.source import open_weights
+from project.weights.weights import Weights, WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -93,10 +99,29 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         data.prepare()  # before there are sixteen to wait for it
     except CorpusError as error:
         command_line.refuse([error.fault], os.environ)
+    if command_line.leads(os.environ) and data.prepared:
+        shutil.copyfile(data.prepared.tokenizer_file, run_folder / TOKENIZER)
     trainer = build_trainer(cfg, started)
-    weights = open_weights(cfg.init_from) if cfg.init_from else None
+    weights = initial_weights(cfg, data)
     module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
     trainer.fit(module, data)
+
+
+def initial_weights(cfg: DictConfig, data: TokenDataModule) -> Weights | None:
+    """Read once by the leading process, to compare checksums; each rank then reads what it needs."""
+    if not cfg.init_from:
+        return None
+    weights = open_weights(cfg.init_from)
+    if command_line.leads(os.environ):
+        try:
+            weights.verify()
+        except WeightsError as error:
+            command_line.refuse([Fault("init_from", cfg.init_from, reason) for reason in error.reasons], os.environ)
+        theirs, ours = weights.tokenizer, data.prepared and data.prepared.tokenizer_file
+        if theirs and ours and theirs.read_bytes() != ours.read_bytes():
+            remedy = f"with data.tokenizer={theirs} they mean what they meant"
+            report_warnings([f"init_from={cfg.init_from}: its tokenizer is not this run's; {remedy}"])
+    return weights
 
 
 def failed(details: str) -> RunFailed:

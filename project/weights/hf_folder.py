@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Set
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from project.weights.mixtral import from_mixtral, mixtral_faults, mixtral_name
+from project.weights.mixtral import from_mixtral, mixtral_faults, mixtral_name, template
 from project.weights.weights import Weights, WeightsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from project.weights.matrices import Matrix
 
 CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
 _NOT_LEARNT = ".rotary_emb.inv_freq"  # which early versions kept
@@ -49,8 +52,15 @@ class MixtralFolder(Weights):
         stored = self.stored.get(mixtral_name(name, index))
         return None if stored is None else stored.shape
 
-    def strangers(self, known: Set[str]) -> list[str]:
-        return sorted(name for name in self.stored.keys() - known if not name.endswith(_NOT_LEARNT))
+    def dtype(self, name: str) -> torch.dtype:
+        return self.read(name, 0 if "{expert}" in template(name) else None).dtype
+
+    def strangers(self, known: Sequence[Matrix]) -> list[str]:
+        names = self.stored.keys() - {mixtral_name(name, index) for name, index, _ in known}
+        return sorted(name for name in names if not name.endswith(_NOT_LEARNT))
+
+    def verify(self) -> None:
+        """The format has no checksums."""
 
     def read(self, name: str, index: int | None = None) -> Tensor:
         """A view of the file: of the tensor is read what is touched, and its memory goes with it."""

@@ -68,13 +68,15 @@ THEIR_DEFAULTS = {"rms_norm_eps": 1e-5, "initializer_range": 0.02, "router_aux_l
 THEIR_DEFAULT_THETA = 1_000_000.0
 
 
+def template(ours: str) -> str:
+    """Theirs, with places for the layer and the expert."""
+    parts = ours.split(".")
+    return NAMES[".".join(("layers", "{layer}", *parts[2:])) if parts[0] == "layers" else ours]
+
+
 def mixtral_name(ours: str, index: int | None = None) -> str:
     """Of a parameter, or of one expert's matrix of a stacked one."""
-    parts = ours.split(".")
-    if parts[0] != "layers":
-        return NAMES[ours]
-    template = NAMES[".".join(("layers", "{layer}", *parts[2:]))]
-    return template.format(layer=parts[1], expert=index)
+    return template(ours).format(layer=ours.split(".")[1], expert=index)
 
 
 def unholdable(config: ModelConfig) -> list[Fault]:

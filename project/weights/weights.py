@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,10 @@ from project.legal_values import said
 from project.model.config import ModelConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from project.weights.matrices import Matrix
 
 # Keys of the model that decide which tensors there are, and keys by which the same tensors mean something else.
 SHAPES = (
@@ -53,16 +56,24 @@ class Weights(ABC):
         """A parameter by its global name, or one expert's matrix of a stacked one."""
 
     @abstractmethod
-    def strangers(self, known: Set[str]) -> list[str]:
-        """What else is there than what is `called` so."""
+    def dtype(self, name: str) -> torch.dtype:
+        """Of a parameter; a stacked one has one."""
+
+    @abstractmethod
+    def strangers(self, known: Sequence[Matrix]) -> list[str]:
+        """What else there is."""
+
+    @abstractmethod
+    def verify(self) -> None:
+        """Reads everything, and compares it with the checksums where there are any: raises `WeightsError`."""
 
     def check_tensors(self) -> None:
         """Raises `WeightsError` for tensors that are missing, have another shape than the config says, or are not the
         model's."""
         from project.weights.matrices import matrices
 
-        reasons, known = [], {self.called(name, index) for name, index, _ in matrices(self.config)}
-        for name, index, wanted in matrices(self.config):
+        reasons, known = [], list(matrices(self.config))
+        for name, index, wanted in known:
             shape = self.shape(name, index)
             if shape is None:
                 reasons.append(f"{self.called(name, index)} is missing")

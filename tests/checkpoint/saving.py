@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 from project.callbacks.checkpoint import Checkpoint
 from project.data.datamodule import TokenDataModule
 from project.data.synthetic import SyntheticCorpus
+from project.strategy.hybrid import HybridParallelStrategy
 from tests.parity.training import Case, CaseModule, Observer, trainer
 
 
@@ -42,6 +43,7 @@ def run(
     folder: Path,
     resume: Path | None = None,
     callbacks: tuple[L.Callback, ...] = (),
+    strategy: HybridParallelStrategy | None = None,
     **checkpoint: Any,
 ) -> Ending:
     """Trains up to `case.steps`. `checkpoint` is the callback's options, by default every checkpoint, every 2 steps."""
@@ -55,6 +57,7 @@ def run(
         limit_val_batches=0,
         callbacks=[observer, Checkpoint(dirpath=folder, **options), *callbacks],
         enable_checkpointing=True,
+        strategy=strategy or HybridParallelStrategy(case.layout, case.precision),
     )
     engine.fit(CaseModule(case), data(case), ckpt_path=resume)
     return Ending(observer.outcome.losses, all_tensors(engine))

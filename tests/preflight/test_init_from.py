@@ -32,7 +32,7 @@ def test_weights_of_the_model_are_accepted(source: Path, accepted: Callable[...,
 
 def test_what_is_not_there(complaint: Callable[..., str], tmp_path: Path) -> None:
     assert f"init_from={tmp_path}/no: {tmp_path}/no: is no folder" in complaint(f"init_from={tmp_path}/no", *QUICK)
-    assert "is no folder of Hugging Face's" in complaint(f"init_from={tmp_path}", *QUICK)
+    assert "is no checkpoint (manifest.json), no run" in complaint(f"init_from={tmp_path}", *QUICK)
 
 
 def test_another_model_is_told_key_by_key(source: Path, complaint: Callable[..., str]) -> None:

@@ -1,0 +1,59 @@
+"""Continuing a text under any layout, by Lightning's `predict`.
+
+The whole text passes through the model again for each new token: there is no cache of keys and values, which training's
+schedules have no place for. It is there to look at what a run has learned, not to serve it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from project.generation.prompt import padded
+from project.generation.sampling import Sampling
+from project.training.module import MoEModule
+from project.training.optimizer import OptimizerConfig
+from project.weights.weights import Weights
+
+
+class Generator(MoEModule):
+    """No token is dropped, whatever capacity the experts were trained with: who is dropped would depend on what comes
+    after."""
+
+    def __init__(self, weights: Weights, sampling: Sampling, max_new_tokens: int, end: int) -> None:
+        super().__init__(replace(weights.config, capacity_factor=None), OptimizerConfig(), weights=weights)
+        self.sampling, self.max_new_tokens, self.end = sampling, max_new_tokens, end
+
+    def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> list[list[int]]:
+        """What follows each row of `tokens` `[B, S]`: at most `max_new_tokens`, the end of the text among them."""
+        prompt_BS, draws = batch["tokens"], self.sampling.generator()
+        begin = prompt_BS.shape[1]
+        length = padded(begin + self.max_new_tokens, self.strategy.layout.tp)
+        text_BL = prompt_BS.new_zeros(len(prompt_BS), length)
+        text_BL[:, :begin] = prompt_BS
+        ended_B = torch.zeros(len(prompt_BS), dtype=torch.bool)
+        place = begin
+        for place in self.watched(range(begin, begin + self.max_new_tokens)):
+            logits_BV = self.strategy.predict_batch(text_BL)[:, place - 1]
+            # One rank's choice for all: replicas may differ in a last bit, and must not in when to stop.
+            chosen_B = self.strategy.broadcast(self.sampling.choose(logits_BV, draws))
+            text_BL[:, place] = chosen_B.to(text_BL.device)
+            ended_B |= chosen_B == self.end
+            if ended_B.all():
+                break
+        return text_BL[:, begin : place + 1].tolist()
+
+    def watched(self, steps: Iterable[int]) -> Iterable[int]:
+        console = Console(stderr=True)
+        watched = self.strategy.is_global_zero and console.is_terminal
+        return track(steps, "tokens", console=console, transient=True, disable=not watched)
+
+
+def prompts(tokens: list[int], samples: int) -> DataLoader:
+    """One batch, in which every row is the prompt."""
+    rows = torch.tensor(tokens).repeat(samples, 1)
+    return DataLoader([{"tokens": rows}], batch_size=None)  # type: ignore[arg-type]

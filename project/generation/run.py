@@ -1,0 +1,71 @@
+"""One command that generates, from a checked configuration to the text on the terminal."""
+
+import os
+from typing import Any
+
+import lightning.pytorch as L
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from project import command_line
+from project.generation import checks
+from project.generation.checks import tokenizer_of
+from project.generation.module import Generator, prompts
+from project.generation.prompt import Prompt
+from project.generation.sampling import Sampling
+from project.preflight.gpus import count_gpus
+from project.strategy.hybrid import HybridParallelStrategy
+from project.strategy.launcher import RankFailed
+from project.training.run import RunFailed, quiet
+from project.weights.source import open_weights
+
+BETWEEN = "-" * 40
+
+
+def generate(cfg: DictConfig) -> None:
+    """Prints the samples, a line of dashes between them.
+
+    Raises:
+        RunFailed: when a rank did.
+    """
+    command_line.check_job(cfg, os.environ, checks)
+    quiet()
+    weights = open_weights(cfg.checkpoint)
+    tokenizer = tokenizer_of(cfg.tokenizer, weights)
+    assert tokenizer is not None, "refused by the checks"
+    prompt = Prompt(tokenizer, cfg.prompt)
+    sampling = Sampling(cfg.temperature, cfg.top_k, cfg.seed)
+    module = Generator(weights, sampling, cfg.max_new_tokens, prompt.end)
+    try:
+        build_trainer(cfg, Printed(prompt)).predict(module, prompts(prompt.tokens, cfg.samples))
+    except RankFailed as error:
+        raise RunFailed(error.details or str(error)) from None
+
+
+class Printed(L.Callback):
+    """By rank 0 itself: Lightning returns no predictions from processes that it has forked."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+
+    def on_predict_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *rest: Any) -> None:
+        if trainer.is_global_zero:
+            print(f"\n{BETWEEN}\n".join(self.prompt.continued(tokens) for tokens in outputs), flush=True)
+
+
+def build_trainer(cfg: DictConfig, *callbacks: L.Callback) -> L.Trainer:
+    layout = instantiate(cfg.parallel, _convert_="object")
+    accelerator = cfg.trainer.accelerator
+    return L.Trainer(
+        accelerator=accelerator if accelerator != "auto" else ("cuda" if count_gpus() else "cpu"),
+        devices=layout.world_size // cfg.trainer.num_nodes,
+        num_nodes=cfg.trainer.num_nodes,
+        strategy=HybridParallelStrategy(layout, cfg.trainer.precision),
+        callbacks=list(callbacks),
+        logger=False,
+        use_distributed_sampler=False,
+        inference_mode=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
