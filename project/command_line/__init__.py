@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from project import preflight
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
-from project.command_line.key_help import key_help
 from project.command_line.report import report_faults, report_warnings
+from project.command_line.resolvers import register_resolvers
 from project.fault import Fault
 from project.preflight.gpus import count_gpus
 from project.preflight.places import folder_faults
@@ -67,7 +67,7 @@ def check(
     checks: Checks = preflight,
 ) -> None:
     """Returns if the command is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
-    OmegaConf.register_new_resolver("key_help", key_help, replace=True)  # for --help, which is Hydra's
+    register_resolvers()
     args = get_args_parser().parse_args(list(argv))
     if _is_no_run(args):
         return

@@ -37,6 +37,16 @@ FIGURES: dict[str, Callable[[Figures], float | None]] = {
 """Of what there is a number for each rank the largest, as a run is as slow, and as large, as its largest rank."""
 
 
+MORE_IS_BETTER = ("tokens_per_second", "mfu")
+
+
+def directions(wanted: str | Iterable[str]) -> str | list[str]:
+    """What an optimizing sweeper is to do with each: `minimize` or `maximize`."""
+    if isinstance(wanted, str):
+        return "maximize" if wanted in MORE_IS_BETTER else "minimize"
+    return ["maximize" if name in MORE_IS_BETTER else "minimize" for name in wanted]
+
+
 def figure(summary: Figures, name: str) -> float | None:
     """None where the run has no such number."""
     return FIGURES[name](summary)

@@ -36,7 +36,9 @@ class SweepFolder(Callback):
             self.write()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        self.conclude()
+        """Raises `SystemExit` where a sweeper has put up with failures."""
+        if any(job.status != "completed" for job in self.conclude()):
+            raise SystemExit(1)
 
     def write(self) -> list[Job]:
         found = jobs(self.sweep_folder)
@@ -47,11 +49,12 @@ class SweepFolder(Callback):
         if any(job.begun >= self.started for job in jobs(self.sweep_folder)):  # or another callback has refused
             self.conclude()
 
-    def conclude(self) -> None:
+    def conclude(self) -> list[Job]:
         atexit.unregister(self.conclude_if_begun)
         found = self.write()
         if self.table:
             self.show(found)
+        return found
 
     def show(self, found: list[Job]) -> None:
         from rich.console import Console

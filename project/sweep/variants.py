@@ -55,6 +55,7 @@ class Variants(Callback, ABC):
         for name, layout in named.items():
             ConfigStore.instance().store(group=GROUP, name=name, node=_node(layout), provider="sweep")
         _sweep_over(config, list(named))
+        config.parallel.update(_node(found[0]))  # a launcher may ask how many ranks there are
 
 
 @dataclasses.dataclass(frozen=True)
