@@ -89,6 +89,11 @@ def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
     return not is_schedule_file(like.schedule) or shape == (like.pp, like.microbatches)
 
 
+def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
+    """Whether `layout_faults` would find nothing, at less cost."""
+    return _is_legal(_values(layout, model, batch_size, seq_len))
+
+
 def _is_legal(values: dict[str, Any]) -> bool:
     return not any(unusable(values)) and all_kept(RULES, values)
 

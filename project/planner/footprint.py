@@ -7,12 +7,13 @@ attention, gated networks and grouped queries: per layer `sbh(34 + 5as/h)` with 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner.implementation import Implementation
-from project.planner.step_time import Workload, parts, rank_parameters, ranks_of_stages
+from project.planner.step_time import Parameters, Workload, rank_parameters, ranks_held
 from project.planner.work import Shape
 
 
@@ -28,6 +29,7 @@ class Footprint(NamedTuple):
         return self.states + self.activations + self.logits
 
 
+@lru_cache(maxsize=65536)
 def layer_activation_bytes(
     config: ModelConfig, how: Implementation, shape: Shape, recompute: str, has_experts: bool
 ) -> float:
@@ -100,16 +102,29 @@ def footprint(work: Workload, layout: ParallelLayout) -> Footprint:
         for kind in (False, True)
         if kind is False or config.num_dense_layers < config.num_layers
     }
-    held = [0.0] * layout.pp
-    for rank, part in zip(ranks_of_stages(layout), parts(config, layout), strict=True):
-        dense = len(range(part.layers.start, min(part.layers.stop, config.num_dense_layers)))
-        held[rank] += dense * kept[False] + (len(part.layers) - dense) * kept.get(True, 0.0)
-    last = ranks_of_stages(layout)[-1]
-    logits = shape.tokens * config.vocab_size * 4 / layout.tp
     found = []
-    for rank, counts in enumerate(rank_parameters(work, layout)):
-        plain, experts = counts.whole + counts.dense, counts.experts
-        states = how.state_bytes * (plain + experts)
-        states += how.sharded_state_bytes * (plain / layout.dp + experts / layout.edp)
-        found.append(Footprint(states, held[rank] * in_flight(layout, rank), logits if rank == last else 0.0))
+    for rank, (held, counts) in enumerate(zip(ranks_held(work, layout), rank_parameters(work, layout), strict=True)):
+        activations = held.dense * kept[False] + held.experts * kept.get(True, 0.0)
+        logits = held.last * shape.tokens * config.vocab_size * 4 / layout.tp
+        found.append(Footprint(states(how, counts, layout), activations * in_flight(layout, rank), logits))
     return max(found, key=lambda one: one.total)
+
+
+def states(how: Implementation, counts: Parameters, layout: ParallelLayout) -> float:
+    plain = counts.whole + counts.dense
+    kept_whole = how.state_bytes * (plain + counts.experts)
+    return kept_whole + how.sharded_state_bytes * (plain / layout.dp + counts.experts / layout.edp)
+
+
+def least(work: Workload, layout: ParallelLayout) -> float:
+    """Bytes that some rank holds at least, whatever the schedule: an even share of the pipeline's states, and of the
+    layers' activations of one microbatch."""
+    config, shape = work.config, work.shape(layout)
+    held = sum(states(work.how, counts, layout) for counts in rank_parameters(work, layout))
+    layers = {False: config.num_dense_layers, True: len(config.moe_layers)}
+    kept = sum(
+        number * layer_activation_bytes(config, work.how, shape, layout.recompute, kind)
+        for kind, number in layers.items()
+        if number
+    )
+    return (held + kept) / layout.pp

@@ -7,7 +7,13 @@ is here, and nowhere else. None of it is a rate: rates are the cluster's.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
+
+from project.planner.precision import width_of
+
+# Kernels that a layer of project.model launches forward, its matrix products aside, counted by a dispatch mode.
+OPERATIONS, EXPERT_OPERATIONS = 26, 64
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,22 @@ MEGATRON_CORE = Implementation(
 )
 # With DeepEP's dispatch. github.com/yanring/Megatron-MoE-ModelZoo, best_practice/Qwen3.
 MEGATRON_CORE_DEEPEP = replace(MEGATRON_CORE, name="Megatron-Core 2025, DeepEP", sends_once=True)
+
+
+@lru_cache
+def ours(precision: str, dp_mode: str = "replicate") -> Implementation:
+    """This trainer's: the stream between the layers, messages and gradients are as wide as the weights; Adam's moments
+    are too. Shards are gathered once a step and stay until its end, whole beside their gradients."""
+    width = width_of(precision)
+    whole, sharded = (2, 4) if dp_mode == "shard" else (4, 0)
+    return Implementation(
+        "this trainer",
+        selective="layer",
+        operations=OPERATIONS,
+        expert_operations=EXPERT_OPERATIONS,
+        element_bytes=width.weight,
+        gradient_bytes=width.weight,
+        state_bytes=whole * width.weight,
+        sharded_state_bytes=sharded * width.weight,
+        update_bytes=7 * width.weight,
+    )

@@ -8,8 +8,9 @@ action.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import mul
 from typing import NamedTuple
 
 from project.metrics.peak import Arithmetic
@@ -21,7 +22,7 @@ from project.model.cost import (
     stage_costs,
 )
 from project.parallel.layout import ParallelLayout
-from project.pipeline.partition import Costs, Part, partition
+from project.pipeline.partition import Costs, partition
 from project.pipeline.placement import stage_to_rank
 from project.planner import collective_time
 from project.planner.cluster import Cluster
@@ -55,9 +56,6 @@ class Durations(NamedTuple):
     inputs: float = 0.0
     weights: float = 0.0
 
-    def plus(self, other: Durations, times: int = 1) -> Durations:
-        return Durations(*(mine + times * its for mine, its in zip(self, other, strict=True)))
-
     @property
     def total(self) -> float:
         return self.forward + self.inputs + self.weights
@@ -86,8 +84,11 @@ class Units(NamedTuple):
     first: Durations
     last: Durations
 
+    def held(self, what: Held) -> Durations:
+        return Durations(*(sum(map(mul, what, unit)) for unit in zip(*self, strict=True)))
 
-@lru_cache(maxsize=4096)
+
+@lru_cache(maxsize=65536)
 def units(
     config: ModelConfig,
     how: Implementation,
@@ -130,20 +131,29 @@ def transfer_seconds(transfer: Transfer, among: dict[str, Group], cluster: Clust
     return collective_time.seconds(transfer.collective, transfer.given, among[transfer.axis], cluster, transfer.copies)
 
 
+@lru_cache(maxsize=4096)
+def _groups(tp: int, ep: int, etp: int) -> tuple[tuple[str, Group], ...]:
+    """Those of a microbatch, which lie together whatever the replicas and stages are."""
+    layout = ParallelLayout(tp=tp, dp=ep * etp, ep=ep, etp=etp)
+    return tuple((axis, group_over(tuple(axis.split("_")), layout)) for axis in ("tp", "ep", "etp", "ep_etp"))
+
+
 def layout_units(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Units:
-    groups = tuple((axis, group_over(tuple(axis.split("_")), layout)) for axis in ("tp", "ep", "etp", "ep_etp"))
-    return units(work.config, work.how, work.arithmetic, work.shape(layout), groups, layout.recompute, cluster)
+    groups = _groups(layout.tp, layout.ep, layout.etp)
+    how = without_states(work.how)
+    return units(work.config, how, work.arithmetic, work.shape(layout), groups, layout.recompute, cluster)
+
+
+@lru_cache
+def without_states(how: Implementation) -> Implementation:
+    """What it keeps changes no microbatch's time."""
+    return replace(how, state_bytes=0, sharded_state_bytes=0)
 
 
 def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:
     """Of every stage."""
-    of, first_moe = layout_units(work, layout, cluster), work.config.num_dense_layers
-    found = []
-    for part in parts(work.config, layout):
-        dense = len(range(part.layers.start, min(part.layers.stop, first_moe)))
-        whole = Durations().plus(of.dense, dense).plus(of.experts, len(part.layers) - dense)
-        found.append(whole.plus(of.first, part.first).plus(of.last, part.last))
-    return found
+    of = layout_units(work, layout, cluster)
+    return [of.held(stage) for stage in stages_held(work, layout)]
 
 
 def message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
@@ -154,52 +164,81 @@ def message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) ->
 
 
 def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
-    stages = stage_durations(work, layout, cluster)
-    at = ranks_of_stages(layout)
-    ranks = [Durations()] * layout.pp
-    for rank, stage in zip(at, stages, strict=True):
-        ranks[rank] = ranks[rank].plus(stage)
+    of = layout_units(work, layout, cluster)
+    ranks = [of.held(rank) for rank in ranks_held(work, layout)]
     slowest = max(ranks, key=lambda rank: rank.total)
-    bubble = (sum(map(idle(layout), ranks)) - idle(layout)(slowest)) / layout.virtual_stages
+    bubble = (sum(idle(rank, layout) for rank in ranks) - idle(slowest, layout)) / layout.virtual_stages
     message = message_seconds(work, layout, cluster)
     exposed = layout.pp - 1 if work.how.overlaps_messages else layout.microbatches * layout.virtual_stages
     messages = 2 * message * exposed if layout.pp > 1 else 0.0
-    pipeline = layout.microbatches * slowest.total + bubble + messages
+    pipeline = max(layout.microbatches * slowest.total + bubble, _one_microbatch(ranks, layout)) + messages
     gradients = gradient_seconds(work, layout, cluster)
     if work.how.overlaps_gradients:
         gradients = max(0.0, gradients - (slowest.inputs + slowest.weights))
     return StepTime(pipeline, bubble, messages, gradients, optimizer_seconds(work, layout, cluster))
 
 
-def idle(layout: ParallelLayout):
+ZERO_BUBBLE = ("InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")
+
+
+def idle(rank: Durations, layout: ParallelLayout) -> float:
     """What the slowest rank waits for another, with one stage a rank: zero-bubble schedules fill it with the weights'
-    halves of the backward."""
-    zero_bubble = layout.schedule in ("InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")
-    if not zero_bubble or layout.recompute != "none":
-        return lambda rank: rank.total
-    if layout.schedule == "InterleavedZeroBubble":
-        return lambda rank: max(0.0, rank.forward + rank.inputs - rank.weights)
-    return lambda rank: max(0.0, rank.forward + rank.inputs - 2 * rank.weights)
+    halves of the backward, which there are none of where layers are recomputed."""
+    if layout.schedule not in ZERO_BUBBLE or layout.recompute != "none":
+        return rank.total
+    filled = 1 if layout.schedule == "InterleavedZeroBubble" else 2
+    return max(0.0, rank.forward + rank.inputs - filled * rank.weights)
+
+
+def _one_microbatch(ranks: list[Durations], layout: ParallelLayout) -> float:
+    """All the way and back, which few microbatches do not fill."""
+    split = layout.schedule in ZERO_BUBBLE and layout.recompute == "none"
+    return sum(rank.forward + rank.inputs + (0.0 if split else rank.weights) for rank in ranks)
+
+
+class Held(NamedTuple):
+    """What a stage, or a rank with all its stages, has of the model: layers without and with experts, the embedding,
+    the head."""
+
+    dense: int
+    experts: int
+    first: int
+    last: int
+
+    @property
+    def layers(self) -> int:
+        return self.dense + self.experts
 
 
 @lru_cache(maxsize=4096)
-def _parts(config: ModelConfig, layout: ParallelLayout) -> tuple[Part, ...]:
-    return tuple(partition(Costs(*stage_costs(config, config.max_seq_len)), layout))
+def _stages_held(config: ModelConfig, seq_len: int, split: ParallelLayout) -> tuple[Held, ...]:
+    found = []
+    for part in partition(Costs(*stage_costs(config, seq_len)), split):
+        dense = len(range(part.layers.start, min(part.layers.stop, config.num_dense_layers)))
+        found.append(Held(dense, len(part.layers) - dense, part.first, part.last))
+    return tuple(found)
 
 
-def parts(config: ModelConfig, layout: ParallelLayout) -> tuple[Part, ...]:
-    """As the trainer cuts it."""
+def stages_held(work: Workload, layout: ParallelLayout) -> tuple[Held, ...]:
+    """As the trainer cuts the model."""
     split = ParallelLayout(pp=layout.pp, virtual_stages=layout.virtual_stages, partition=layout.partition)
-    return _parts(config, split)
+    return _stages_held(work.config, work.seq_len, split)
 
 
 @lru_cache(maxsize=4096)
-def _ranks_of_stages(pp: int, virtual_stages: int, schedule: str) -> tuple[int, ...]:
-    return tuple(stage_to_rank(ParallelLayout(pp=pp, virtual_stages=virtual_stages, schedule=schedule)))
+def _ranks_held(config: ModelConfig, seq_len: int, split: ParallelLayout) -> tuple[Held, ...]:
+    ranks = [Held(0, 0, 0, 0)] * split.pp
+    alone = ParallelLayout(pp=split.pp, virtual_stages=split.virtual_stages, partition=split.partition)
+    for rank, stage in zip(stage_to_rank(split), _stages_held(config, seq_len, alone), strict=True):
+        ranks[rank] = Held(*(mine + its for mine, its in zip(ranks[rank], stage, strict=True)))
+    return tuple(ranks)
 
 
-def ranks_of_stages(layout: ParallelLayout) -> tuple[int, ...]:
-    return _ranks_of_stages(layout.pp, layout.virtual_stages, layout.schedule)
+def ranks_held(work: Workload, layout: ParallelLayout) -> tuple[Held, ...]:
+    split = ParallelLayout(
+        pp=layout.pp, virtual_stages=layout.virtual_stages, partition=layout.partition, schedule=layout.schedule
+    )
+    return _ranks_held(work.config, work.seq_len, split)
 
 
 class Parameters(NamedTuple):
@@ -209,32 +248,33 @@ class Parameters(NamedTuple):
     dense: float
     experts: float
 
-    @property
-    def total(self) -> float:
-        return self.whole + self.dense + self.experts
 
-
-def rank_parameters(work: Workload, layout: ParallelLayout) -> list[Parameters]:
-    """Of each pipeline rank; norms and biases apart from the router's are too few to matter to time."""
-    config, matrices = work.config, 3 if work.how.gated else 2
+@lru_cache(maxsize=65536)
+def _rank_parameters(
+    config: ModelConfig, how: Implementation, ranks: tuple[Held, ...], tp: int, over: int
+) -> tuple[Parameters, ...]:
+    matrices = 3 if how.gated else 2
     one_expert = matrices * config.d_model * config.d_ff
-    found = [Parameters(0, 0, 0)] * layout.pp
-    for rank, part in zip(ranks_of_stages(layout), parts(config, layout), strict=True):
-        moe = len(range(max(part.layers.start, config.num_dense_layers), part.layers.stop))
-        dense = len(part.layers) - moe
-        divided = (
-            len(part.layers) * attention_parameters(config)
-            + dense * matrices * config.d_model * config.dense_d_ff
-            + moe * config.num_shared_experts * one_expert
-            + (part.first + part.last) * embedding_parameters(config)
-        ) / layout.tp
-        before = found[rank]
-        found[rank] = Parameters(
-            before.whole + moe * router_parameters(config) + 2 * len(part.layers) * config.d_model,
-            before.dense + divided,
-            before.experts + moe * config.num_experts * one_expert / (layout.ep * layout.etp),
+    return tuple(
+        Parameters(
+            held.experts * router_parameters(config) + (2 * held.layers + held.last) * config.d_model,
+            (
+                held.layers * attention_parameters(config)
+                + held.dense * matrices * config.d_model * config.dense_d_ff
+                + held.experts * config.num_shared_experts * one_expert
+                + (held.first + held.last) * embedding_parameters(config)
+            )
+            / tp,
+            held.experts * config.num_experts * one_expert / over,
         )
-    return found
+        for held in ranks
+    )
+
+
+def rank_parameters(work: Workload, layout: ParallelLayout) -> tuple[Parameters, ...]:
+    """Of each pipeline rank, of whatever trainer; biases are too few to matter to time."""
+    ranks = ranks_held(work, layout)
+    return _rank_parameters(work.config, work.how, ranks, layout.tp, layout.ep * layout.etp)
 
 
 def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
