@@ -14,6 +14,8 @@ from project.checkpoint.tensor_file import Chunk, write_tensors
 from project.checkpoint.values import dumps
 
 PARTIAL = ".{name}.partial-{token}"
+LOCK = ".lock"
+"""Held by the run that writes into a folder of checkpoints."""
 
 
 class PartialFolder:

@@ -25,13 +25,12 @@ from torch import Tensor
 from project.checkpoint.error import CheckpointError
 from project.checkpoint.hashed_file import Hashed
 from project.checkpoint.manifest import META, rank_file, tensor_file
-from project.checkpoint.partial import PartialFolder, remove_leftovers
+from project.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
 from project.checkpoint.tensor_file import Chunk
 from project.checkpoint.values import dumps
 from project.strategy.snapshot import Kinds, Snapshot
 
 POLL_S = 0.02
-LOCK = ".lock"
 OWN_FOLDER = "give each run a folder of its own (hydra.run.dir, or dirpath of ModelCheckpoint)"
 
 
