@@ -36,6 +36,9 @@ parity: $(READY) ## many more layouts, models and routings against one rank than
 mutations: $(READY) ## put known bugs in, one at a time, and name the tests that notice: tests/parity/README.md
 	PYTHONPATH=. $(RUN) tests/parity/mutations.py $(ARGS)
 
+soak: $(READY) ## kill processes of 16-rank runs at random moments, 30 times, and resume; half an hour
+	PYTHONPATH=. $(RUN) tests/soak/soak.py $(ARGS)
+
 lint: $(READY) ## ruff, mypy and the order of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -55,4 +58,4 @@ scoreboard: $(READY) ## the planner against measured runs of others: benchmarks/
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations lint format bench scoreboard clean
+.PHONY: help setup train test unit parity mutations soak lint format bench scoreboard clean

@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 
+class Told(Exception):
+    """An error whose message says all there is to say: what happened, where, and what to do. It needs no traceback."""
+
+
 @dataclass(frozen=True)
 class Fault:
     key: str

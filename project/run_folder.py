@@ -12,8 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from project.fault import Fault
 from project.model.config import ModelConfig
 from project.model.cost import active_parameters, total_parameters
 from project.parallel.layout import ParallelLayout
@@ -47,6 +49,18 @@ SUMMARY_KEYS = (
     "expert_load",
     "planned",
 )
+
+
+def hold(run_folder: str | Path) -> FileLock | Fault:
+    """Whoever holds a run folder alone writes to it, until it ends, however it ends."""
+    folder = Path(run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return Fault("hydra.run.dir", folder, "another run that is not over yet writes there; name another folder")
+    return lock
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -20,6 +20,9 @@ class Checkpoint(ModelCheckpoint):
     ) -> None:
         if not trainer.fit_loop._should_accumulate():  # gradients are not saved: not halfway through a step
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+            stop = getattr(trainer.strategy, "stop", None)
+            if stop is not None and stop.agreed and not self._should_skip_saving_checkpoint(trainer):
+                self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.save_last and not self._should_skip_saving_checkpoint(trainer):

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from project.fault import Told
 
-class CheckpointError(ValueError):
+
+class CheckpointError(Told, ValueError):
     """`path` is the file or folder at fault."""
 
     def __init__(self, path: str | Path, problem: str, remedy: str) -> None:

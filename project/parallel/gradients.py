@@ -84,12 +84,18 @@ def replicas(grad: DTensor, mesh: Mesh) -> int:
 
 
 @torch.no_grad()
-def global_norm(parameters: Iterable[nn.Parameter], mesh: Mesh, device: torch.device) -> Tensor:
+def global_norm(
+    parameters: Iterable[nn.Parameter], mesh: Mesh, device: torch.device, call: bool = False
+) -> tuple[float, bool]:
     """The 2-norm over every gradient of the model, each counted once however many ranks hold it; fp64, the same bits
-    on all ranks. Not finite on all ranks if it is not on one."""
+    on all ranks. Not finite on all ranks if it is not on one.
+
+    Along with it goes whether any rank calls the others, who are all here once a step."""
     square = torch.zeros((), dtype=torch.float64, device=device)
     for _, grad in gradients(parameters):
         wide = torch.promote_types(grad.dtype, torch.float32)
         square += torch.linalg.vector_norm(grad.to_local(), dtype=wide).double() ** 2 / replicas(grad, mesh)
-    dist.all_reduce(square)
-    return square.sqrt()
+    both = torch.stack((square, square.new_tensor(float(call))))
+    dist.all_reduce(both)
+    total, calls = both.tolist()
+    return math.sqrt(total), calls > 0

@@ -247,7 +247,7 @@ def _once_a_step(step: Step, pp_rank: int) -> Iterator[Transfer]:
     if layout.dp_mode == "shard":
         yield from _shards(step, parts)
     yield from _gradients(step, parts)
-    yield _once(step, WORLD, "gradient norm", "all_reduce", "step", DOUBLE)
+    yield _once(step, WORLD, "gradient norm", "all_reduce", "step", 2 * DOUBLE)  # and whether a rank calls the others
     yield from _logged(step)
 
 

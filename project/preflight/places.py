@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from project.checkpoint.error import CheckpointError
+from project.checkpoint.manifest import read_manifest
 from project.fault import Fault
 
 
@@ -32,5 +34,12 @@ def resume_faults(resume: object) -> Iterator[Fault]:
         return
     if not isinstance(resume, str):
         yield Fault("resume", resume, "must be null, auto, or the path of a checkpoint")
-    elif not Path(resume).expanduser().exists():
+        return
+    path = Path(resume).expanduser()
+    if not path.exists():
         yield Fault("resume", resume, f"does not exist; give auto or a path, relative ones from {Path.cwd()}")
+        return
+    try:
+        read_manifest(path)
+    except CheckpointError as error:
+        yield Fault("resume", resume, str(error))

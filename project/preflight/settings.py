@@ -85,7 +85,12 @@ def _words(value: Any) -> bool:
     return _word(value) or (isinstance(value, list) and all(_word(word) for word in value))
 
 
-CHOICES: dict[str, tuple[str, ...]] = {"trainer.precision": PRECISIONS, "trainer.accelerator": ACCELERATORS}
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "trainer.precision": PRECISIONS,
+    "trainer.accelerator": ACCELERATORS,
+    "watchdog.not_finite": ("stop", "skip"),
+    "checkpoint.asynchronous": (True, False),
+}
 
 SETTINGS: dict[str, tuple[Test, str]] = {
     "seed": (_whole(0), "a whole number, 0 or more"),
@@ -97,6 +102,7 @@ SETTINGS: dict[str, tuple[Test, str]] = {
     "trainer.gradient_clip_val": (_or_null(_not_negative), "a number, 0 or more, or null for no clipping"),
     "trainer.val_check_interval": (_or_null(_whole(1)), "null or a number of steps"),
     "trainer.limit_val_batches": (_or_null(_batches(0)), "null, a number of batches, or a fraction of them"),
+    "watchdog.timeout_s": (_positive, "a number of seconds above 0"),
     "data.cache_dir": (_word, "the path of a folder"),
     "data.tokenizer": (_or_null(_word), "null, or the path of a tokenizer.json"),
     "data.files": (_words, "a list of files and globs, as in [notes/**/*.txt]"),

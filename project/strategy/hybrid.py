@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import lightning.pytorch as L
 import torch
@@ -13,6 +13,8 @@ from lightning.fabric.utilities.distributed import _init_dist_connection
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
@@ -24,12 +26,17 @@ from project.parallel.layout import ParallelLayout
 from project.parallel.materialize import local_tensor
 from project.parallel.mesh import Mesh, build_mesh
 from project.pipeline.pipeline import Pipeline
+from project.pipeline.placement import stages_of
 from project.pipeline.stage import Watch
 from project.strategy.checkpoint import CheckpointedStrategy
+from project.strategy.finite import NotFinite, first_not_finite
 from project.strategy.launcher import ForkLauncher
 from project.strategy.module import HybridModule
 from project.strategy.parts import build_parts
 from project.strategy.precision import HybridPrecision
+from project.strategy.stop import StopRequest, StopSignals, requeue_this_job
+
+Found = TypeVar("Found")
 
 
 class HybridParallelStrategy(CheckpointedStrategy):
@@ -53,10 +60,14 @@ class HybridParallelStrategy(CheckpointedStrategy):
         timeout: timedelta = timedelta(minutes=5),
         asynchronous_checkpoints: bool = True,
         run_config: Mapping[str, Any] | None = None,
+        not_finite: Literal["stop", "skip"] = "stop",
     ) -> None:
         self._precision = precision
         super().__init__(layout, asynchronous_checkpoints, run_config or {}, timeout=timeout)
         self.grad_norm = float("nan")
+        self.stop = StopRequest()
+        self.losses_of_step: list[Tensor] = []
+        self.not_finite = not_finite
         self.watchers: list[Watch] = []
         self.clock = Clock()
         self.phases = Phases()
@@ -69,6 +80,16 @@ class HybridParallelStrategy(CheckpointedStrategy):
         assert self.cluster_environment is not None
         if not self.cluster_environment.creates_processes_externally:
             self._launcher = ForkLauncher(self)
+
+    def found_first(self, find: Callable[[], Found | None]) -> Found | None:
+        """What `find` finds, asked before the fit: in the process that will fork the ranks, or on rank 0 of those that
+        are there already, which then all know it."""
+        if self.launcher is not None:
+            return find()
+        assert self.accelerator is not None
+        self.accelerator.setup_device(self.root_device)
+        self._setup_distributed()
+        return self.broadcast(find() if self.is_global_zero else None)
 
     def connect(self, model: L.LightningModule) -> None:
         if not isinstance(model, HybridModule):
@@ -138,6 +159,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
 
     def setup(self, trainer: L.Trainer) -> None:
         assert self.accelerator is not None
+        trainer._signal_connector = StopSignals(trainer)
         self.accelerator.setup(trainer)
         self.model_to_device()
         if trainer.state.fn == TrainerFn.FITTING:
@@ -164,7 +186,10 @@ class HybridParallelStrategy(CheckpointedStrategy):
         if losses:
             replica_loss = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
             loss += replica_loss / self.layout.dp
-        return self.sum_over_replicas_and_stages(loss)
+        mean = self.sum_over_replicas_and_stages(loss)
+        if train:
+            self.losses_of_step.append(mean)
+        return mean
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """The model's outputs for one batch, whole, on every rank of a replica."""
@@ -216,6 +241,17 @@ class HybridParallelStrategy(CheckpointedStrategy):
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Raises:
+        SIGTERMException: on all ranks after the batch in which one was told to stop; the checkpoint is whole.
+        """
+        super().on_train_batch_start(batch, batch_idx)
+        if self.stop.agreed:
+            self.writer.drain()
+            if self.is_global_zero:
+                requeue_this_job(self.cluster_environment, self.stop.signal)
+            raise SIGTERMException
+
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The schedule has run it; what is left are the hooks around it."""
         assert self.lightning_module is not None
@@ -232,12 +268,59 @@ class HybridParallelStrategy(CheckpointedStrategy):
         finish_sums(self.weights(), self.mesh)
         if self.precision_plugin.scale != 1.0:
             torch._foreach_mul_(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
-        self.grad_norm = global_norm(self.weights(), self.mesh, self.root_device).item()
+        calls = self.stop.signal is not None or self.writer.failed
+        self.grad_norm, called = global_norm(self.weights(), self.mesh, self.root_device, calls)
+        losses, self.losses_of_step = self.losses_of_step, []
+        if called:
+            self.answer()
+        if not self.grad_norm_is_finite:
+            self.judge(sum(loss.item() for loss in losses))
+
+    def answer(self) -> None:
+        """A rank has been told to stop, or could not write: now all ranks know.
+
+        Raises:
+            CheckpointError: on all ranks.
+        """
+        signals = self.gathered((self.stop.signal, self.writer.failed))
+        if any(failed for _, failed in signals):
+            self.writer.drain()
+        self.stop.signal = next((number for number, _ in signals if number is not None), None)
+        self.stop.agreed = self.stop.signal is not None
+
+    def judge(self, loss: float) -> None:
+        """A gradient that is not finite: under fp16 one may overflow, at a scale that will be lowered; a loss may not.
+
+        Raises:
+            NotFinite: on all ranks, unless such steps are skipped, when the checkpoint underway is whole.
+        """
+        if self.precision_plugin.loss_scale is not None and math.isfinite(loss):
+            return
+        place = first_not_finite(self.weights_by_stage())
+        step = self.hybrid_module.trainer.global_step + 1
+        said = f"step {step}: loss {loss}, gradient norm {self.grad_norm}; first not finite is {place}"
+        if self.not_finite == "skip":
+            rank_zero_warn(f"{said}; the step is skipped")
+            return
+        self.writer.drain()
+        raise NotFinite(f"{said}; nothing was updated: lower the learning rate and resume from a checkpoint")
+
+    def weights_by_stage(self) -> Iterable[tuple[int, str, Tensor]]:
+        stages = stages_of(self.mesh.pp.get_local_rank(), self.layout)
+        for stage, part in zip(stages, self.hybrid_module.parts, strict=True):
+            for name, weight in part.named_parameters():
+                yield stage, name, weight
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Every rank's, on all; collective."""
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
 
     @property
     def took_step(self) -> bool:
-        """Whether the last optimizer step was taken: under fp16 one whose gradients overflowed is not."""
-        return self.precision_plugin.loss_scale is None or self.grad_norm_is_finite
+        """Whether the last optimizer step was taken: one whose gradient is not finite is not."""
+        return self.grad_norm_is_finite
 
     @property
     def grad_norm_is_finite(self) -> bool:

@@ -5,11 +5,13 @@ processes are there already, and the strategy has no launcher.
 """
 
 import ctypes
+import math
 import os
 import signal
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,18 @@ import torch.multiprocessing as mp
 from lightning.fabric.strategies.launchers.multiprocessing import _check_bad_cuda_fork
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher, _WorkerOutput
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from project.fault import Told
+from project.strategy.stop import SIGNALS
 
 if TYPE_CHECKING:
     from project.strategy.hybrid import HybridParallelStrategy
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
+STOPPED = "stopped"
+AFTER_CTRL_C_S = 3.0
+"""How long the first Ctrl-C leaves the ranks to finish a batch and save; the second one nothing."""
 GRACE_S = 1.0
 """How long the others are given after a rank's death: for the guilty to report, whoever is seen first, and to stop."""
 
@@ -36,10 +45,18 @@ class RankFailed(RuntimeError):
         self.rank, self.details = rank, details
 
 
+@dataclass
+class Joined:
+    """What is still awaited of the ranks, and what rank 0 has said."""
+
+    awaited: dict[Any, BaseProcess | None]
+    output: Any = None
+
+
 class ForkLauncher(_MultiProcessingLauncher):
     def __init__(self, strategy: "HybridParallelStrategy") -> None:
         super().__init__(strategy, start_method="fork")
-        self.num_processes = strategy.num_processes
+        self.num_processes, self.stop = strategy.num_processes, strategy.stop
         self.ranks: list[BaseProcess] = []
 
     def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
@@ -48,6 +65,8 @@ class ForkLauncher(_MultiProcessingLauncher):
         Raises:
             RankFailed: with the error of the rank that failed first; the others are dead by then.
             RuntimeError: for a second call after a fit: the weights stayed with its ranks, and those are gone.
+            SIGTERMException: when the ranks were told to stop, and did so after their batch.
+            KeyboardInterrupt: at a second Ctrl-C, or a while after the first, which tells the ranks to stop.
         """
         if trainer is not None and self._already_fit:
             raise RuntimeError(
@@ -65,12 +84,17 @@ class ForkLauncher(_MultiProcessingLauncher):
             )
             for rank in range(self.num_processes)
         ]
+        before = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
         try:
             for process in self.ranks:
                 process.start()
             output = self._join(results, errors)
         finally:
             self._end()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if output == STOPPED:
+            raise SIGTERMException
         if trainer is None:
             return output
         self._already_fit = trainer.state.fn == TrainerFn.FITTING
@@ -91,35 +115,56 @@ class ForkLauncher(_MultiProcessingLauncher):
         die_with(parent)
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.stop.listen()
         os.environ["LOCAL_RANK"] = str(rank)
         try:
             output = function(*args, **kwargs)
             if trainer is not None:
                 output = self._collect_rank_zero_results(trainer, output)
+        except SIGTERMException:
+            output = STOPPED
+            for logger in trainer.loggers if trainer else ():
+                logger.finalize("finished")
         except BaseException as error:
-            errors.put((time.time(), rank, one_line(error), traceback.format_exc()))
+            details = "" if isinstance(error, Told) else traceback.format_exc()
+            errors.put((time.time(), rank, one_line(error), details))
             for logger in trainer.loggers if trainer else ():
                 logger.finalize("failed")  # Lightning does so in the parent, where no logger has begun
             raise SystemExit(1) from None
         if rank == 0:
             results.put(output)
 
+    def _pass_on(self, number: int, frame: Any) -> None:
+        """A signal that only this process got, as from `kill`, is meant for all."""
+        for process in self.ranks:
+            if process.pid is not None and process.is_alive():
+                os.kill(process.pid, number)
+
     def _join(self, results: Any, errors: Any) -> Any:
-        """Rank 0's result. It and the errors are read as soon as they are there: a rank cannot end before what it has
-        put into a full pipe is taken out, nor while its logger takes its time to."""
-        output, awaited = None, {results._reader: None} | {process.sentinel: process for process in self.ranks}
-        while awaited:
-            for ready in wait([*awaited, errors._reader]):
+        """Rank 0's result."""
+        joined = Joined({results._reader: None} | {process.sentinel: process for process in self.ranks})
+        try:
+            self._await(joined, results, errors, math.inf)
+        except KeyboardInterrupt:
+            self._pass_on(signal.SIGTERM, None)
+            self._await(joined, results, errors, time.monotonic() + AFTER_CTRL_C_S)
+            raise
+        return joined.output
+
+    def _await(self, joined: "Joined", results: Any, errors: Any, deadline: float) -> None:
+        """The result and the errors are read as soon as they are there: a rank cannot end before what it has put into
+        a full pipe is taken out, nor while its logger takes its time to."""
+        while joined.awaited and (left := deadline - time.monotonic()) > 0:
+            for ready in wait([*joined.awaited, errors._reader], None if math.isinf(left) else left):
                 if ready is errors._reader:
                     raise self._first_failure(errors)
-                process = awaited.pop(ready)
+                process = joined.awaited.pop(ready)
                 if process is None:
-                    output = results.get()
+                    joined.output = results.get()
                     continue
                 process.join()
                 if process.exitcode != 0:
                     raise self._first_failure(errors)
-        return output
 
     def _first_failure(self, errors: Any) -> RankFailed:
         """The cause, not its echo: when a rank dies its peers fail too, on broken connections. A rank that was killed

@@ -7,6 +7,8 @@ import sys
 import time
 import traceback
 import warnings
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from project import command_line
@@ -28,12 +31,13 @@ from project.fault import Fault
 from project.metrics.figures import objective
 from project.metrics.provenance import command_started
 from project.preflight.gpus import count_gpus
-from project.run_folder import mark_failed, mark_interrupted, read_summary, write_summary
+from project.run_folder import hold, mark_failed, mark_interrupted, read_summary, write_summary
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
 from project.sweep.resume import is_done
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
+from project.training.resume import checkpoint_of
 from project.weights.source import open_weights
 from project.weights.weights import Weights, WeightsError
 
@@ -74,6 +78,11 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
         if command_line.in_sweep():
             raise failed(traceback.format_exc()) from None
         raise
+    except SIGTERMException:
+        if command_line.leads(os.environ):
+            mark_interrupted(run_folder)
+            print(f"Stopped after the batch, with a checkpoint; resume=auto goes on: {run_folder}", file=sys.stderr)
+        raise SystemExit(0) from None
     except (KeyboardInterrupt, SystemExit) as end:  # the latter is Lightning's answer to Ctrl-C, or a refusal
         if isinstance(end, SystemExit) and end.code == 2:
             raise
@@ -92,6 +101,9 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     started = time.time() if command_line.in_sweep() else command_started()
     quiet()
     keep_freed_memory()
+    lock = hold(run_folder) if command_line.leads(os.environ) else None
+    if isinstance(lock, Fault):
+        command_line.refuse([lock], os.environ)
     if command_line.leads(os.environ):
         OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
     data = instantiate(cfg.data, _convert_="all")
@@ -102,9 +114,15 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     if command_line.leads(os.environ) and data.prepared:
         shutil.copyfile(data.prepared.tokenizer_file, run_folder / TOKENIZER)
     trainer = build_trainer(cfg, started)
+    strategy = cast(HybridParallelStrategy, trainer.strategy)
+    resumed = cast(Any, strategy.found_first(partial(checkpoint_of, cfg, run_folder)))
+    if isinstance(resumed, Fault):
+        command_line.refuse([resumed], os.environ)
+    if cfg.resume:
+        log.info("resumes from %s", resumed or "nothing: there is no checkpoint of this experiment yet")
     weights = initial_weights(cfg, data)
     module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=resumed)
 
 
 def initial_weights(cfg: DictConfig, data: TokenDataModule) -> Weights | None:
@@ -172,6 +190,8 @@ def build_trainer(cfg: DictConfig, started: float) -> L.Trainer:
             cfg.trainer.precision,
             asynchronous_checkpoints=cfg.checkpoint.asynchronous,
             run_config=cast(dict[str, Any], config),
+            timeout=timedelta(seconds=cfg.watchdog.timeout_s),
+            not_finite=cfg.watchdog.not_finite,
         ),
         callbacks=callbacks,
         logger=instantiate(cfg.logger),

@@ -15,9 +15,11 @@ import os, signal, sys, time
 import torch
 from types import SimpleNamespace
 from project.strategy.launcher import ForkLauncher, RankFailed
+from project.strategy.stop import StopRequest
 
 environment = SimpleNamespace(main_port=0)
-launcher = ForkLauncher(SimpleNamespace(cluster_environment=environment, num_processes=4))
+strategy = SimpleNamespace(cluster_environment=environment, num_processes=4, stop=StopRequest())
+launcher = ForkLauncher(strategy)
 
 def work(kind):
     rank = int(os.environ["LOCAL_RANK"])

@@ -1,0 +1,63 @@
+"""Being told to end: the batch is finished, a checkpoint saved, and the run over, interrupted but sound (status 0).
+
+A handler only makes a note: in the middle of a schedule a rank can neither save nor talk to the others. All ranks learn
+of it together, from the all-reduce of the gradient norm.
+"""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """`signal` is what this rank was sent; `agreed` that all ranks will end after this batch."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.agreed = False
+
+    def listen(self, signals: tuple[int, ...] = SIGNALS) -> None:
+        for number in signals:
+            signal.signal(number, self.note)
+
+    def note(self, number: int, frame: Any) -> None:
+        self.signal = number
+
+
+class StopSignals(_SignalConnector):
+    """In the place of Lightning's, whose handlers broadcast and save right where the signal finds a rank."""
+
+    def register_signal_handlers(self) -> None:
+        self._original_handlers = self._get_current_signal_handlers()
+        environment = self.trainer._accelerator_connector.cluster_environment
+        own: Any = self.trainer.strategy
+        own.stop.listen()
+        if isinstance(environment, SLURMEnvironment) and environment.requeue_signal is not None:
+            own.stop.listen((environment.requeue_signal,))
+
+
+def requeue(
+    environment: Any, number: int | None, environ: Mapping[str, str], call: Callable[[list[str]], int] = subprocess.call
+) -> bool:
+    """Asks SLURM to start the job again, where it is one that wants this and `number` is the signal that it warns by.
+    For one process of the job. Returns whether SLURM agreed."""
+    if not (isinstance(environment, SLURMEnvironment) and environment.auto_requeue):
+        return False
+    if number != (environment.requeue_signal or signal.SIGUSR1):
+        return False
+    job = environ.get("SLURM_JOB_ID", "")
+    if "SLURM_ARRAY_JOB_ID" in environ:
+        job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
+    return re.fullmatch(r"[0-9_]+", job) is not None and call(["scontrol", "requeue", job]) == 0
+
+
+def requeue_this_job(environment: Any, number: int | None) -> bool:
+    return requeue(environment, number, os.environ)

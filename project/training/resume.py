@@ -1,0 +1,51 @@
+"""What `resume` means: a checkpoint's path, or `auto`, the newest whole one of the same experiment."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from project.checkpoint.error import CheckpointError
+from project.checkpoint.newest import newest_whole, tidy
+from project.checkpoint.reader import Checkpoint
+from project.fault import Fault
+
+CLOCK = r"\d\d-\d\d-\d\d"
+
+
+def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
+    """The path; nothing where `auto` finds none, and the run begins at the beginning; or what is wrong with it.
+    Whichever it is, all of its bytes are as they were written."""
+    if cfg.resume is None:
+        return None
+    if cfg.resume == "auto":
+        folders = folders_of(cfg, run_folder)
+        found = newest_whole(folders, belonging_to(cfg))
+        for folder in folders:
+            tidy(folder)
+        return None if found is None else str(found.path.absolute())
+    try:
+        checkpoint = Checkpoint(cfg.resume)
+        checkpoint.verify()
+        return str(checkpoint.path.absolute())
+    except CheckpointError as error:
+        return Fault("resume", cfg.resume, str(error))
+
+
+def folders_of(cfg: DictConfig, run_folder: Path) -> list[Path]:
+    """This run's own, where it runs in the folder of an earlier one; and, where run folders are named by the clock,
+    those of the experiment's other runs beside it."""
+    own = OmegaConf.select(cfg, "callbacks.checkpoint.dirpath") or run_folder / "checkpoints"
+    folders = [Path(own)]
+    if re.fullmatch(f"{CLOCK}_{re.escape(cfg.experiment_name)}", run_folder.name):
+        folders += run_folder.parent.parent.glob(f"*/*_{cfg.experiment_name}/checkpoints")
+    return list(dict.fromkeys(folder.absolute() for folder in folders))
+
+
+def belonging_to(cfg: DictConfig) -> Callable[[Mapping[str, Any]], bool]:
+    """The same experiment's name, seed and model: layout, precision and length may be others."""
+    keys = ("experiment_name", "seed", "model")
+    mine: Any = OmegaConf.to_container(cfg, resolve=True)
+    return lambda meta: all((meta.get("config") or {}).get(key) == mine[key] for key in keys)

@@ -1,0 +1,162 @@
+"""Kills processes of real runs at random moments, and sees that nothing but time is lost.
+
+    make soak                       # 30 kills; ARGS="--kills 100 --seed 7"
+
+Runs of 16 ranks save after every step. In each a random process, a rank or the parent of all, is killed with SIGKILL at
+a random moment: while the ranks come up, in a step, while a checkpoint is written. After each kill
+
+- every process of the run has ended within ten seconds,
+- every checkpoint that has its own name is whole, each checksum compared,
+
+and the next start with `resume=auto` in the same folder goes on from the newest one (or from the beginning, while there
+is none), removes what the dead have left, and so on until a run comes to its end. Its losses are then bit for bit those
+of the run that nobody disturbed, and nothing hidden is left in its folder.
+"""
+
+import argparse
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from project.checkpoint.newest import named
+from project.checkpoint.reader import Checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN_S = 10.0
+RUN = [
+    *("+experiment=tp4_ep4_pp4", "model=tiny", "data=synthetic", "data.seq_len=32", "logger=csv"),
+    *("trainer.accelerator=cpu", "trainer.limit_val_batches=0", "resume=auto"),
+    *("callbacks.checkpoint.every_n_train_steps=1", "callbacks.progress=null", "callbacks.layout_table=null"),
+]
+
+
+def start(folder: Path, steps: int, log: Path) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "project/train.py"), *RUN, f"trainer.max_steps={steps}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*command, f"hydra.run.dir={folder}"],
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+
+
+def losses(folder: Path) -> list[str]:
+    with (folder / "metrics.csv").open() as file:
+        return [row["train/loss"] for row in csv.DictReader(file)]
+
+
+def all_ended(process: subprocess.Popen, everybody: list[psutil.Process]) -> bool:
+    deadline = time.monotonic() + WITHIN_S
+    while process.poll() is None or alive(everybody):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def partials(folder: Path) -> list[str]:
+    return [path.name for path in (folder / "checkpoints").glob(".*.partial-*")]
+
+
+def alive(processes: list[psutil.Process]) -> list[int]:
+    return [process.pid for process in processes if is_alive(process)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill_one(process: subprocess.Popen, randomness: random.Random) -> tuple[str, list[psutil.Process]]:
+    """Returns who it was, and everybody."""
+    parent = psutil.Process(process.pid)
+    ranks = parent.children(recursive=True)
+    victim = randomness.choice([parent, *ranks])
+    everybody = [parent, *ranks]
+    victim.send_signal(signal.SIGKILL)
+    return ("parent" if victim is parent else f"child {ranks.index(victim)} of {len(ranks)}"), everybody
+
+
+def disturbed(folder: Path, steps: int, randomness: random.Random, kills: list[str], wanted: int, log: Path) -> None:
+    """Starts until a run comes to its end; kills while kills are wanted."""
+    duration = 20.0  # of a start with all its steps; learned below
+    while True:
+        began = time.monotonic()
+        process = start(folder, steps, log)
+        delay = randomness.uniform(0.0, duration) if len(kills) < wanted else float("inf")
+        # Every third kill waits for a write that is underway, which would be hit by chance alone too seldom.
+        aimed = len(kills) % 3 == 2
+        while process.poll() is None and time.monotonic() - began < delay:
+            if aimed and delay < float("inf") and partials(folder) and time.monotonic() - began > delay / 2:
+                break
+            time.sleep(0.002)
+        if process.poll() is not None:
+            assert process.returncode == 0, f"the run ended with {process.returncode}; see {log}"
+            duration = 0.9 * (time.monotonic() - began)
+            return
+        writing = bool(partials(folder))
+        who, everybody = kill_one(process, randomness)
+        at = time.monotonic()
+        assert all_ended(process, everybody), f"{alive(everybody)} still run {WITHIN_S} s after {who} was killed"
+        whole = []
+        for path in named(folder / "checkpoints"):
+            checkpoint = Checkpoint(path)
+            checkpoint.verify()
+            whole.append(checkpoint.meta["global_step"])
+        kills.append(who)
+        print(
+            f"kill {len(kills)}: {who} after {at - began:.1f} s{', while writing' if writing else ''}; "
+            f"all ended after {time.monotonic() - at:.1f} s; whole checkpoints of steps {sorted(whole)}",
+            flush=True,
+        )
+
+
+def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
+    randomness = random.Random(seed)
+    print(f"seed {seed}; {place}", flush=True)
+    shared = set(os.listdir("/dev/shm"))
+    log = place / "output.log"
+    process = start(place / "undisturbed", steps, log)
+    assert process.wait() == 0, f"see {log}"
+    expected = losses(place / "undisturbed")
+    assert len(expected) == steps
+    kills: list[str] = []
+    finished = 0
+    while len(kills) < kills_wanted:
+        folder = place / f"run{finished}"
+        disturbed(folder, steps, randomness, kills, kills_wanted, log)
+        assert losses(folder) == expected, f"losses of {folder} are not those of the undisturbed run"
+        assert partials(folder) == [], f"left behind in {folder}"
+        finished += 1
+        print(f"run {finished} came to its end: {steps} losses bit for bit the undisturbed run's", flush=True)
+    left = sorted(set(os.listdir("/dev/shm")) - shared)
+    assert not left, f"left in shared memory: {left}"
+    by_parent = kills.count("parent")
+    print(f"{len(kills)} kills ({by_parent} of the parent), {finished} runs, none lost; seed {seed}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    arguments = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="soak"))
+    soak(arguments.kills, arguments.steps, arguments.seed, place)
+
+
+if __name__ == "__main__":
+    main()
