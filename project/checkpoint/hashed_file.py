@@ -4,6 +4,8 @@ The checksum is XXH3 (128 bits): it finds damage at the speed of memory. It is n
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -18,7 +20,10 @@ class Hashed(NamedTuple):
 
 
 class HashedFile:
+    """Its errors name the file, which the system's own for a write do not."""
+
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.file = path.open("xb", buffering=0)
         self.hash, self.size = xxhash.xxh3_128(), 0
 
@@ -26,8 +31,9 @@ class HashedFile:
         view = memoryview(data)
         self.hash.update(view)
         self.size += len(view)
-        while view:
-            view = view[self.file.write(view) :]
+        with self.named():
+            while view:
+                view = view[self.file.write(view) :]
 
     @property
     def hashed(self) -> Hashed:
@@ -37,9 +43,16 @@ class HashedFile:
         return self
 
     def __exit__(self, kind: object, *rest: object) -> None:
-        if kind is None:
-            os.fsync(self.file.fileno())
-        self.file.close()
+        with self.named(), self.file:
+            if kind is None:
+                os.fsync(self.file.fileno())
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def hash_of(path: Path) -> Hashed:

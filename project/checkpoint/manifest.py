@@ -43,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Hashed]:
                 path, f"has format {str(version)[:20]}, not {FORMAT}", "open it with the version that wrote it"
             )
         files = {name: Hashed(int(entry["bytes"]), str(entry["xxh3"])) for name, entry in entries["files"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(path, "is no manifest of a checkpoint", ANOTHER) from None

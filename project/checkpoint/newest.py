@@ -38,7 +38,7 @@ def named(folder: Path) -> list[Path]:
 
 def written(path: Path) -> int:
     manifest = path / MANIFEST
-    return manifest.stat().st_mtime_ns if manifest.exists() else 0
+    return (manifest if manifest.exists() else path).stat().st_mtime_ns
 
 
 def tidy(folder: Path) -> None:

@@ -90,9 +90,10 @@ def kill_one(process: subprocess.Popen, randomness: random.Random) -> tuple[str,
     return ("parent" if victim is parent else f"child {ranks.index(victim)} of {len(ranks)}"), everybody
 
 
-def disturbed(folder: Path, steps: int, randomness: random.Random, kills: list[str], wanted: int, log: Path) -> None:
-    """Starts until a run comes to its end; kills while kills are wanted."""
-    duration = 20.0  # of a start with all its steps; learned below
+def disturbed(
+    folder: Path, steps: int, randomness: random.Random, kills: list[str], wanted: int, log: Path, duration: float
+) -> None:
+    """Starts until a run comes to its end; kills while kills are wanted, within the seconds of an undisturbed run."""
     while True:
         began = time.monotonic()
         process = start(folder, steps, log)
@@ -105,7 +106,6 @@ def disturbed(folder: Path, steps: int, randomness: random.Random, kills: list[s
             time.sleep(0.002)
         if process.poll() is not None:
             assert process.returncode == 0, f"the run ended with {process.returncode}; see {log}"
-            duration = 0.9 * (time.monotonic() - began)
             return
         writing = bool(partials(folder))
         who, everybody = kill_one(process, randomness)
@@ -129,15 +129,18 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
     print(f"seed {seed}; {place}", flush=True)
     shared = set(os.listdir("/dev/shm"))
     log = place / "output.log"
+    began = time.monotonic()
     process = start(place / "undisturbed", steps, log)
     assert process.wait() == 0, f"see {log}"
+    duration = time.monotonic() - began
+    print(f"undisturbed: {steps} steps in {duration:.1f} s", flush=True)
     expected = losses(place / "undisturbed")
     assert len(expected) == steps
     kills: list[str] = []
     finished = 0
     while len(kills) < kills_wanted:
         folder = place / f"run{finished}"
-        disturbed(folder, steps, randomness, kills, kills_wanted, log)
+        disturbed(folder, steps, randomness, kills, kills_wanted, log, duration)
         assert losses(folder) == expected, f"losses of {folder} are not those of the undisturbed run"
         assert partials(folder) == [], f"left behind in {folder}"
         finished += 1

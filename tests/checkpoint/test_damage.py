@@ -1,0 +1,102 @@
+"""Damaged checkpoints: each an error of one line that names the file and what to do; `resume=auto` passes them by."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from project.checkpoint.error import CheckpointError
+from project.checkpoint.manifest import MANIFEST
+from project.checkpoint.newest import newest_whole, tidy
+from project.checkpoint.reader import Checkpoint
+from project.preflight.places import resume_faults
+from tests.checkpoint.making import write_checkpoint
+
+SHARD = "optimizer-00000.safetensors"
+
+
+def truncated(folder: Path) -> str:
+    with (folder / SHARD).open("r+b") as file:
+        file.truncate(100)
+    return f"{SHARD}: has 100 bytes instead of"
+
+
+def flipped(folder: Path) -> str:
+    data = bytearray((folder / SHARD).read_bytes())
+    data[-1] ^= 1
+    (folder / SHARD).write_bytes(data)
+    return f"{SHARD}: is damaged: its checksum is not the manifest's; resume from another checkpoint"
+
+
+def missing(folder: Path) -> str:
+    (folder / SHARD).unlink()
+    return f"{SHARD}: is missing; resume from another checkpoint"
+
+
+def another_version(folder: Path) -> str:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 2}))
+    return f"{MANIFEST}: has format 2, not 1; open it with the version that wrote it"
+
+
+def no_manifest(folder: Path) -> str:
+    (folder / MANIFEST).unlink()
+    return f"{MANIFEST}: is missing, so this is no whole checkpoint; resume from another checkpoint"
+
+
+DAMAGES = (truncated, flipped, missing, another_version, no_manifest)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_it_is_one_line_that_names_the_file_and_what_to_do(tmp_path: Path, damage: Callable[[Path], str]) -> None:
+    folder = write_checkpoint(tmp_path / "step=3.ckpt")
+    said = damage(folder)
+    with pytest.raises(CheckpointError) as caught:
+        Checkpoint(folder).verify()
+    assert f"{folder}/{said}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_resume_auto_takes_the_newest_whole_one_and_warns_of_the_others(
+    tmp_path: Path, damage: Callable[[Path], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in (1, 2, 3):
+        folder = write_checkpoint(tmp_path / f"step={number}.ckpt")
+        os.utime(folder / MANIFEST, (number, number))
+    said = damage(folder)
+    with caplog.at_level(logging.WARNING):
+        found = newest_whole([tmp_path, tmp_path / "absent"], lambda meta: True)
+    assert found is not None
+    assert found.path.name == "step=2.ckpt"
+    assert said in caplog.text
+
+
+def test_resume_auto_passes_by_what_belongs_to_another_experiment(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "step=3.ckpt")
+    assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 1}) is None
+    assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 0}) is not None
+
+
+@pytest.mark.parametrize("damage", [truncated, missing, another_version, no_manifest])
+def test_the_preflight_refuses_it_before_a_process_is_started(tmp_path: Path, damage: Callable[[Path], str]) -> None:
+    folder = write_checkpoint(tmp_path / "step=3.ckpt")
+    assert list(resume_faults(str(folder))) == []
+    said = damage(folder)
+    (fault,) = resume_faults(str(folder))
+    assert said in fault.message
+
+
+def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    write_checkpoint(tmp_path / "step=3.ckpt")
+    (tmp_path / ".step=4.ckpt.partial-1").mkdir()
+    with FileLock(tmp_path / ".lock"):
+        tidy(tmp_path)
+        assert (tmp_path / ".step=4.ckpt.partial-1").exists()
+    tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step=3.ckpt"]

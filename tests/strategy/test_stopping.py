@@ -1,0 +1,116 @@
+"""Runs that are told to end, or have to: all ranks after the same batch, with a checkpoint that is whole."""
+
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from project.checkpoint.reader import Checkpoint
+from project.parallel.layout import ParallelLayout
+from project.strategy.finite import NotFinite
+from project.strategy.stop import requeue
+from tests.checkpoint.saving import run
+from tests.parity.training import SMALL, Case
+
+CASE = Case(ParallelLayout(pp=2, microbatches=2), replace(SMALL, num_layers=2), steps=5)
+
+
+class AtStep(L.Callback):
+    """Does something on one rank in the third step, after its backward."""
+
+    def __init__(self, rank: int, action: Any, not_finite: str = "stop") -> None:
+        self.rank, self.action, self.not_finite, self.steps = rank, action, not_finite, 0
+
+    def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
+        trainer.strategy.not_finite = self.not_finite
+
+    def on_after_backward(self, trainer: L.Trainer, module: Any) -> None:
+        if trainer.global_rank == self.rank and trainer.global_step == 2:
+            self.action(module)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        self.steps = trainer.global_step
+
+
+def ended(rank: int, world_size: int, folder: Path, action: Any, not_finite: str = "stop") -> tuple:
+    watcher = AtStep(1, action, not_finite)
+    try:
+        ending = run(rank, world_size, CASE, folder, callbacks=(watcher,), every_n_train_steps=2)
+    except (SIGTERMException, NotFinite) as error:
+        return type(error).__name__, str(error), watcher.steps, []
+    return "", "", watcher.steps, ending.losses
+
+
+def send(number: int) -> Any:
+    return Sender(number)
+
+
+class Sender:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, module: Any) -> None:
+        os.kill(os.getpid(), self.number)
+
+
+def spoil(module: Any) -> None:
+    weights = dict(module.named_weights())
+    weights["layers.1.attention.wo.weight"].grad.to_local()[3, 5] = math.nan
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_rank_ends_all_after_the_batch_with_a_checkpoint(ranks, tmp_path: Path, number: int) -> None:
+    answers = ranks.run(2, ended, tmp_path, send(number))
+    assert [(name, steps) for name, _, steps, _ in answers] == [("SIGTERMException", 3)] * 2
+    checkpoint = Checkpoint(tmp_path / "last.ckpt")
+    checkpoint.verify()
+    assert checkpoint.meta["global_step"] == 3
+
+
+def test_a_gradient_that_is_no_number_stops_all_and_is_named(ranks, tmp_path: Path) -> None:
+    for name, said, steps, _ in ranks.run(2, ended, tmp_path, spoil):
+        assert (name, steps) == ("NotFinite", 2)
+        assert said.startswith("step 3: loss 4.")
+        assert "first not finite is the gradient of layers.1.attention.wo.weight (stage 1, rank 1)" in said
+    checkpoint = Checkpoint(tmp_path / "last.ckpt")
+    checkpoint.verify()
+    assert checkpoint.meta["global_step"] == 2
+
+
+@pytest.mark.filterwarnings("ignore:step 3")
+def test_or_the_step_is_skipped(ranks, tmp_path: Path) -> None:
+    for name, _, steps, losses in ranks.run(2, ended, tmp_path, spoil, "skip"):
+        assert (name, steps) == ("", 5)
+        assert all(map(math.isfinite, losses))
+
+
+def slurm(**options: Any) -> SLURMEnvironment:
+    return SLURMEnvironment(**options)
+
+
+def test_slurm_is_asked_to_start_the_job_again_on_its_own_warning_alone() -> None:
+    """SLURM itself is not here; these are the words that it would be given."""
+    asked: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        asked.append(command)
+        return 0
+
+    assert requeue(slurm(), signal.SIGUSR1, {"SLURM_JOB_ID": "41"}, call)
+    assert requeue(slurm(requeue_signal=signal.SIGUSR2), signal.SIGUSR2, {"SLURM_JOB_ID": "42"}, call)
+    array = {"SLURM_JOB_ID": "43", "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "3"}
+    assert requeue(slurm(), signal.SIGUSR1, array, call)
+    assert asked == [["scontrol", "requeue", job] for job in ("41", "42", "40_3")]
+    assert not requeue(slurm(), signal.SIGTERM, {"SLURM_JOB_ID": "41"}, call)  # it is to end
+    assert not requeue(slurm(auto_requeue=False), signal.SIGUSR1, {"SLURM_JOB_ID": "41"}, call)
+    assert not requeue(LightningEnvironment(), signal.SIGUSR1, {"SLURM_JOB_ID": "41"}, call)
+    assert not requeue(slurm(), signal.SIGUSR1, {"SLURM_JOB_ID": "41; rm -rf /"}, call)
+    assert len(asked) == 3
