@@ -1,0 +1,100 @@
+"""A document's claims against what follows from its layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from project.fault import Fault
+from project.legal_values import is_number, legal, said
+from project.planner.derive import Quantity
+
+RELATIONS = ("equal", "about", "at_least", "at_most", "unknown")
+WITHIN = 0.25  # of what is claimed with a tilde
+_KEYS = ("claim", "quantity", "relation", "claimed", "within")
+
+
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """OSError or ValueError for a file that is no such list."""
+    try:
+        entries = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ValueError(f"is no YAML: {' '.join(str(error).split())}") from error
+    claims = entries.get("claims") if isinstance(entries, dict) else None
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise ValueError("has no list of claims under the key `claims`")
+    return claims
+
+
+def claim_faults(key: str, path: Path, quantities: Iterable[str]) -> list[Fault]:
+    """All that is wrong with a file, claim by claim."""
+    names = list(quantities)
+    try:
+        claims = read_claims(path)
+    except FileNotFoundError:
+        return [Fault(key, str(path), "does not exist; give the path of a YAML file, or a name in configs/claims")]
+    except (OSError, ValueError) as error:
+        return [Fault(key, str(path), error.strerror or "cannot be read" if isinstance(error, OSError) else str(error))]
+    found = []
+    for place, claim in enumerate(claims, 1):
+        if reasons := list(_reasons(claim, names)):
+            found.append(
+                Fault(key, str(path), f"claim {place} ({claim.get('claim', 'unnamed')}): {'; '.join(reasons)}")
+            )
+    return found
+
+
+def _reasons(claim: Mapping[str, Any], names: list[str]) -> Iterable[str]:
+    yield from (f"{name} is no key of a claim; {legal(name, _KEYS)}" for name in claim if name not in _KEYS)
+    quantity, relation, claimed = claim.get("quantity"), claim.get("relation"), claim.get("claimed")
+    if quantity not in names:
+        near = get_close_matches(str(quantity), names, n=3, cutoff=0.3)
+        yield f"quantity={said(quantity)} is not known; nearest {', '.join(near or names[:3])}"
+    if relation not in RELATIONS:
+        yield f"relation={said(relation)} is not known; {legal(relation, RELATIONS)}"
+    elif relation != "unknown" and not is_number(claimed):
+        yield f"claimed={said(claimed)} must be a number"
+
+
+def check(claims: Iterable[Mapping[str, Any]], quantities: Mapping[str, Quantity]) -> list[dict[str, Any]]:
+    """As `plan.json` has them. Where it fails, `by` is what is found over what is claimed."""
+    return [_checked(claim, quantities[claim["quantity"]]) for claim in claims]
+
+
+def _checked(claim: Mapping[str, Any], found: Quantity) -> dict[str, Any]:
+    claimed, relation, value = claim["claimed"], claim["relation"], found.value
+    if relation == "unknown" or value is None:
+        verdict = "unknown"
+    else:
+        verdict = "holds" if _holds(relation, value, claimed, claim.get("within", WITHIN)) else "fails"
+    factor = value / claimed if value is not None and claimed and verdict == "fails" else None
+    return {
+        "claim": claim["claim"],
+        "quantity": claim["quantity"],
+        "claimed": claimed,
+        "found": value,
+        "unit": found.unit,
+        "verdict": verdict,
+        "by": factor,
+        "source": found.source,
+        "derivation": found.how,
+    }
+
+
+def _holds(relation: str, found: float, claimed: float, within: float) -> bool:
+    close = 1e-9 * max(abs(claimed), abs(found))
+    match relation:
+        case "equal":
+            return abs(found - claimed) <= close
+        case "about":
+            return abs(found - claimed) <= within * abs(claimed)
+        case "at_least":
+            return found >= claimed - close
+        case _:
+            return found <= claimed + close

@@ -1,0 +1,65 @@
+"""A table that is printed on a terminal and written as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass
+class Sheet:
+    """Cells are text. A column whose name ends in `>` is set to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]] = ()
+    note: str = ""
+    sections: set[int] = field(default_factory=set)
+    """Rows after which a line is drawn."""
+
+    def table(self) -> Table:
+        from rich.table import Table
+
+        table = Table(title=self.title, title_justify="left", caption=self.note or None, caption_justify="left")
+        for column in self.columns:
+            right = column.endswith(">")
+            table.add_column(column.rstrip(">"), justify="right" if right else "left", overflow="fold")
+        for place, row in enumerate(self.rows):
+            table.add_row(*row, end_section=place in self.sections)
+        return table
+
+    def markdown(self) -> str:
+        rule = ["---:" if column.endswith(">") else "---" for column in self.columns]
+        names = [column.rstrip(">") for column in self.columns]
+        lines = [f"| {' | '.join(cells)} |" for cells in (names, rule, *map(_escaped, self.rows))]
+        return "\n".join([f"## {self.title}", "", *lines, *(["", self.note] if self.note else []), ""])
+
+
+def _escaped(row: tuple[str, ...]) -> list[str]:
+    return [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
+
+
+def number(value: float | None, unit: str) -> str:
+    """As a person reads it: 54.6 MB, 12.3 ms, 27.3 %."""
+    if value is None:
+        return "-"
+    if unit == "B":
+        return scaled(value, (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)))
+    if unit == "s":
+        return scaled(value, (("s", 1), ("ms", 1e-3), ("us", 1e-6)))
+    if unit == "FLOP":
+        return scaled(value, (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("FLOP", 1)))
+    if unit == "tokens/s":
+        return f"{value:,.0f} tokens/s"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
+
+
+def scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
+    if value == 0:
+        return f"0 {units[-1][0] if units[-1][1] == 1 else units[0][0]}"
+    name, size = next(((name, size) for name, size in units if abs(value) >= size), units[-1])
+    return f"{value / size:.3g} {name}" if abs(value) < 1000 * size else f"{value / size:,.0f} {name}"

@@ -1,0 +1,116 @@
+"""What is wrong with a configuration of `project/plan.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from project.fault import Fault
+from project.legal_values import legal, said
+from project.model.config import ModelConfig
+from project.parallel.layout import PRECISIONS, ParallelLayout
+from project.parallel.legality import layout_faults
+from project.planner.claims import claim_faults
+from project.planner.cluster import cluster_faults, read_cluster
+from project.planner.derive import derive
+from project.planner.nearest import nearest_fitting, peak
+from project.planner.run import claims_path, step_of
+from project.planner.search import capacity, overrides
+from project.planner.sheet import number
+from project.preflight.places import folder_faults
+from project.preflight.schedule import schedule_faults
+from project.preflight.sections import filled
+from project.run_folder import read_summary
+
+_NEEDED = ("model", "parallel", "data", "trainer", "cluster")
+
+
+def faults(
+    cfg: DictConfig, environ: Mapping[str, str], run_folder: Path | None, gpus: Callable[[], int]
+) -> list[Fault]:
+    """Those of layout, cluster and claims together; where there are none, whether it fits."""
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        return [Fault(error.full_key or "config", "", str(error).splitlines()[0])]
+    places = list(folder_faults("hydra.run.dir", run_folder)) if run_folder else []
+    if config.get("compare") is not None:
+        return [*_compared(config["compare"]), *places]
+    absent = [
+        Fault(key, "null", "must not be left out") for key in ("model", "parallel", "cluster") if not config.get(key)
+    ]
+    if absent:
+        return absent
+    of_cluster = cluster_faults(config["cluster"])
+    found = [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
+    found = found or list(_too_few(config))
+    found = found or list(_claims(config))
+    return found or list(_too_large(config))
+
+
+def warnings(cfg: DictConfig, gpus: Callable[[], int]) -> list[str]:
+    return []
+
+
+def _compared(folder: Any) -> Iterator[Fault]:
+    summary = read_summary(folder) if isinstance(folder, str) and Path(folder).is_dir() else None
+    if summary is None:
+        yield Fault("compare", said(folder), "is no run folder: it has no summary.json")
+    elif not summary.get("planned"):
+        yield Fault("compare", said(folder), "has nothing that was planned: summary.json's `planned` is empty")
+
+
+def _layout(config: Any) -> list[Fault]:
+    layout, unknown_layout_keys = filled(ParallelLayout, "parallel", config["parallel"])
+    model, unknown_model_keys = filled(ModelConfig, "model", config["model"])
+    broken = layout_faults(layout, model, config["data"]["batch_size"], config["data"]["seq_len"])
+    return [*unknown_layout_keys, *unknown_model_keys, *broken, *schedule_faults(layout)]
+
+
+def _trainer(trainer: Any) -> Iterator[Fault]:
+    if trainer["precision"] not in PRECISIONS:
+        reason = f"is not known; {legal(trainer['precision'], PRECISIONS)}"
+        yield Fault("trainer.precision", said(trainer["precision"]), reason)
+    accumulated = trainer["accumulate_grad_batches"]
+    if type(accumulated) is not int or accumulated < 1:
+        yield Fault("trainer.accumulate_grad_batches", said(accumulated), "must be a whole number of at least 1")
+
+
+def _too_few(config: Any) -> Iterator[Fault]:
+    layout, cluster = step_of(config).layout, read_cluster(config["cluster"])
+    if layout.world_size > cluster.gpus:
+        nodes = -(-layout.world_size // cluster.gpus_per_node)
+        yield Fault(
+            "cluster",
+            cluster.name,
+            f"has {cluster.gpus} GPUs, but {layout} needs {layout.world_size}; cluster.nodes={nodes} would do",
+        )
+
+
+def _claims(config: Any) -> Iterator[Fault]:
+    if config.get("document"):
+        known = derive(step_of(config), read_cluster(config["cluster"])).quantities
+        yield from claim_faults("document", claims_path(str(config["document"])), known)
+
+
+def _too_large(config: Any) -> Iterator[Fault]:
+    step, cluster = step_of(config), read_cluster(config["cluster"])
+    reserved = int(cluster.reserved_bytes)
+    room, held = capacity(cluster, step.layout.world_size) + reserved, peak(step, reserved)
+    if held <= room:
+        return
+    near = nearest_fitting(step, reserved, room)
+    remedy = "no legal layout on up to 64 times the ranks fits"
+    if near:
+        more = f", on {near.world_size} GPUs" if near.world_size > cluster.gpus else ""
+        remedy = f"nearest that fits{more}: {overrides(near)}"
+    yield Fault(
+        "parallel",
+        str(step.layout),
+        f"needs {number(held, 'B')} on its largest rank, {number(held - room, 'B')} more than the "
+        f"{number(room, 'B')} that a device of {cluster.name} has; {remedy}",
+    )
