@@ -11,35 +11,29 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.data.tokenizer import tokenizer_faults
 from project.fault import Fault
-from project.generation.prompt import Prompt, padded
-from project.legal_values import is_number, legal, said
+from project.generation.prompt import Prompt
 from project.parallel.layout import PRECISIONS, ParallelLayout
 from project.parallel.legality import layout_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
 from project.preflight.sections import filled
-from project.preflight.settings import ACCELERATORS
+from project.preflight.settings import ACCELERATORS, Settings, not_negative, or_null, table_faults, whole
 from project.preflight.world import world_size_faults
 from project.weights.source import open_weights
 from project.weights.weights import Weights, WeightsError
 
-
-def _whole(least: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and value >= least
-
-
-SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+SETTINGS: Settings = {
     "prompt": (lambda value: isinstance(value, str), "a text; one that looks like a number needs quotes of its own"),
-    "max_new_tokens": (_whole(1), "a whole number of at least 1"),
-    "samples": (_whole(1), "a whole number of at least 1"),
-    "seed": (_whole(0), "a whole number, 0 or more"),
-    "temperature": (lambda value: is_number(value) and value >= 0, "a number, 0 or more"),
-    "top_k": (lambda value: value is None or _whole(1)(value), "null or a whole number of at least 1"),
-    "trainer.num_nodes": (_whole(1), "a whole number of at least 1"),
+    "max_new_tokens": (whole(1), "a whole number of at least 1"),
+    "samples": (whole(1), "a whole number of at least 1"),
+    "seed": (whole(0), "a whole number, 0 or more"),
+    "temperature": (not_negative, "a number, 0 or more"),
+    "top_k": (or_null(whole(1)), "null or a whole number of at least 1"),
+    "trainer.num_nodes": (whole(1), "a whole number of at least 1"),
 }
 CHOICES = {"trainer.precision": PRECISIONS, "trainer.accelerator": ACCELERATORS}
 # What the layout's rules call by the names that training has for it.
-_CALLED = {"data.batch_size": "samples", "data.seq_len": "max_new_tokens"}
+_CALLED = {"data.batch_size": "samples"}
 
 
 def faults(
@@ -52,18 +46,23 @@ def faults(
         wanted = "must be given: a run's folder, a checkpoint, or a Hugging Face folder"
         return [Fault(key, "???", wanted if key == "checkpoint" else "must be given") for key in missing]
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    found = list(_setting_faults(cfg))
+    layout, unknown = filled(ParallelLayout, "parallel", config["parallel"])
+    found = [*table_faults(config, CHOICES, SETTINGS), *unknown]
     try:
         weights = open_weights(str(config["checkpoint"]))
         weights.check_tensors()
     except WeightsError as error:
         return [*found, *(Fault("checkpoint", config["checkpoint"], reason) for reason in error.reasons)]
-    layout, unknown = filled(ParallelLayout, "parallel", config["parallel"])
-    found += unknown
-    tokens = list(_prompt_tokens(config, weights, found))
+    found += _tokenizer_faults(config, weights)
+    tp, dp = (degree if type(degree) is int and degree > 0 else 1 for degree in (layout.tp, layout.dp))
+    length = tp
     if not found:
-        found += _layout_faults(config, environ, gpus, layout, weights, len(tokens))
-    return found
+        length = prompt_of(config, weights).length(config["max_new_tokens"], tp)
+        if length > weights.config.max_seq_len:
+            found.append(_too_long(config, weights, tp))
+            length = tp
+    samples = config["samples"] if whole(1)(config["samples"]) else 1
+    return [*found, *_layout_faults(config, environ, gpus, layout, weights, (samples * dp, length))]
 
 
 def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]:
@@ -71,31 +70,32 @@ def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]
     return half_precision_warnings(str(cfg.trainer.precision)) if on_cpu else []
 
 
-def tokenizer_of(tokenizer: str | None, weights: Weights) -> Path | None:
-    return Path(tokenizer).expanduser() if tokenizer else weights.tokenizer
+def prompt_of(config: Mapping[str, Any], weights: Weights) -> Prompt:
+    """Of a config whose tokenizer has no fault."""
+    file = _tokenizer(config, weights)
+    assert file is not None
+    return Prompt(file, config["prompt"])
 
 
-def _setting_faults(cfg: DictConfig) -> Iterator[Fault]:
-    for key, choices in CHOICES.items():
-        if (value := OmegaConf.select(cfg, key)) not in choices:
-            yield Fault(key, said(value), f"is not known; {legal(value, choices)}")
-    for key, (test, wanted) in SETTINGS.items():
-        if not test(value := OmegaConf.select(cfg, key)):
-            yield Fault(key, said(value), f"must be {wanted}")
+def _tokenizer(config: Mapping[str, Any], weights: Weights) -> Path | None:
+    return Path(config["tokenizer"]).expanduser() if config["tokenizer"] else weights.tokenizer
 
 
-def _prompt_tokens(config: Mapping[str, Any], weights: Weights, found: list[Fault]) -> list[int]:
-    """None where they cannot be told, and then `found` says why."""
-    file = tokenizer_of(config["tokenizer"], weights)
+def _tokenizer_faults(config: Mapping[str, Any], weights: Weights) -> Iterator[Fault]:
+    file = _tokenizer(config, weights)
     if file is None:
-        found.append(
-            Fault("tokenizer", "null", f"{weights.path} has none, so a text has no tokens; give a tokenizer.json")
-        )
-        return []
-    if wrong := tokenizer_faults(str(file), weights.config.vocab_size):
-        found += [replace(fault, key="tokenizer") for fault in wrong]
-        return []
-    return Prompt(file, str(config["prompt"])).tokens
+        reason = f"{weights.path} has none, so that a text has no tokens; give a tokenizer.json"
+        yield Fault("tokenizer", "null", reason)
+    else:
+        yield from (replace(f, key="tokenizer") for f in tokenizer_faults(str(file), weights.config.vocab_size))
+
+
+def _too_long(config: Mapping[str, Any], weights: Weights, tp: int) -> Fault:
+    prompt, positions = len(prompt_of(config, weights).tokens), weights.config.max_seq_len
+    most = positions // tp * tp - prompt
+    instead = f"nearest {most}" if most > 0 else "shorten the prompt"
+    reason = f"is too many: the prompt has {prompt} tokens, and the model {positions} positions; {instead}"
+    return Fault("max_new_tokens", config["max_new_tokens"], reason)
 
 
 def _layout_faults(
@@ -104,20 +104,12 @@ def _layout_faults(
     gpus: Callable[[], int],
     layout: ParallelLayout,
     weights: Weights,
-    prompt_length: int,
+    batch: tuple[int, int],
 ) -> Iterator[Fault]:
-    model, samples = replace(weights.config, capacity_factor=None), config["samples"]
-    tp = layout.tp if type(layout.tp) is int and layout.tp > 0 else 1
-    length = padded(prompt_length + config["max_new_tokens"], tp)
-    if length > model.max_seq_len:
-        most = model.max_seq_len // tp * tp - prompt_length
-        said_of = f"the prompt has {prompt_length} tokens, and the model {model.max_seq_len} positions"
-        yield Fault("max_new_tokens", config["max_new_tokens"], f"is too many: {said_of}; nearest {most}")
-        length = tp
-    replicas = layout.dp if type(layout.dp) is int and layout.dp > 0 else 1
-    batch = samples * replicas  # each replica has all of them
-    for fault in layout_faults(layout, model, batch, length):
+    """`batch` is all that the replicas have together, each the same, and its length."""
+    model = replace(weights.config, capacity_factor=None)
+    for fault in layout_faults(layout, model, *batch):
         yield replace(fault, key=_CALLED.get(fault.key, fault.key))
     if all(type(degree) is int and degree > 0 for degree in (layout.pp, layout.dp, layout.tp)):
-        yield from gpu_faults(config["trainer"], layout, model, (batch, length), environ, gpus)
-        yield from world_size_faults(layout, model, (batch, length), environ)
+        yield from gpu_faults(config["trainer"], layout, model, batch, environ, gpus)
+        yield from world_size_faults(layout, model, batch, environ)

@@ -26,7 +26,11 @@ class Prompt:
             return self.tokenizer.decode(tokens)
         return self.tokenizer.decode(self.tokens + tokens)
 
+    def length(self, max_new_tokens: int, tp: int) -> int:
+        """Of prompt and continuation, up to the next number that divides over the tensor-parallel ranks."""
+        return padded(len(self.tokens) + max_new_tokens, tp)
+
 
 def padded(length: int, tp: int) -> int:
-    """The next length that divides over the tensor-parallel ranks: what is right of a token does not concern it."""
+    """What is right of a token does not concern it."""
     return -(-length // tp) * tp

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from project import command_line
 from project.generation import checks
-from project.generation.checks import tokenizer_of
 from project.generation.module import Generator, prompts
 from project.generation.prompt import Prompt
 from project.generation.sampling import Sampling
@@ -31,15 +30,15 @@ def generate(cfg: DictConfig) -> None:
     command_line.check_job(cfg, os.environ, checks)
     quiet()
     weights = open_weights(cfg.checkpoint)
-    tokenizer = tokenizer_of(cfg.tokenizer, weights)
-    assert tokenizer is not None, "refused by the checks"
-    prompt = Prompt(tokenizer, cfg.prompt)
+    prompt = checks.prompt_of(cfg, weights)
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.seed)
     module = Generator(weights, sampling, cfg.max_new_tokens, prompt.end)
     try:
         build_trainer(cfg, Printed(prompt)).predict(module, prompts(prompt.tokens, cfg.samples))
     except RankFailed as error:
         raise RunFailed(error.details or str(error)) from None
+    except (KeyboardInterrupt, SystemExit):  # the latter is Lightning's answer to Ctrl-C
+        raise SystemExit(130) from None
 
 
 class Printed(L.Callback):

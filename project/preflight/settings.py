@@ -13,19 +13,25 @@ from project.parallel.layout import PRECISIONS
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 
 Test = Callable[[Any], bool]
+Choices = Mapping[str, Sequence[str]]
+Settings = Mapping[str, tuple[Test, str]]
 
 
 def setting_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
+    yield from table_faults(config, CHOICES, SETTINGS)
+    yield from _vocabulary_faults(config)
+
+
+def table_faults(config: Mapping[str, Any], choices: Choices, settings: Settings) -> Iterator[Fault]:
     """Keys that the config does not have are left out."""
-    for key, choices in CHOICES.items():
+    for key, words in choices.items():
         present, value = _at(config, key)
-        if present and value not in choices:
-            yield Fault(key, said(value), f"is not known; {legal(value, choices)}")
-    for key, (test, wanted) in SETTINGS.items():
+        if present and value not in words:
+            yield Fault(key, said(value), f"is not known; {legal(value, words)}")
+    for key, (test, wanted) in settings.items():
         present, value = _at(config, key)
         if present and not test(value):
             yield Fault(key, said(value), f"must be {wanted}")
-    yield from _vocabulary_faults(config)
 
 
 def _vocabulary_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
@@ -44,7 +50,7 @@ def _at(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:
     return True, value
 
 
-def _whole(least: int) -> Test:
+def whole(least: int) -> Test:
     return lambda value: type(value) is int and value >= least
 
 
@@ -56,17 +62,17 @@ def _positive(value: Any) -> bool:
     return is_number(value) and value > 0
 
 
-def _not_negative(value: Any) -> bool:
+def not_negative(value: Any) -> bool:
     return is_number(value) and value >= 0
 
 
-def _or_null(test: Test) -> Test:
+def or_null(test: Test) -> Test:
     return lambda value: value is None or test(value)
 
 
 def _batches(least: int) -> Test:
     """Lightning's way of counting batches: a whole number of them, or a fraction of all."""
-    return lambda value: _whole(least)(value) or (isinstance(value, float) and 0 < value <= 1)
+    return lambda value: whole(least)(value) or (isinstance(value, float) and 0 < value <= 1)
 
 
 def _betas(value: Any) -> bool:
@@ -93,24 +99,24 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 SETTINGS: dict[str, tuple[Test, str]] = {
-    "seed": (_whole(0), "a whole number, 0 or more"),
+    "seed": (whole(0), "a whole number, 0 or more"),
     "objective": (_figures, f"one or more of {', '.join(FIGURES)}; several as in [step_time_s,val_loss]"),
-    "trainer.max_steps": (_whole(1), "a whole number of at least 1"),
-    "trainer.num_nodes": (_whole(1), "a whole number of at least 1"),
-    "trainer.accumulate_grad_batches": (_whole(1), "a whole number of at least 1"),
-    "trainer.log_every_n_steps": (_whole(0), "a whole number, 0 or more"),
-    "trainer.gradient_clip_val": (_or_null(_not_negative), "a number, 0 or more, or null for no clipping"),
-    "trainer.val_check_interval": (_or_null(_whole(1)), "null or a number of steps"),
-    "trainer.limit_val_batches": (_or_null(_batches(0)), "null, a number of batches, or a fraction of them"),
+    "trainer.max_steps": (whole(1), "a whole number of at least 1"),
+    "trainer.num_nodes": (whole(1), "a whole number of at least 1"),
+    "trainer.accumulate_grad_batches": (whole(1), "a whole number of at least 1"),
+    "trainer.log_every_n_steps": (whole(0), "a whole number, 0 or more"),
+    "trainer.gradient_clip_val": (or_null(not_negative), "a number, 0 or more, or null for no clipping"),
+    "trainer.val_check_interval": (or_null(whole(1)), "null or a number of steps"),
+    "trainer.limit_val_batches": (or_null(_batches(0)), "null, a number of batches, or a fraction of them"),
     "watchdog.timeout_s": (_positive, "a number of seconds above 0"),
     "data.cache_dir": (_word, "the path of a folder"),
-    "data.tokenizer": (_or_null(_word), "null, or the path of a tokenizer.json"),
+    "data.tokenizer": (or_null(_word), "null, or the path of a tokenizer.json"),
     "data.files": (_words, "a list of files and globs, as in [notes/**/*.txt]"),
     "data.text_key": (_word, "a name"),
     "training.learning_rate": (_positive, "a number above 0"),
-    "training.weight_decay": (_not_negative, "a number, 0 or more"),
+    "training.weight_decay": (not_negative, "a number, 0 or more"),
     "training.betas": (_betas, "two numbers from 0 to below 1, as in [0.9,0.95]"),
     "training.eps": (_positive, "a number above 0"),
-    "training.warmup_steps": (_whole(0), "a whole number, 0 or more"),
+    "training.warmup_steps": (whole(0), "a whole number, 0 or more"),
     "training.final_fraction": (_share, "a number from 0 to 1"),
 }

@@ -31,9 +31,9 @@ def on_a_rank(rank: int, world_size: int, case: Case, folder: Path) -> Ending:
     return run(rank, world_size, case, folder, strategy=strategy)
 
 
-def train(folder: Path, ranks: RankPools) -> Run:
+def train(folder: Path, ranks: RankPools, case: Case = CASE) -> Run:
     train_tokenizer(TEXTS * 50, 300).save(str(folder / "tokenizer.json"))
-    tensors = together(ranks.run(4, on_a_rank, CASE, folder / "checkpoints")).tensors
+    tensors = together(ranks.run(4, on_a_rank, case, folder / "checkpoints")).tensors
     return Run(folder, {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")})
 
 

@@ -17,7 +17,7 @@ from project.weights.mixtral import mixtral_name, to_mixtral
 ROOT = Path(__file__).resolve().parents[2]
 # Many layers, so that the whole is much larger than what is allowed.
 CONFIG = ModelConfig(
-    num_layers=32, d_model=512, num_heads=4, num_kv_heads=2, head_dim=32, d_ff=768, num_experts=4, vocab_size=1024
+    num_layers=27, d_model=512, num_heads=4, num_kv_heads=2, head_dim=32, d_ff=768, num_experts=4, vocab_size=1024
 )
 BYTES = 4
 LARGEST = CONFIG.num_experts * CONFIG.d_model * CONFIG.d_ff * BYTES
