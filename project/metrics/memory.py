@@ -1,9 +1,12 @@
 """How much memory a rank has taken: on CUDA what the allocator handed out, elsewhere what the system holds resident."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -17,6 +20,11 @@ def peak_memory_bytes(device: torch.device) -> int:
 def proportional_set_bytes(pid: int | None = None) -> int:
     """Resident now, a page shared by n processes counted as 1/n: sums over ranks to what the machine gave."""
     return _kibibytes(Path(f"/proc/{pid or 'self'}/smaps_rollup"), "Pss") * 1024
+
+
+def bytes_held(tensors: Iterable[Tensor]) -> int:
+    """Of a DTensor what is on this rank."""
+    return sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in tensors)
 
 
 def _kibibytes(file: Path, field: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median_low
 
 import plotly.graph_objects as go
@@ -13,6 +13,7 @@ from project.report.run import PlannedSpan, Run, TraceSpan
 
 ROW = 24  # pixels
 MOST_ROWS = 16
+MOST_BARS = 8000
 PLANNED_KINDS = {"F": "forward", "B": "backward", "I": "backward", "W": "weight gradient"}
 HOVER = "<b>%{{customdata[0]}}</b>  {kind}<br>%{{x:.3~f}} ms, from %{{base:.3~f}} ms<br>%{{y}}<extra></extra>"
 SAME_SCALE = 4.0
@@ -46,18 +47,18 @@ def figure(run: Run, step: int | None = None) -> go.Figure | None:
             chart.add_trace(bar, row=len(rows), col=1)
         label_rows(chart, len(rows), "rank {}", ranks)
     chart.update_xaxes(title_text="milliseconds", row=len(rows), col=1)
-    chart.update_xaxes(ticksuffix="", rangemode="tozero", showgrid=True)
+    chart.update_xaxes(rangemode="tozero")
+    chart.update_annotations(x=0, xanchor="left")
     chart.update_layout(
         meta="gantt",
         barmode="overlay",
         bargap=0.12,
-        height=ROW * sum(rows) + 150 + 60 * (len(rows) - 1),
+        height=ROW * sum(rows) + 130 + 60 * (len(rows) - 1),
         hovermode="closest",
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "yref": "container", "x": 0, "traceorder": "normal"},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         uniformtext={"mode": "hide", "minsize": 9},
-        margin={"l": 62, "r": 8, "t": 70, "b": 44},
+        margin={"l": 62, "r": 8, "t": 30, "b": 84},
     )
-    chart.update_layout(legend={"y": 0.995, "yanchor": "top"})
     return chart
 
 
@@ -71,11 +72,23 @@ def typical_step(run: Run) -> int | None:
     return next(step for step in settled if run.trace_step(step)["seconds"] == middle)
 
 
-def shown(run: Run, spans: Iterable[TraceSpan]) -> list[TraceSpan]:
-    """Of many ranks one of each stage: the others do the same work."""
+def shown(run: Run, spans: Sequence[TraceSpan]) -> list[TraceSpan]:
+    """Of many ranks, or bars, one rank of each stage: the others do the same work."""
     world, pp = run.layout.get("world_size", 1), run.layout.get("pp", 1)
-    every = 1 if world <= MOST_ROWS else world // pp
+    every = 1 if world <= MOST_ROWS and len(spans) <= MOST_BARS // 2 else world // pp
     return [span for span in spans if span.rank % every == 0]
+
+
+def steps_shown(run: Run) -> list[int]:
+    """The traced steps that a page has room for: the typical one, and as many others as do not make it slow."""
+    typical, bars_left = typical_step(run), MOST_BARS
+    chosen: list[int] = []
+    steps = [step for step in run.traced_steps if run.spans.get(step)]
+    for step in sorted(steps, key=lambda step: (step != typical, -step)):
+        bars_left -= len(shown(run, run.spans[step]))
+        if bars_left >= 0 or not chosen:
+            chosen.append(step)
+    return sorted(chosen)
 
 
 def comparable(planned: Sequence[PlannedSpan], measured: Sequence[TraceSpan]) -> bool:
@@ -135,6 +148,7 @@ def label_rows(chart: go.Figure, row: int, label: str, ranks: Sequence[int]) -> 
         categoryorder="array",
         categoryarray=[label.format(rank) for rank in ranks],
         showgrid=False,
+        ticksuffix=" ",
         row=row,
         col=1,
     )

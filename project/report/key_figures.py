@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html import escape
 from typing import NamedTuple
 
@@ -69,11 +69,11 @@ def size(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def tiles(run: Run) -> str:
+def tiles_of(figures: Iterable[KeyFigure]) -> str:
     """As HTML."""
     each = "".join(
         f'<div class="tile"><dt>{escape(one.name)}</dt><dd class="value">{escape(one.value)}</dd>'
         f'<dd class="beside">{escape(one.beside)}</dd></div>'
-        for one in key_figures(run)
+        for one in figures
     )
     return f'<dl class="tiles">{each}</dl>'

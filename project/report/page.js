@@ -2,8 +2,9 @@
 (() => {
   const figures = new Map(JSON.parse(document.getElementById("figures").textContent).map((one) => [one.key, one]));
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const settings = { responsive: true, displaylogo: false, displayModeBar: "hover",
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"], toImageButtonOptions: { format: "svg" } };
+  const settings = { responsive: true, displaylogo: false, toImageButtonOptions: { format: "svg" },
+    displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false,
+    modeBarButtons: [["zoomIn2d", "zoomOut2d", "resetScale2d", "toImage"]] };
 
   function template() {
     const css = getComputedStyle(document.documentElement);

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from project.metrics.metrics_file import read_rows
 from project.run_folder import read_summary
+
+MOST_POINTS = 600  # a line on a screen has no room for more
+Row = TypeVar("Row")
 
 
 class TraceSpan(NamedTuple):
@@ -75,10 +79,10 @@ class Run:
     def columns(self) -> list[str]:
         return list(self.rows[0]) if self.rows else []
 
-    def series(self, name: str) -> tuple[list[int], list[float]]:
-        """Steps and values of a column of `metrics.csv`, where it was logged."""
-        logged = [(int(row["step"]), float(row[name])) for row in self.rows if row.get(name)]
-        return [step for step, _ in logged], [value for _, value in logged]
+    def series(self, name: str, most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
+        """Steps and values of a column of `metrics.csv`, where it was logged: all, or so many evenly chosen."""
+        logged = evenly([row for row in self.rows if row.get(name)], most)
+        return [int(row["step"]) for row in logged], [float(f"{float(row[name]):.6g}") for row in logged]
 
     @property
     def traced_steps(self) -> list[int]:
@@ -121,6 +125,13 @@ class Run:
             )
             for one in self.plan.get("timeline") or ()
         ]
+
+
+def evenly(rows: Sequence[Row], most: int) -> list[Row]:
+    """At most so many, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
 def read_json(path: Path) -> dict[str, Any]:

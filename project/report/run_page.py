@@ -5,8 +5,18 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from project.report import gantt, losses
-from project.report.key_figures import tiles
+from project.report import (
+    claims,
+    communication,
+    expert_load,
+    gantt,
+    losses,
+    memory,
+    rank_map,
+    router_entropy,
+    throughput,
+)
+from project.report.key_figures import key_figures, tiles_of
 from project.report.page import page
 from project.report.run import Run
 from project.report.section import Choice, Section
@@ -34,11 +44,14 @@ def header(run: Run) -> str:
     error = f'<p class="error">{escape(summary["error"])}</p>' if summary.get("error") else ""
     return (
         f'<h1>{escape(run.name)}<span class="status {escape(status)}">{escape(status)}</span></h1>'
-        f'<p class="facts">{escape(" · ".join(facts))}</p>{error}{tiles(run)}'
+        f'<p class="facts">{escape(" · ".join(facts))}</p>{error}{tiles_of(key_figures(run))}'
     )
 
 
 def sections(run: Run) -> list[Section]:
+    """In the order of the page."""
+    no_step = "No step was logged."
+    no_experts = "No layer of this run has experts, or no step was logged."
     return [
         Section(
             "gantt",
@@ -46,24 +59,97 @@ def sections(run: Run) -> list[Section]:
             "Faint stretches are ranks that wait for others: the bubble. Hover over an action to follow its microbatch "
             "through the stages.",
             choice=gantt_choice(run),
-            absent="No step was traced: the run has no trace.json.",
+            absent="Neither traced nor planned: there is no trace.json here, and no timeline in plan.json.",
             wide=True,
+        ),
+        Section(
+            "ranks",
+            "Ranks",
+            "Every rank's stage, layers and experts. Neighbours in a row exchange tokens and slices of matrices, rows "
+            "hand activations to the row below.",
+            figure=rank_map.figure(run),
+            absent="Neither the summary nor a plan says which rank holds what.",
         ),
         Section(
             "losses",
             "Loss",
-            "Training and validation should fall together; the balance loss is near its coefficient when experts are "
-            "used evenly.",
+            "Training and validation should fall together; the balance loss is near 1 when experts are used evenly.",
             figure=losses.figure(run),
-            absent="No step was logged.",
+            absent=no_step,
         ),
+        Section(
+            "throughput",
+            "Throughput",
+            "A level line is a healthy run; its first step, which builds and connects, is left out.",
+            figure=throughput.figure(run),
+            absent=no_step,
+        ),
+        Section(
+            "memory",
+            "Memory",
+            "What each rank's peak is made of; hatched is the plan. Where everything else (the process, its code, its "
+            "buffers) would hide the rest, the legend switches it on.",
+            figure=memory.figure(run),
+            absent="Memory was not measured and not planned.",
+        ),
+        Section(
+            "communication",
+            "Communication",
+            "What the rank that sends most puts on each axis in one step. The longest bar is the axis that wants the "
+            "fastest link.",
+            figure=communication.figure(run),
+            numbers=communication.numbers(run),
+            absent="Communication was not measured and not planned.",
+        ),
+        Section(
+            "load",
+            "Expert load",
+            "Each row sums to 100 %. A row of one colour is an even layer, a dark cell an expert that learns little. "
+            "Move the slider through the run.",
+            choice=load_choice(run),
+            absent=no_experts,
+        ),
+        Section(
+            "imbalance",
+            "Expert imbalance",
+            "The busiest expert's load over the mean: 1 is even, and what is above it the other ranks wait for.",
+            figure=expert_load.imbalance(run),
+            absent=no_experts,
+        ),
+        Section(
+            "entropy",
+            "Router entropy",
+            "Near the dotted line a router prefers no expert; near 0 it has made up its mind for every token.",
+            figure=router_entropy.figure(run),
+            absent=no_experts,
+        ),
+        Section(
+            "claims",
+            "Claims",
+            "What the strategy document says, and what arithmetic or measurement found.",
+            body=claims.html(run),
+            absent="There is no plan.json with claims in this run's folder.",
+            wide=True,
+        ),
+        Section("config", "Configuration", "As resolved, without secrets.", body=configuration(run), wide=True),
     ]
 
 
+def load_choice(run: Run) -> Choice | None:
+    figures = expert_load.over_time(run)
+    return Choice("Step", figures, len(figures) - 1, slider=True) if figures else None
+
+
+def configuration(run: Run) -> str:
+    return f"<details><summary>config.yaml</summary><pre>{escape(run.config)}</pre></details>" if run.config else ""
+
+
 def gantt_choice(run: Run) -> Choice | None:
-    if not run.traced_steps:
-        return None
+    """The typical step first; where none was traced, the plan alone."""
     typical = gantt.typical_step(run)
-    figures = {f"step {step}": gantt.figure(run, step) for step in run.traced_steps if run.spans.get(step)}
-    there = {label: figure for label, figure in figures.items() if figure is not None}
-    return Choice("Traced step", there, list(there).index(f"step {typical}"))
+    if typical is None:
+        planned = gantt.figure(run)
+        return None if planned is None else Choice("Step", {"planned": planned})
+    steps = gantt.steps_shown(run)
+    figures = {f"step {step}": figure for step in steps if (figure := gantt.figure(run, step)) is not None}
+    return Choice("Traced step", figures, steps.index(typical))

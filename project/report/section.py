@@ -60,10 +60,13 @@ class Section:
         if self.choice and len(self.choice.figures) > 1:
             parts.append(control(self.key, self.choice))
         if self.shown:
-            height = int(self.shown.layout.height or 400)
+            style = f"height:{int(self.shown.layout.height or 400)}px"
+            meta = self.shown.layout.meta
+            if isinstance(meta, dict) and "least_width" in meta:
+                style += f";min-width:{meta['least_width']}px"
             parts.append(
-                f'<div class="figure" id="figure-{self.key}" style="height:{height}px" role="img" '
-                f'aria-label="{escape(self.title)}: {escape(self.sentence)}"></div>'
+                f'<div class="scroll"><div class="figure" id="figure-{self.key}" style="{style}" role="img" '
+                f'aria-label="{escape(self.title)}: {escape(self.sentence)}"></div></div>'
             )
         parts.append(self.table.html() if self.table else "")
         parts.append(self.body)

@@ -22,8 +22,8 @@ def test_the_default_callbacks_are_made_in_the_order_they_rely_on(tmp_path):
     callbacks = [instantiate(node) for node in load("callbacks/default.yaml", tmp_path).values()]
     assert all(isinstance(callback, Callback) for callback in callbacks)
     names = [type(callback).__name__ for callback in callbacks]
-    measuring = ["Communication", "ActivationPeaks", "StepMetrics", "Trace"]
-    assert names[:6] == [*measuring, "ExpertMetrics", "RunSummary"]
+    measuring = ["Communication", "ActivationPeaks", "StepMetrics", "Trace", "MemoryCategories"]
+    assert names[:7] == [*measuring, "ExpertMetrics", "RunSummary"]
     assert names[-2:] == ["SummaryTable", "Checkpoint"]
 
 

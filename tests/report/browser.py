@@ -80,7 +80,7 @@ class Browser:
             self.driver.execute_cdp_cmd("Input.dispatchMouseEvent", move)
 
     def press(self, key: str, times: int = 1) -> None:
-        codes = {"Tab": 9, "ArrowRight": 39, "Enter": 13}
+        codes = {"Tab": 9, "Enter": 13, "ArrowLeft": 37, "ArrowRight": 39}
         for _ in range(times):
             for kind in ("keyDown", "keyUp"):
                 event = {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": codes[key]}

@@ -11,6 +11,7 @@ import pytest
 from project.callbacks.activations import ActivationPeaks
 from project.callbacks.communication import Communication
 from project.callbacks.expert_metrics import ExpertMetrics
+from project.callbacks.memory_categories import MemoryCategories
 from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.callbacks.trace import Trace
@@ -29,6 +30,7 @@ def run(rank: int, world_size: int, folder: str) -> None:
         ActivationPeaks(),
         StepMetrics(),
         Trace(folder, first=2, last=2),
+        MemoryCategories(),
         ExpertMetrics(),
         RunSummary(folder),
     ]

@@ -10,6 +10,10 @@ from project.report.run_page import write_run_page
 from tests.report.browser import SCHEMES, WIDTHS, Browser
 
 MOST_BYTES = 6e6
+FIGURES_OF_A_RUN = {
+    *("gantt", "ranks", "losses", "throughput", "memory", "communication"),
+    *("load", "imbalance", "entropy"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def test_it_draws_every_figure_and_asks_nobody_for_anything(
     browser.open(page, width, scheme)
     browser.screenshot(tmp_path / f"run_{width}_{scheme}.png")
     figures = browser.ask(FIGURES)
-    assert {"gantt", "losses"} <= figures.keys()
+    assert figures.keys() == FIGURES_OF_A_RUN
     assert all(marks > 0 for marks in figures.values()), figures
     assert browser.ask("return document.documentElement.scrollWidth") <= width, "nothing to scroll sideways for"
     assert browser.complaints() == []
@@ -70,6 +74,17 @@ def test_another_traced_step_is_chosen_with_the_keyboard(page: Path, browser: Br
     )
     browser.until("document.querySelector('#figure-gantt .annotation-text').textContent.includes('step 1')")
     assert browser.ask(title) != before
+
+
+def test_the_slider_goes_through_the_run_with_the_arrow_keys(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    first = browser.ask("return document.getElementById('figure-load').data[0].z[0]")
+    browser.ask("document.getElementById('choice-load').focus()")
+    browser.press("ArrowLeft", 3)
+    browser.until("document.querySelector('output[for=choice-load]').value === 'step 5'")
+    assert browser.ask("return document.getElementById('figure-load').data[0].z[0]") != first
+    outline = browser.ask("return getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid", "whoever uses the keyboard sees where it is"
 
 
 def test_the_file_is_small_enough_to_send(page: Path) -> None:

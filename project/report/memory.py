@@ -1,0 +1,91 @@
+"""Each rank's memory by what it is for, beside what was planned."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from project.parallel.layout import ParallelLayout, is_schedule_file
+from project.pipeline.placement import stages_of
+from project.report.palette import CATEGORIES, GREY
+from project.report.run import Run
+
+MIB = 2**20
+REST = "everything else"
+ORDER = ("weights", "parameters", "gradients", "optimizer", "optimizer states", "activations")
+
+
+def figure(run: Run) -> go.Figure | None:
+    """MiB, a bar a rank; where there is a plan, its bar stands before the rank's."""
+    measured, planned = measured_categories(run), planned_categories(run)
+    if not measured and not planned:
+        return None
+    known = {name for ranks in (measured, planned) for categories in ranks.values() for name in categories} - {REST}
+    ordered = sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    colours = dict(zip(ordered, (*CATEGORIES, *CATEGORIES), strict=False)) | {REST: GREY}
+    chart = go.Figure()
+    named = {name for categories in measured.values() for name in categories}
+    sides = [(words, ranks) for words, ranks in (("planned", planned), ("measured", measured)) if ranks]
+    for name in (*ordered, REST):
+        for words, ranks in sides:
+            if any(name in categories for categories in ranks.values()):
+                chart.add_trace(
+                    go.Bar(
+                        name=name,
+                        x=[f"{rank}" for rank in sorted(ranks)],
+                        y=[round(ranks[rank].get(name, 0) / MIB, 3) for rank in sorted(ranks)],
+                        offsetgroup=words,
+                        legendgroup=name,
+                        showlegend=words == sides[-1][0] or name not in named,
+                        visible="legendonly" if name == REST and dwarfed(measured) else True,
+                        marker={
+                            "color": colours[name],
+                            "line": {"width": 0},
+                            "pattern": {"shape": "/" if words == "planned" else "", "size": 5, "solidity": 0.45},
+                        },
+                        hovertemplate=f"rank %{{x}}, {words}<br>{name}: %{{y:,.1f}} MiB<extra></extra>",
+                    )
+                )
+    chart.update_xaxes(title_text="rank", type="category", showgrid=False)
+    chart.update_yaxes(title_text="MiB")
+    chart.update_layout(
+        barmode="stack",
+        bargap=0.25,
+        height=360,
+        margin={"l": 60, "r": 8, "t": 50, "b": 44},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+    )
+    return chart
+
+
+def dwarfed(measured: dict[int, dict[str, float]]) -> bool:
+    """On a CPU the process alone takes many times what a small model does."""
+    rest = max((categories[REST] for categories in measured.values()), default=0)
+    known = max((sum(categories.values()) - categories[REST] for categories in measured.values()), default=0)
+    return 0 < 3 * known < rest
+
+
+def measured_categories(run: Run) -> dict[int, dict[str, float]]:
+    """Bytes by rank and category; the peak as a whole where nothing is known of its parts."""
+    peaks: list[float] = run.summary.get("peak_memory_bytes_per_rank") or []
+    parts: list[dict[str, float]] = run.summary.get("memory_by_category_per_rank") or [{} for _ in peaks]
+    activations = activation_bytes(run)
+    found: dict[int, dict[str, float]] = {}
+    for rank, (peak, categories) in enumerate(zip(peaks, parts, strict=False)):
+        known = categories | ({"activations": activations[rank]} if rank in activations else {})
+        found[rank] = known | {REST: max(0, peak - sum(known.values()))}
+    return found
+
+
+def activation_bytes(run: Run) -> dict[int, float]:
+    """By rank, of its stages' largest ranks; empty where they were not measured, or a schedule's file said where the
+    stages are."""
+    stages: list[float] = run.summary.get("activation_bytes_peak_per_stage") or []
+    if not stages or is_schedule_file(run.layout["schedule"]):
+        return {}
+    layout = ParallelLayout(**{name: value for name, value in run.layout.items() if name != "world_size"})
+    held = {pp: sum(stages[stage] for stage in stages_of(pp, layout)) for pp in range(layout.pp)}
+    return {rank: held[layout.coordinates(rank).pp] for rank in range(layout.world_size)}
+
+
+def planned_categories(run: Run) -> dict[int, dict[str, float]]:
+    return {rank["rank"]: rank["memory"] for rank in run.plan.get("ranks") or () if rank.get("memory")}

@@ -1,0 +1,36 @@
+"""Weights, gradients and optimizer state of each rank, in bytes."""
+
+from typing import Any
+
+import pytest
+
+from project.callbacks.memory_categories import MemoryCategories
+from project.parallel.layout import ParallelLayout
+from tests.parity.training import Case, CaseModule, loader, trainer
+
+
+def categories(rank: int, world_size: int, case: Case) -> tuple[int, list[dict[str, int]]]:
+    callback = MemoryCategories()
+    engine = trainer(rank, world_size, case, max_steps=case.steps, callbacks=[callback])
+    engine.fit(CaseModule(case), loader(case, rank))
+    here: Any = engine.strategy
+    return here.parameters_here(), callback.for_summary["memory_by_category_per_rank"]
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ParallelLayout(pp=2, tp=2, ep=2, microbatches=2),
+        ParallelLayout(pp=2, dp=2, dp_mode="shard", microbatches=2),
+    ],
+    ids=str,
+)
+def test_fp32_and_adam_take_four_bytes_a_number_and_eight_of_state(ranks, layout: ParallelLayout) -> None:
+    """Sharded replicas keep a part of each: only what is here counts."""
+    answers = ranks.run(4, categories, Case(layout, steps=2))
+    for rank, (parameters, every_rank) in enumerate(answers):
+        assert every_rank == answers[0][1]
+        assert every_rank[rank]["gradients"] == 4 * parameters
+        assert 4 * parameters <= every_rank[rank]["weights"] < 4 * parameters + 5000, "and buffers"
+        tensors = every_rank[rank]["optimizer"] - 8 * parameters
+        assert 0 <= tensors < 4 * 200, "and a step count for each parameter"
