@@ -5,9 +5,9 @@ from pathlib import Path
 
 from project.report.run_page import write_run_page
 from project.report.sweep_page import write_sweep_page
-from project.sweep.jobs import jobs, write_sweep
 
 OF_A_RUN = ("summary.json", "metrics.csv", "trace.json", "plan.json")
+OF_A_SWEEP = "sweep.json"
 
 
 def main() -> None:
@@ -18,13 +18,12 @@ def main() -> None:
     folder = parser.parse_args().folder
     if not folder.is_dir():
         parser.error(f"{folder} is no folder; give that of a run or of a sweep")
-    if any((folder / name).exists() for name in OF_A_RUN):
-        print(write_run_page(folder))
-    elif found := jobs(folder):
-        write_sweep(folder, found)
+    if (folder / OF_A_SWEEP).exists():
         print(write_sweep_page(folder))
+    elif any((folder / name).exists() for name in OF_A_RUN):
+        print(write_run_page(folder))
     else:
-        parser.error(f"{folder} holds no run ({', '.join(OF_A_RUN)}) and no jobs of a sweep")
+        parser.error(f"{folder} has nothing of a run ({', '.join(OF_A_RUN)}) nor of a sweep ({OF_A_SWEEP})")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from project.report.palette import AMOUNTS
 from project.report.sweep import SweepJob
 
+# Viridis without its ends, which are hard to see on light or on dark ground.
+BETWEEN = sample_colorscale(AMOUNTS, [0.85, 0.7, 0.55, 0.4, 0.25])
 # Column, heading, and what a value is multiplied by.
 CHOSEN = ("pp", "dp", "tp", "ep", "etp", "virtual_stages", "microbatches")
 CAME = (
@@ -22,39 +25,28 @@ CAME = (
 
 
 def figure(jobs: Sequence[SweepJob]) -> go.Figure | None:
-    """Of the jobs that were completed. A column that is the same for all is left out. Colour: the step's time."""
+    """Of the jobs that were completed. A column that is the same for all is left out. The colour is the job's place by
+    the time of its step: one slow job leaves the others theirs."""
     done = [job.row for job in jobs if job.completed]
     if len(done) < 2:
         return None
-    dimensions = [dimension(name, [row[name] for row in done]) for name in CHOSEN if varies(done, name)]
+    dimensions = [degrees(name, [row[name] for row in done]) for name in CHOSEN if varies(done, name)]
     if varies(done, "schedule"):
         names = sorted({row["schedule"] for row in done})
         places = [names.index(row["schedule"]) for row in done]
-        dimensions.insert(
-            0, {"label": "schedule", "values": places, "tickvals": [*range(len(names))], "ticktext": names}
-        )
+        ticks = {"tickvals": [*range(len(names))], "ticktext": names}
+        dimensions.insert(0, {"label": "schedule", "values": places, **ticks})
     for name, heading, scale in CAME:
-        if all(row.get(name) is not None for row in done):
+        if varies(done, name):
             dimensions.append({"label": heading, "values": [float(f"{scale * row[name]:.4g}") for row in done]})
-    times = [1000 * (row.get("step_time_s") or 0) for row in done]
-    chart = go.Figure(
-        go.Parcoords(
-            dimensions=dimensions,
-            line={
-                "color": times,
-                "colorscale": AMOUNTS,
-                "reversescale": True,
-                "showscale": True,
-                "colorbar": {"title": {"text": "step, ms"}, "thickness": 12, "outlinewidth": 0},
-            },
-            labelangle=-25,
-            labelside="bottom",
-            unselected={"line": {"opacity": 0.05}},
-        )
-    )
-    chart.update_layout(
-        height=430, margin={"l": 70, "r": 20, "t": 24, "b": 90}, meta={"least_width": 90 * len(dimensions)}
-    )
+    if not dimensions:
+        return None
+    times = [row.get("step_time_s") or 0 for row in done]
+    line = {"color": [sorted(times).index(time) for time in times], "colorscale": BETWEEN}
+    lines = go.Parcoords(dimensions=dimensions, line=line, unselected={"line": {"opacity": 0.06}})
+    chart = go.Figure(lines)
+    least = {"least_width": 110 * len(dimensions)}
+    chart.update_layout(height=420, margin={"l": 70, "r": 50, "t": 66, "b": 28}, meta=least)
     return chart
 
 
@@ -62,6 +54,6 @@ def varies(rows: Sequence[dict[str, Any]], name: str) -> bool:
     return all(row.get(name) is not None for row in rows) and len({row[name] for row in rows}) > 1
 
 
-def dimension(name: str, values: Sequence[int]) -> dict[str, Any]:
+def degrees(name: str, values: Sequence[int]) -> dict[str, Any]:
     ticks = sorted(set(values))
     return {"label": name.replace("_", " "), "values": list(values), "tickvals": ticks, "ticktext": [*map(str, ticks)]}

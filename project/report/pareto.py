@@ -43,6 +43,7 @@ def figure(jobs: Sequence[SweepJob]) -> go.Figure | None:
                 text=[job.layout for job in here],
                 textposition="top center",
                 textfont={"size": 11},
+                cliponaxis=False,
                 name=words,
                 marker={"color": colour, "symbol": symbol, "size": 11, "line": {"width": 1, "color": GREY}},
                 customdata=[{"link": job.link, "name": job.name, "schedule": job.schedule} for job in here],

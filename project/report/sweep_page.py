@@ -64,8 +64,8 @@ def sections(jobs: Sequence[SweepJob]) -> list[Section]:
         Section(
             "coordinates",
             "Choices and results",
-            "A line is a job, dark is slow. Drag along an axis to keep the jobs that pass there, drag a heading to move "
-            "its axis.",
+            "A line is a job, from green for the quickest step to blue for the slowest. Drag along an axis to keep the "
+            "jobs that pass there, drag a heading to move its axis.",
             figure=parallel_coordinates.figure(jobs),
             absent=too_few,
             wide=True,
@@ -85,10 +85,12 @@ def sections(jobs: Sequence[SweepJob]) -> list[Section]:
 
 
 def table(jobs: Sequence[SweepJob]) -> str:
+    if not jobs:
+        return ""
     names = ("job", "status", "layout", "schedule", *(name for name, _, _ in COLUMNS), "sets")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = "".join(f"<tr>{row(job)}</tr>" for job in jobs)
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f'<div class="table"><table class="jobs"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def row(job: SweepJob) -> str:
@@ -100,7 +102,7 @@ def row(job: SweepJob) -> str:
         f"<td>{escape(job.layout)}</td>",
         f"<td>{escape(job.schedule)}</td>",
         *(cell(job, name, form) for _, name, form in COLUMNS),
-        f'<td class="sets">{escape(" ".join(job.row.get("overrides") or ()))}</td>',
+        f'<td><span class="sets">{escape(" ".join(job.row.get("overrides") or ()))}</span></td>',
     ]
     return "".join(cells)
 
