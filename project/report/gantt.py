@@ -50,7 +50,7 @@ def figure(run: Run, step: int | None = None) -> go.Figure | None:
     chart.update_xaxes(rangemode="tozero")
     chart.update_annotations(x=0, xanchor="left")
     chart.update_layout(
-        meta="gantt",
+        meta={"kind": "gantt"},
         barmode="overlay",
         bargap=0.12,
         height=ROW * sum(rows) + 130 + 60 * (len(rows) - 1),
@@ -137,7 +137,6 @@ def bars(spans: Sequence[TraceSpan], label: str, legend: bool) -> Iterator[go.Ba
                 hovertemplate=HOVER.format(kind=kind),
                 legendgroup=kind,
                 showlegend=legend,
-                unselected={"marker": {"opacity": 0.22}, "textfont": {"color": "rgba(0,0,0,0)"}},
             )
 
 

@@ -30,7 +30,9 @@
     return Plotly.react(place, figure.shown.data, narrowed(figure.shown.layout), settings).then(() => {
       if (!place.watched) {
         place.watched = true;
-        if (figure.shown.layout.meta === "gantt") highlightMicrobatches(place);
+        const kind = (figure.shown.layout.meta || {}).kind;
+        if (kind === "gantt") highlight(place, microbatch, bars);
+        if (kind === "lines") highlight(place, (point) => point.curveNumber, lines);
         place.on("plotly_click", (event) => {
           const link = event.points[0].customdata && event.points[0].customdata.link;
           if (link) location.href = link;
@@ -39,21 +41,21 @@
     });
   }
 
-  function highlightMicrobatches(place) {
-    let current = null, waiting = 0;
-    const show = (microbatch) => {
-      if (microbatch === current) return;
-      current = microbatch;
-      const chosen = place.data.map((bars) => microbatch === null ? null
-        : bars.customdata.flatMap((one, index) => one[1] === microbatch ? [index] : []));
-      Plotly.restyle(place, { selectedpoints: chosen });
+  // What belongs to the point under the pointer stands out for as long as it is there. By style alone: a redrawing
+  // would end the hover that it answers.
+  function highlight(place, what, parts) {
+    let waiting = 0;
+    const show = (chosen) => {
+      for (const [element, belongs] of parts(place)) element.style.opacity = chosen === null || belongs === chosen ? "" : 0.15;
     };
-    place.on("plotly_hover", (event) => {
-      clearTimeout(waiting);
-      show(event.points[0].customdata[1] ?? null);
-    });
-    place.on("plotly_unhover", () => { clearTimeout(waiting); waiting = setTimeout(() => show(null), 150); });
+    place.on("plotly_hover", (event) => { clearTimeout(waiting); show(what(event.points[0]) ?? null); });
+    place.on("plotly_unhover", () => { clearTimeout(waiting); waiting = setTimeout(() => show(null), 100); });
   }
+  const traces = (place, kind) => [...place.querySelectorAll(`.${kind} .trace`)].map((node) => [node, node.__data__[0].trace]);
+  const microbatch = (point) => point.customdata[1];
+  const bars = (place) => traces(place, "barlayer").flatMap(([node, trace]) =>
+    [...node.querySelectorAll(".point")].map((bar) => [bar, trace.customdata[bar.__data__.i][1]]));
+  const lines = (place) => traces(place, "scatterlayer").map(([node, trace]) => [node, trace.index]);
 
   for (const control of document.querySelectorAll("[data-figure]")) {
     control.addEventListener("input", () => {

@@ -64,8 +64,8 @@ def sections(jobs: Sequence[SweepJob]) -> list[Section]:
         Section(
             "coordinates",
             "Choices and results",
-            "A line is a job, from green for the quickest step to blue for the slowest. Drag along an axis to keep the "
-            "jobs that pass there, drag a heading to move its axis.",
+            "A line is a job, from green for the quickest step to blue for the slowest. Hover to follow one, click to "
+            "open its report.",
             figure=parallel_coordinates.figure(jobs),
             absent=too_few,
             wide=True,

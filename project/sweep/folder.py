@@ -16,7 +16,7 @@ from project.sweep.jobs import Job, jobs, write_sweep
 
 
 class SweepFolder(Callback):
-    """`sweep.csv` and `sweep.json` after every job, and what the sweep came to at its end.
+    """`sweep.csv` and `sweep.json` after every job, and what the sweep came to at its end, in `report.html` too.
 
     Hydra tells its callbacks of the end only where no job has failed; it is told of the other ends, Ctrl-C among them,
     by the interpreter's.
@@ -51,7 +51,10 @@ class SweepFolder(Callback):
 
     def conclude(self) -> list[Job]:
         atexit.unregister(self.conclude_if_begun)
+        from project.report.sweep_page import write_sweep_page  # not before any run starts: it imports plotly
+
         found = self.write()
+        write_sweep_page(self.sweep_folder)
         if self.table:
             self.show(found)
         return found

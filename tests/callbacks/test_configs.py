@@ -36,4 +36,5 @@ def test_every_logger_choice_makes_a_list_of_loggers(choice, tmp_path):
 
 def test_the_debug_configs_can_be_made(tmp_path):
     assert isinstance(instantiate(load("debug/overfit.yaml", tmp_path).callbacks.repeat_batch), Callback)
+    assert isinstance(instantiate(load("debug/memory.yaml", tmp_path).callbacks.memory_snapshot), Callback)
     assert instantiate(load("debug/profile.yaml", tmp_path).trainer.profiler).dirpath == str(tmp_path / "profile")

@@ -52,15 +52,15 @@ def test_hovering_over_an_action_says_what_it_is_and_shows_its_microbatch(page: 
     said = browser.ask("return document.querySelector('#figure-gantt .hoverlayer').textContent")
     assert "F" in said
     assert "ms" in said
-    browser.until("document.getElementById('figure-gantt').data[0].selectedpoints.length > 0")
     chosen = browser.ask(CHOSEN)
     assert len(chosen) == 8, "forward and backward on four ranks"
     assert len({name[-1] for name in chosen}) == 1
 
 
 CHOSEN = """
-const chosen = (bars) => (bars.selectedpoints || []).map((index) => bars.customdata[index][0]);
-return document.getElementById("figure-gantt").data.flatMap(chosen);
+const names = (bars) => [...bars.querySelectorAll(".point")].filter((bar) => bar.style.opacity === "")
+  .map((bar) => bars.__data__[0].trace.customdata[bar.__data__.i][0]);
+return [...document.querySelectorAll("#figure-gantt .barlayer .trace")].flatMap(names);
 """
 
 

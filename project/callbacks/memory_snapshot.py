@@ -1,0 +1,47 @@
+"""Writes what each rank's CUDA allocator did, as PyTorch's memory viewer (https://pytorch.org/memory_viz) reads it."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+
+MOST_EVENTS = 200_000
+
+
+class MemorySnapshot(Callback):
+    """Of the first `steps` optimizer steps; also of a run that fails within them, for want of memory as a rule."""
+
+    def __init__(self, run_folder: str, steps: int = 3) -> None:
+        self.folder = Path(run_folder) / "memory"
+        self.steps = steps
+        self.recording = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.strategy.root_device.type != "cuda":
+            rank_zero_warn("debug=memory: only CUDA's allocator keeps a history, so that none is written here")
+            return
+        torch.cuda.memory._record_memory_history(max_entries=MOST_EVENTS)
+        self.recording = True
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step >= self.steps:
+            self.write(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.write(trainer)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.write(trainer)
+
+    def write(self, trainer: L.Trainer) -> None:
+        """Once."""
+        if self.recording:
+            self.recording = False
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.cuda.memory._dump_snapshot(str(self.folder / f"rank_{trainer.global_rank}.pickle"))
+            torch.cuda.memory._record_memory_history(enabled=None)

@@ -1,0 +1,96 @@
+"""A sweep's page in a real browser."""
+
+from pathlib import Path
+
+import pytest
+
+from project.report.parallel_coordinates import figure as parallel_coordinates
+from project.report.pareto import front
+from project.report.sweep import SweepJob, read_sweep
+from project.report.sweep_page import write_sweep_page
+from project.sweep.jobs import jobs, write_sweep
+from tests.report.browser import SCHEMES, WIDTHS, Browser
+from tests.report.test_run_page import FIGURES
+from tests.sweep.folders import finished_job, refused_job
+
+FAULT = "parallel.tp=3: <b>does not divide</b> model.num_heads=8"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "sweep"
+    for job, (schedule, microbatches, seconds, size) in enumerate(
+        [("1F1B", 4, 0.4, 700), ("1F1B", 8, 0.3, 800), ("GPipe", 4, 0.5, 900), ("GPipe", 8, 0.2, 1200)]
+    ):
+        layout = {"schedule": schedule, "microbatches": microbatches}
+        override = f"parallel.schedule={schedule}"
+        memory = [size * 2**20] * 4
+        finished_job(folder / str(job), override, layout=layout, step_time_s=seconds, peak_memory_bytes_per_rank=memory)
+    refused_job(folder / "4", "parallel.tp=3", error=FAULT)
+    write_sweep(folder, jobs(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Path:
+    return write_sweep_page(folder)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_it_draws_every_figure_and_asks_nobody_for_anything(
+    page: Path, browser: Browser, width: int, scheme: str, tmp_path: Path
+) -> None:
+    browser.complaints(), browser.requests()
+    browser.open(page, width, scheme)
+    browser.screenshot(tmp_path / f"sweep_{width}_{scheme}.png")
+    figures = browser.ask(FIGURES)
+    assert figures.keys() == {"coordinates", "pareto"}
+    assert all(marks > 0 for marks in figures.values()), figures
+    assert browser.ask("return document.documentElement.scrollWidth") <= width
+    assert browser.complaints() == []
+    assert browser.requests() == [page.as_uri()]
+
+
+def test_each_job_s_row_opens_its_run(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    links = browser.ask("return [...document.querySelectorAll('#jobs a')].map((link) => link.href)")
+    assert links == [(page.parent / str(job) / "report.html").as_uri() for job in range(5)]
+
+
+def test_a_job_that_was_refused_says_why_as_text(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    assert browser.ask("return document.querySelector('#jobs .error').textContent") == FAULT
+    assert browser.ask("return document.querySelectorAll('#jobs b').length") == 0
+
+
+def test_hovering_over_a_line_leaves_it_alone_in_front(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    browser.hover("#figure-coordinates .scatterlayer .point", 1)
+    browser.until(f"[...document.querySelectorAll('#figure-coordinates .trace')].filter({SHOWN}).length === 1")
+    browser.until("document.querySelector('#figure-coordinates .hoverlayer text') !== null")
+
+
+SHOWN = "(one) => one.style.opacity === ''"
+
+
+def test_what_is_planned_stands_under_what_was_measured(page: Path, browser: Browser) -> None:
+    browser.open(page)
+    cell = "return document.querySelector('#jobs tbody tr td:nth-of-type(4)').innerText"
+    assert browser.ask(cell).split() == ["400", "ms", "200", "ms"]
+
+
+def test_the_front_is_what_nothing_beats_in_both(folder: Path) -> None:
+    done = [job for job in read_sweep(folder) if job.completed]
+    assert [job.name for job in front(done)] == ["3", "1", "0"]
+
+
+def test_a_column_that_is_the_same_for_all_is_no_axis(folder: Path) -> None:
+    chart = parallel_coordinates(read_sweep(folder))
+    assert chart is not None
+    headings = [words.text for words in chart.layout.annotations if "<b>" in words.text]
+    assert headings == [f"<b>{name}</b>" for name in ("schedule", "microbatches", "memory", "step time")]
+
+
+def test_a_folder_s_name_is_quoted_in_links() -> None:
+    assert SweepJob({"job": "a b/#1"}).link == "a%20b/%231/report.html"
