@@ -12,7 +12,7 @@ from project.parallel.layout import ParallelLayout
 from project.planner.claims import check, read_claims
 from project.planner.cluster import Cluster, read_cluster
 from project.planner.compare import compare
-from project.planner.derive import Derived, as_json, derive
+from project.planner.derive import Derived, as_json, derive, planned
 from project.planner.document import sheets
 from project.planner.traffic import Step
 from project.run_folder import read_summary, write_atomically
@@ -59,6 +59,13 @@ def derived(config: Config) -> Derived:
 def write_json(found: Derived, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "plan.json", json.dumps(as_json(found), allow_nan=False) + "\n")
+
+
+def plan_run(config: Config, folder: Path) -> dict[str, Any]:
+    """Writes `plan.json` into a run's folder; the figures that its summary has too, under its names."""
+    found = derived(config)
+    write_json(found, folder)
+    return planned(found)
 
 
 def print_comparison(folder: Path) -> None:

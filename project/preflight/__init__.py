@@ -19,6 +19,7 @@ from project.legal_values import said
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults
+from project.planner.cluster import cluster_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
 from project.preflight.initial_weights import init_from_faults, init_from_warnings
@@ -32,7 +33,7 @@ __all__ = ["faults", "warnings"]
 
 _NEEDED = (
     *("model", "parallel", "training", "data.corpus", "data.batch_size", "data.seq_len"),
-    *("trainer.accelerator", "trainer.precision"),
+    *("trainer.accelerator", "trainer.precision", "cluster"),
 )
 
 
@@ -60,6 +61,7 @@ def faults(
         *trainer_key_faults(config["trainer"]),
         *_corpus_faults(config, any(fault.key.startswith("data.") for fault in settings)),
         *resume_faults(config.get("resume")),
+        *cluster_faults(config["cluster"]),
         *init_from_faults(config.get("init_from"), _model(config)),
         *(folder_faults("hydra.run.dir", run_folder) if run_folder else ()),
     ]

@@ -30,6 +30,7 @@ from project.data.datamodule import TokenDataModule
 from project.fault import Fault
 from project.metrics.figures import objective
 from project.metrics.provenance import command_started
+from project.planner.run import plan_run
 from project.preflight.gpus import count_gpus
 from project.run_folder import hold, mark_failed, mark_interrupted, read_summary, write_summary
 from project.strategy.hybrid import HybridParallelStrategy
@@ -113,7 +114,9 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         command_line.refuse([error.fault], os.environ)
     if command_line.leads(os.environ) and data.prepared:
         shutil.copyfile(data.prepared.tokenizer_file, run_folder / TOKENIZER)
-    trainer = build_trainer(cfg, started)
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    planned = plan_run(config, run_folder) if command_line.leads(os.environ) else None
+    trainer = build_trainer(cfg, started, planned)
     strategy = cast(HybridParallelStrategy, trainer.strategy)
     resumed = cast(Any, strategy.found_first(partial(checkpoint_of, cfg, run_folder)))
     if isinstance(resumed, Fault):
@@ -170,8 +173,9 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
 
 
-def build_trainer(cfg: DictConfig, started: float) -> L.Trainer:
-    """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`."""
+def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
+    """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`, `planned`
+    what its summary says was planned."""
     layout = instantiate(cfg.parallel, _convert_="object")
     config = OmegaConf.to_container(cfg, resolve=True)
     accelerator = cfg.trainer.accelerator
@@ -179,6 +183,7 @@ def build_trainer(cfg: DictConfig, started: float) -> L.Trainer:
     for callback in callbacks:
         if isinstance(callback, RunSummary):
             callback.started = started
+            callback.summary["planned"] = planned
     steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
     return instantiate(
         {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},
