@@ -238,7 +238,8 @@ def verdict(claim: dict[str, Any]) -> str:
         return {"unknown": "cannot be known"}.get(claim["verdict"], claim["verdict"])
     if claim["quantity"] in FRACTIONS:
         return f"fails by {abs(claim['found'] - claim['claimed']) * 100:.1f} points"
-    factor = claim["by"]
+    if not (factor := claim["by"]):
+        return "fails: nothing"
     return f"fails: {factor:.3g}x" if factor >= 1 else f"fails: 1/{1 / factor:.3g}"
 
 

@@ -1,0 +1,83 @@
+"""The reference document's claims against the arithmetic of its own layout (notes on the planner's figures)."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.planner.claims import check, claim_faults, read_claims
+from project.planner.cluster_file import load_cluster
+from project.planner.derive import Derived, derive
+from project.planner.routing import expected_imbalance
+from project.planner.run import claims_path
+from project.planner.traffic import Step
+
+DOCUMENT = claims_path("reference_document")
+LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
+
+
+def found(layout: ParallelLayout = LAYOUT, precision: str = "bf16-true") -> Derived:
+    return derive(Step(ModelConfig(), layout, 8, 256, precision), load_cluster("h100_2x8"))
+
+
+def test_the_document_s_claims_hold_or_fail_as_its_arithmetic_says() -> None:
+    checked = check(read_claims(DOCUMENT), found().quantities)
+    assert {claim["claim"]: claim["verdict"] for claim in checked} == {
+        "16 GPUs used": "holds",
+        "16 GPUs available": "holds",
+        "2.5 modules per GPU": "holds",
+        "Model parameters ~2 GB per GPU": "fails",
+        "Activations ~4 GB per GPU": "fails",
+        "Optimizer states ~8 GB per GPU": "fails",
+        "Communication buffers ~2 GB per GPU": "fails",
+        "Total ~16 GB per GPU": "fails",
+        "Well within 32 GB per GPU": "holds",
+        "Sequential layers: 8 -> 2": "fails",
+        "Expert computation: 4x parallel": "holds",
+        "Attention computation: 4x parallel": "holds",
+        "Latency reduced by 75%": "fails",
+        "Throughput x3": "fails",
+        "GPU utilization > 90%": "fails",
+        "Expert utilization 100%": "fails",
+        "Minimal cross-GPU transfers": "unknown",
+    }
+    assert all(claim["derivation"] for claim in checked)
+    weights = next(claim for claim in checked if claim["quantity"] == "weight_bytes")
+    assert 38e6 < weights["found"] < 71e6, "in bf16, whether experts have two matrices or three"
+    assert weights["by"] == weights["found"] / 2e9
+
+
+def test_the_pipeline_alone_idles_27_percent_and_interleaved_16() -> None:
+    assert found().quantities["bubble_closed_form"].value == pytest.approx(0.273, abs=5e-4)
+    twice = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8, virtual_stages=2, schedule="Interleaved1F1B")
+    assert found(twice).quantities["bubble_closed_form"].value == pytest.approx(0.158, abs=5e-4)
+
+
+def test_random_routing_fills_experts_unevenly() -> None:
+    assert expected_imbalance(256, 4, 1) == pytest.approx(1.13, abs=5e-3)
+    assert expected_imbalance(256, 4, 2) == pytest.approx(1.07, abs=5e-3)
+    random, worst = Random(0), []
+    for _ in range(400):
+        loads = [0] * 8
+        for _ in range(512):
+            for expert in random.sample(range(8), 2):
+                loads[expert] += 1
+        worst.append(max(loads) / 128)
+    assert expected_imbalance(512, 8, 2) == pytest.approx(sum(worst) / len(worst), rel=0.01)
+
+
+def test_a_claim_of_an_unknown_quantity_is_told_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text("claims:\n  - {claim: x, quantity: weight_byte, relation: equals, claimed: many}\n")
+    (fault,) = claim_faults("document", path, found().quantities)
+    assert "quantity=weight_byte is not known; nearest weight_bytes" in fault.message
+    assert "relation=equals is not known" in fault.message
+
+
+@pytest.mark.parametrize("text", ["[", "claims: 3", "- 1"])
+def test_a_file_that_is_no_list_of_claims_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "claims.yaml").write_text(text)
+    (fault,) = claim_faults("document", tmp_path / "claims.yaml", [])
+    assert fault.key == "document"

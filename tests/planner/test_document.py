@@ -1,0 +1,86 @@
+"""The document: every number with its source, 80 columns, plan.json as its readers expect it."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.planner.claims import check, read_claims
+from project.planner.cluster_file import load_cluster
+from project.planner.compare import compare
+from project.planner.derive import Derived, as_json, derive, planned
+from project.planner.document import sheets
+from project.planner.run import claims_path
+from project.planner.traffic import Step
+from project.run_folder import SUMMARY_KEYS
+
+LAYOUTS = {
+    "the document's": ParallelLayout(pp=4, tp=4, ep=4, microbatches=4),
+    "one rank": ParallelLayout(),
+    "replicas in shards": ParallelLayout(dp=4, tp=2, ep=4, dp_mode="shard", microbatches=2, recompute="full"),
+    "zero bubble": ParallelLayout(pp=4, virtual_stages=2, schedule="ZBVZeroBubble", microbatches=8),
+}
+
+
+def found(layout: ParallelLayout) -> Derived:
+    derived = derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), load_cluster("h100_2x8"))
+    derived.claims.extend(check(read_claims(claims_path("reference_document")), derived.quantities))
+    return derived
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_it_is_80_columns_wide(name: str) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    for sheet in sheets(found(LAYOUTS[name])):
+        console.print(sheet.table())
+        rows = sheet.markdown().splitlines()
+        table = [row for row in rows if row.startswith("|")]
+        assert len(table) == 2 + len(sheet.rows)
+    printed = console.file.getvalue()
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "nan" not in printed
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_plan_json_says_where_each_number_is_from(name: str) -> None:
+    layout = LAYOUTS[name]
+    plan = json.loads(json.dumps(as_json(found(layout)), allow_nan=False))
+    assert plan.keys() >= {"layout", "cluster", "model", "quantities", "ranks", "communication", "timeline", "claims"}
+    assert {of["source"] for of in plan["quantities"].values()} <= {"derived", "assumed", "measured"}
+    assert all(of["how"] for of in plan["quantities"].values())
+    assert [rank["rank"] for rank in plan["ranks"]] == list(range(layout.world_size))
+    assert sorted({layer for rank in plan["ranks"] for layer in rank["layers"]}) == list(range(8))
+    assert {expert for rank in plan["ranks"] for expert in rank["experts"]} == {0, 1, 2, 3}
+    actions = 2 * layout.stages * layout.microbatches
+    assert len(plan["timeline"]) == actions + (name == "zero bubble") * actions // 2
+    for entry in (entry for of in plan["communication"].values() for entry in of.values()):
+        assert entry["link"] in ("intra", "inter")
+        assert entry["seconds"] >= 0
+
+
+def test_ranks_are_where_the_layout_puts_them() -> None:
+    ranks = as_json(found(LAYOUTS["the document's"]))["ranks"]
+    last = ranks[13]
+    assert (last["node"], last["gpu"], last["stages"], last["layers"]) == (1, 5, [3], [6, 7])
+    assert (last["tp"], last["experts"], last["parameters"]) == (1, [1], 29_373_440)
+
+
+def test_what_is_planned_goes_by_the_summary_s_names_and_is_tabled_beside_it() -> None:
+    of_run = planned(found(LAYOUTS["the document's"]))
+    assert of_run.keys() <= {*SUMMARY_KEYS, "bubble"}
+    measured = {**of_run, "step_time_s": 2 * of_run["step_time_s"], "mfu": None, "planned": of_run}
+    rows = {row[0]: row for row in compare(measured).rows}
+    assert rows["step_time_s"][-1] == "2.000"
+    assert rows["mfu"][-1] == "-"
+    assert {row[-1] for name, row in rows.items() if name.endswith("bytes")} <= {"1.000", "-"}
+
+
+def test_a_slower_link_makes_a_longer_step() -> None:
+    step, cluster = found(LAYOUTS["the document's"]).step, load_cluster("h100_2x8")
+    slow = replace(cluster, intra=replace(cluster.intra, achieved=cluster.intra.achieved / 100))
+    times = [derive(step, there).quantities["step_time_s"].value for there in (cluster, slow)]
+    assert times[1] > times[0]

@@ -1,0 +1,64 @@
+"""Bytes by category add up to what the trainer allocates."""
+
+from dataclasses import replace
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.planner.activations import kept
+from project.planner.memory import buffers, by_module, in_flight, memory
+from project.planner.nearest import nearest_fitting, peak
+from project.planner.parameters import parameters_on
+from project.planner.traffic import Step
+
+STEP = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 256, "bf16-mixed")
+
+
+@pytest.mark.parametrize(("precision", "width"), [("32-true", 4), ("bf16-true", 2), ("bf16-mixed", 4), ("64-true", 8)])
+def test_adam_keeps_four_numbers_a_parameter(precision: str, width: int) -> None:
+    step = replace(STEP, precision=precision)
+    for rank in range(4):
+        found, held = memory(step, rank), parameters_on(step.config, step.layout, rank, step.seq_len).total
+        assert (found.weights, found.gradients, found.optimizer) == (held * width, held * width, 2 * held * width)
+
+
+def test_activations_are_what_the_microbatches_in_flight_keep() -> None:
+    for rank, flying in enumerate((4, 3, 2, 1)):
+        assert in_flight(STEP.layout)[rank] == flying
+        found, of_stage = memory(STEP, rank), kept(STEP, STEP.parts[rank])
+        assert found.activations + found.logits == of_stage.at(flying)
+        assert sum(by_module(STEP, rank).values()) == of_stage.at(flying)
+    assert memory(STEP, 3).logits > 0 == memory(STEP, 0).logits
+
+
+def test_recomputation_keeps_less_and_brings_one_layer_back() -> None:
+    full = replace(STEP, layout=replace(STEP.layout, recompute="full"))
+    assert memory(full, 0).activations < memory(STEP, 0).activations / 10
+    assert memory(full, 0).recomputation == sum(kept(STEP, STEP.parts[1]).microbatch.values()) // 2
+
+
+def test_shards_divide_moments_but_are_whole_for_a_step() -> None:
+    whole = replace(STEP, layout=ParallelLayout(dp=8, microbatches=1))
+    shard = replace(whole, layout=replace(whole.layout, dp_mode="shard"))
+    assert memory(shard, 0).optimizer < memory(whole, 0).optimizer / 7
+    assert memory(shard, 0).weights == memory(whole, 0).weights
+
+
+def test_a_stage_in_the_middle_has_a_buffer_for_each_message() -> None:
+    stream = 64 * 1024 * 4
+    assert buffers(STEP, 0)["messages"] == 8 * stream
+    assert buffers(STEP, 1)["messages"] == (8 + 8 - 3) * stream
+    assert buffers(STEP, 3)["messages"] == (8 - 1) * stream
+
+
+def test_the_nearest_layout_that_fits_recomputes_first() -> None:
+    step = replace(STEP, batch=64, seq_len=2048)
+    full = replace(step, layout=replace(step.layout, recompute="full"))
+    room = (peak(step, 0) + peak(full, 0)) / 2
+    near = nearest_fitting(step, 0, room)
+    assert near is not None
+    assert (near.pp, near.tp, near.ep) == (4, 4, 4)
+    assert near.recompute != "none"
+    assert peak(replace(step, layout=near), 0) <= room < peak(step, 0)
+    assert nearest_fitting(step, 0, 1) is None

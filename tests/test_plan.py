@@ -1,0 +1,66 @@
+"""`project/plan.py` from outside."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from project import command_line
+from project.preflight import plan as checks
+
+ROOT = Path(__file__).parents[1]
+WITHOUT_TORCH = """
+import sys
+from project import plan
+plan.main()
+slow = {"torch", "lightning", "wandb", "transformers"} & sys.modules.keys()
+assert not slow, slow
+"""
+
+
+def test_it_derives_the_document_without_torch(tmp_path: Path) -> None:
+    arguments = ["+experiment=tp4_ep4_pp4", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert plan["cluster"] == "h100_2x8"
+    assert len(plan["claims"]) == 17
+    assert "| Throughput x3 |" in (tmp_path / "plan.md").read_text()
+    for title in ("Ranks", "Memory", "Communication", "Pipeline", "Claims"):
+        assert title in done.stdout
+
+
+def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        command_line.check(overrides, ROOT / "configs", "plan", {}, checks=checks)
+    assert end.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["parallel.tp=3"], "parallel.tp=3: does not divide model.num_heads=8"),
+        (["cluster.nodes=0"], "cluster.nodes=0: must be a whole number of at least 1"),
+        (["cluster.intra.achieved=2"], "cluster.intra.achieved=2"),
+        (["+experiment=tp4_ep4_pp4", "cluster=h100_8x"], "has 8 GPUs, but pp4 x dp1 x tp4"),
+        (["trainer.precision=8bit"], "trainer.precision=8bit: is not known"),
+        (["document=nothing"], "configs/claims/nothing.yaml: does not exist"),
+        (["compare=nowhere"], "compare=nowhere: is no run folder"),
+    ],
+)
+def test_bad_input_is_told_with_what_would_do(
+    capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    assert message in told(capsys, *overrides)
+
+
+def test_a_layout_that_holds_too_much_is_told_by_how_much_and_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    error = told(capsys, "+experiment=tp4_ep4_pp4", "model.d_ff=131072", "model.num_experts=32")
+    assert "needs " in error
+    assert " more than the 85.9 GB that a device of h100_2x8 has; nearest that fits, on 32 GPUs: " in error
+    assert "parallel.pp=" in error
