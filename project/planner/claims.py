@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from project.fault import Fault
 from project.legal_values import is_number, legal, said
-from project.planner.derive import Quantity
+from project.planner.quantities import Quantity
 
 RELATIONS = ("equal", "about", "at_least", "at_most", "unknown")
 WITHIN = 0.25  # of what is claimed with a tilde

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from project.model.cost import layer_flops_per_token
-from project.planner.derive import Derived, as_json
+from project.planner.derive import Derived
+from project.planner.plan_file import as_json
 from project.planner.sheet import Sheet, number
 
 MOST_RANKS = 64  # in a table; of more, one of each stage

@@ -12,8 +12,9 @@ from project.parallel.layout import ParallelLayout
 from project.planner.claims import check, read_claims
 from project.planner.cluster import Cluster, read_cluster
 from project.planner.compare import compare
-from project.planner.derive import Derived, as_json, derive, planned
+from project.planner.derive import Derived, derive
 from project.planner.document import sheets
+from project.planner.plan_file import as_json, planned
 from project.planner.traffic import Step
 from project.run_folder import read_summary, write_atomically
 

@@ -1,0 +1,89 @@
+"""`plan.json`, and the figures of it that a run's summary has too."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from project.pipeline.placement import stages_of
+from project.planner import collective_time
+from project.planner.activations import activation_peaks
+from project.planner.derive import Derived
+from project.planner.order import order_of
+from project.planner.parameters import parameters_on
+from project.planner.traffic import by_axis
+from project.run_folder import layout_entry
+
+
+def as_json(found: Derived) -> dict[str, Any]:
+    step, layout = found.step, found.step.layout
+    return {
+        "layout": layout_entry(layout),
+        "cluster": found.cluster.name,
+        "model": asdict(step.config),
+        "batch": {"batch_size": step.batch, "seq_len": step.seq_len, "accumulate": step.accumulate},
+        "precision": step.precision,
+        "quantities": {name: of._asdict() for name, of in found.quantities.items()},
+        "ranks": [_rank(found, rank) for rank in range(layout.world_size)],
+        "communication": communication(found),
+        "timeline": [
+            {
+                "rank": timed.rank,
+                "stage": timed.action.stage,
+                "action": timed.action.kind,
+                "microbatch": timed.action.microbatch,
+                "start_s": timed.start,
+                "end_s": timed.end,
+            }
+            for timed in found.timeline.actions
+        ],
+        "claims": found.claims,
+    }
+
+
+def _rank(found: Derived, rank: int) -> dict[str, Any]:
+    step, config, layout = found.step, found.step.config, found.step.layout
+    at, held = layout.coordinates(rank), step.config.num_experts // layout.ep
+    stages = stages_of(at.pp, layout)
+    layers = sorted(layer for stage in stages for layer in step.parts[stage].layers)
+    has_experts = any(layer in config.moe_layers for layer in layers)
+    return {
+        "rank": rank,
+        "node": rank // found.cluster.gpus_per_node,
+        "gpu": rank % found.cluster.gpus_per_node,
+        "stages": stages,
+        "layers": layers,
+        "dp": at.dp,
+        "tp": at.tp,
+        "ep": at.ep,
+        "experts": list(range(at.ep * held, (at.ep + 1) * held)) if has_experts else [],
+        "parameters": parameters_on(config, layout, at.pp, step.seq_len).total,
+        "memory": found.memories[at.pp]._asdict(),
+    }
+
+
+def communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of the rank that sends most."""
+    busiest = max(found.transfers, key=lambda sent: sum(transfer.bytes for transfer in sent))
+    table = by_axis(busiest)
+    for transfer in busiest:
+        entry = table[transfer.group.axis][transfer.collective]
+        once = collective_time.seconds(transfer.collective, transfer.given, transfer.group, found.cluster)
+        entry["seconds"] = entry.get("seconds", 0.0) + transfer.calls * (0.0 if transfer.collective == "recv" else once)
+        entry["link"] = collective_time.tier(transfer.group, found.cluster)
+    return table
+
+
+def planned(found: Derived) -> dict[str, Any]:
+    """The figures that a run's summary has too, under its names."""
+    step, layout, quantities = found.step, found.step.layout, found.quantities
+    held = [parameters_on(step.config, layout, rank, step.seq_len).total for rank in range(layout.pp)]
+    at = [layout.coordinates(rank).pp for rank in range(layout.world_size)]
+    keys = ("step_time_s", "tokens_per_second", "mfu", "bubble")
+    return {
+        **{key: quantities[key].value for key in keys},
+        "parameters_per_rank": [held[pp] for pp in at],
+        "peak_memory_bytes_per_rank": [found.memories[pp].total for pp in at],
+        "activation_bytes_peak_per_stage": activation_peaks(step, order_of(layout)),
+        "communication": by_axis(max(found.transfers, key=lambda sent: sum(t.bytes for t in sent))),
+    }
