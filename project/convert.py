@@ -52,6 +52,8 @@ def main() -> None:
     except OSError as error:
         report_lines([f"{error.filename or given.target}: {error.strerror}"], "Nothing was written")
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
     print(given.target)
 
 

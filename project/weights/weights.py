@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from project.fault import Fault
 from project.legal_values import said
@@ -35,8 +35,11 @@ class WeightsError(ValueError):
 
 
 class Weights(ABC):
+    """`stored` is what there is, by the names that it has there."""
+
     path: Path
     config: ModelConfig
+    stored: Mapping[str, Any]
 
     @property
     @abstractmethod
@@ -69,19 +72,28 @@ class Weights(ABC):
 
     def check_tensors(self) -> None:
         """Raises `WeightsError` for tensors that are missing, have another shape than the config says, or are not the
-        model's."""
+        model's. A config is not trusted either: no more is made of it than there are tensors."""
         from project.weights.matrices import matrices
 
-        reasons, known = [], list(matrices(self.config))
-        for name, index, wanted in known:
-            shape = self.shape(name, index)
-            if shape is None:
-                reasons.append(f"{self.called(name, index)} is missing")
-            elif shape != wanted:
-                reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
-        reasons += [f"{name} is no tensor of the model" for name in self.strangers(known)]
+        if self.config.num_layers > len(self.stored):
+            layers = f"{self.config.num_layers} layers, but {len(self.stored)} tensors"
+            raise WeightsError([f"{self.path}: has {layers}"])
+        reasons: list[str] = []
+        try:
+            for name, index, wanted in matrices(self.config):
+                shape = self.shape(name, index)
+                if shape is None:
+                    reasons.append(f"{self.called(name, index)} is missing")
+                elif shape != wanted:
+                    reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
+                if len(reasons) > _LISTED:
+                    break
+            else:
+                reasons += [f"{name} is no tensor of the model" for name in self.strangers(list(matrices(self.config)))]
+        except (RuntimeError, TypeError, ValueError) as error:  # torch's own, for sizes that are none
+            reasons.append(f"the config is of no model: {str(error).splitlines()[0]}")
         if reasons:
-            more = [f"and {len(reasons) - _LISTED} more tensors"] if len(reasons) > _LISTED else []
+            more = ["and more tensors"] if len(reasons) > _LISTED else []
             raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:_LISTED], *more]])
 
     def config_faults(self, model: ModelConfig) -> list[Fault]:

@@ -1,12 +1,14 @@
 """What cannot be converted is refused with status 2, in words that name it, and leaves nothing behind."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from project import convert
 from project.checkpoint.manifest import META
@@ -74,10 +76,31 @@ def test_a_target_that_is_taken(a_run: Run, exported: Path, tmp_path: Path, refu
     assert (tmp_path / "mine").read_text() == "precious"
 
 
-def test_a_tensor_that_is_missing(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
-    told = refusal("to_hf", of_model(tmp_path / "ckpt", CASE.model), tmp_path / "hf")
-    assert "embedding.weight is missing" in told
-    assert "more tensors" in told
+def test_a_tensor_that_is_missing(exported: Path, tmp_path: Path, refusal: Refusal) -> None:
+    source = shutil.copytree(exported, tmp_path / "source")
+    file = source / json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]["lm_head.weight"]
+    save_file({name: tensor for name, tensor in load_file(file).items() if name != "lm_head.weight"}, file)
+    assert f"{source}: lm_head.weight is missing" in refusal("from_hf", source, tmp_path / "ckpt")
+    empty = of_model(tmp_path / "empty.ckpt", CASE.model)
+    assert "has 3 layers, but 0 tensors" in refusal("to_hf", empty, tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"num_hidden_layers": 10**12}, "has 1000000000000 layers, but"),
+        ({"num_local_experts": 10**12}, "and more tensors"),
+        ({"vocab_size": 10**18, "hidden_size": 10**18}, "the config is of no model"),
+        ({"vocab_size": 10**30}, "the config is of no model"),
+    ],
+)
+def test_a_config_of_something_gigantic(
+    changes: dict, said: str, exported: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    source = shutil.copytree(exported, tmp_path / "source")
+    content = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(content | changes))
+    assert said in refusal("from_hf", source, tmp_path / "ckpt")
 
 
 def test_one_flipped_bit(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
