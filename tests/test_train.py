@@ -84,6 +84,43 @@ def test_torchrun_gives_the_forked_run_s_losses_bit_for_bit(forked: Path, tmp_pa
     assert losses(tmp_path) == losses(forked)
 
 
+def test_torchrun_restarts_after_a_worker_was_killed_and_the_losses_are_the_same(forked: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", "--max-restarts", "1", TRAIN[1]]
+    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.batch=2"]
+    saving = ["+callbacks.bomb.kind='kill once'", "callbacks.checkpoint.every_n_train_steps=1", "resume=auto"]
+    arguments = [*RANKS_4, *bomb, *saving, "trainer.max_steps=4", "logger=csv", f"hydra.run.dir={tmp_path}"]
+    assert run(*arguments, command=torchrun).stdout.count("bomb") == 1
+    assert losses(tmp_path) == losses(forked)
+    assert summary(tmp_path)["status"] == "completed"
+
+
+def test_a_run_told_to_end_saves_and_the_next_goes_on_from_there(forked: Path, tmp_path: Path) -> None:
+    arguments = [*RANKS_4, "logger=csv", "trainer.max_steps=4", f"hydra.run.dir={tmp_path}", "resume=auto"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "env": environment()}
+    first = subprocess.Popen([*TRAIN, *arguments], **quiet)
+    wait_for(tmp_path / "metrics.csv")
+    first.send_signal(signal.SIGTERM)  # to the parent alone, as `kill` does
+    _, stderr = first.communicate(timeout=60)
+    assert first.returncode == 0
+    assert b"resume=auto goes on" in stderr
+    assert summary(tmp_path)["status"] == "interrupted"
+    assert 1 <= summary(tmp_path)["steps"] < 4
+    (tmp_path / "checkpoints" / ".lock").unlink()
+    second = subprocess.Popen([*TRAIN, *arguments], **quiet)
+    wait_for(tmp_path / "checkpoints" / ".lock")
+    third = run(*arguments, status=2)
+    assert "another run that is not over yet writes there" in third.stderr
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert losses(tmp_path) == losses(forked)
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("kind", "said"),
     [("raise", "ZeroDivisionError: planted in a callback"), ("kill", "rank 3 failed: killed by SIGKILL")],
@@ -103,6 +140,17 @@ def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: 
     assert told["status"] == "failed"
     assert "rank 3 failed" in told["error"]
     assert told["steps"] == 1
+
+
+def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> None:
+    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=hang"]
+    arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=10", "logger=csv", "trainer.max_steps=5"]
+    done = run(*arguments, f"hydra.run.dir={tmp_path}", status=1)
+    said = (
+        "rank 3 failed: did not arrive where the others wait (watchdog.timeout_s); began last: rank 3: step 1, the sums"
+    )
+    assert said in done.stderr
+    assert "; the others: rank " in summary(tmp_path)["error"]
 
 
 def test_ctrl_c_ends_all_ranks_at_once(tmp_path: Path) -> None:

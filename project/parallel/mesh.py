@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, cached_property
 
 import torch
@@ -70,13 +71,15 @@ class Mesh:
         return self.dp if "tp" in (weight_mesh.mesh_dim_names or ()) else self.edp
 
 
-def build_mesh(layout: ParallelLayout, device_type: str) -> Mesh:
-    """Needs a process group of `layout.world_size` ranks."""
-    dense = device_mesh(dist.group.WORLD, device_type, ("pp", "dp", "tp"), (layout.pp, layout.dp, layout.tp))
+def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | None = None) -> Mesh:
+    """Needs a process group of `layout.world_size` ranks. `timeout` is every axis's, which does not have it from that
+    group."""
+    world = dist.group.WORLD
+    dense = device_mesh(world, device_type, ("pp", "dp", "tp"), (layout.pp, layout.dp, layout.tp), timeout)
     if (layout.ep, layout.etp) == (layout.tp, 1):
         return Mesh(layout, dense, dense)
     shape = (layout.pp, layout.edp, layout.ep, layout.etp)
-    return Mesh(layout, dense, device_mesh(dist.group.WORLD, device_type, ("pp", "edp", "ep", "etp"), shape))
+    return Mesh(layout, dense, device_mesh(world, device_type, ("pp", "edp", "ep", "etp"), shape, timeout))
 
 
 FLATTENED = (("pp", "dp"), ("ep", "etp"))
@@ -84,7 +87,11 @@ FLATTENED = (("pp", "dp"), ("ep", "etp"))
 
 @cache
 def device_mesh(
-    world: dist.ProcessGroup | None, device_type: str, axes: tuple[str, ...], shape: tuple[int, ...]
+    world: dist.ProcessGroup | None,
+    device_type: str,
+    axes: tuple[str, ...],
+    shape: tuple[int, ...],
+    timeout: timedelta | None = None,
 ) -> DeviceMesh:
     """One for each shape, as long as the processes are the same: DTensor remembers what it has worked out by a mesh's
     ranks, and would mix the groups of two that are equal.
@@ -93,7 +100,7 @@ def device_mesh(
     that never need it."""
     ranks = torch.arange(math.prod(shape)).view(shape)
     along = [ranks.movedim(axis, -1).flatten(0, -2).tolist() for axis in range(len(axes))]
-    groups = [group_among(world, tuple(map(tuple, sets))) for sets in along]
+    groups = [group_among(world, tuple(map(tuple, sets)), timeout) for sets in along]
     mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=axes)
     for together in FLATTENED:
         if set(together) <= set(axes):
@@ -102,12 +109,14 @@ def device_mesh(
 
 
 @cache
-def group_among(world: dist.ProcessGroup | None, sets: tuple[tuple[int, ...], ...]) -> dist.ProcessGroup:
+def group_among(
+    world: dist.ProcessGroup | None, sets: tuple[tuple[int, ...], ...], timeout: timedelta | None = None
+) -> dist.ProcessGroup:
     """This rank's of the groups over disjoint sets of ranks; one for each set, whatever axes it belongs to. A group
     costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second."""
     if len(sets) == 1 and world is not None:
         return world
-    groups = {ranks: dist.new_group(list(ranks)) for ranks in sets}
+    groups = {ranks: dist.new_group(list(ranks), timeout=timeout) for ranks in sets}
     return next(group for ranks, group in groups.items() if dist.get_rank() in ranks)
 
 

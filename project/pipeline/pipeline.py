@@ -23,7 +23,8 @@ class Pipeline:
 
     `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
     stage sends the next; `loss` gives a microbatch's share of the loss from the last stage's outputs and the targets;
-    `compute_context` is entered around each forward, and so are the `watchers` there are by then.
+    `compute_context` is entered around each forward, and so are the `watchers` there are by then. `note` is told
+    each action as it begins.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Pipeline:
         loss: Callable[[Tensor, Tensor], Tensor],
         compute_context: Callable[[], AbstractContextManager],
         watchers: Sequence[Watch] = (),
+        note: Callable[[str], None] = lambda action: None,
     ) -> None:
         if len(inputs) % layout.microbatches:
             raise ValueError(
@@ -61,6 +63,7 @@ class Pipeline:
                 # Either half would recompute the forward, and selective recomputation allows it once.
                 split_backward=layout.recompute == "none",
                 watchers=watchers,
+                note=note,
             )
             for part, index in zip(parts, here, strict=True)
         ]

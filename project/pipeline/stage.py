@@ -19,8 +19,8 @@ class RecordedStage(PipelineStage):
     given to every forward as they are, the same objects for each microbatch. Without `split_backward` a schedule that
     asks for the gradients of inputs and weights apart is given both at once.
 
-    Whoever is in `watchers` is entered with the stage around each of its forwards and, with the last one, around the
-    loss.
+    `note` is told each action as it begins. Whoever is in `watchers` is entered with the stage around each of its
+    forwards and, with the last one, around the loss.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class RecordedStage(PipelineStage):
         compute_context: Callable[[], AbstractContextManager],
         split_backward: bool,
         watchers: Sequence["Watch"] = (),
+        note: Callable[[str], None] = lambda action: None,
     ) -> None:
         super().__init__(
             part,
@@ -48,7 +49,7 @@ class RecordedStage(PipelineStage):
             dw_builder=None if split_backward else nothing_left,
         )
         self.compute_context, self.split_backward = compute_context, split_backward
-        self.watchers = watchers
+        self.watchers, self.note = watchers, note
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
 
@@ -95,6 +96,7 @@ class RecordedStage(PipelineStage):
         super().perform_reduce_grad(1)
 
     def _timed(self, action: str, microbatch: int, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        self.note(f"action {self.stage_index}{action}{microbatch}")
         start = time.time_ns()
         result = call(*args, **kwargs)
         self.spans.append(Span(self.stage_index, action, microbatch, start, time.time_ns()))

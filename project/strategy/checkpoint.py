@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning
 import torch
+import torch.distributed as dist
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.optim import Optimizer
@@ -22,7 +23,7 @@ from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
 from project.strategy.module import HybridModule
 from project.strategy.snapshot import fill
-from project.strategy.state import NamedOptimizer, SavedGroups, weights
+from project.strategy.state import NamedOptimizer, SavedGroups, Tensors, weights
 from project.strategy.writer import CheckpointWriter, raise_everywhere
 
 
@@ -91,7 +92,11 @@ class CheckpointedStrategy(ModelParallelStrategy):
         """
         checkpoint = Checkpoint(self.broadcast(str(checkpoint_path)))
         raise_everywhere(verified(checkpoint, self.global_rank, self.world_size))
-        fill(weights(self.hybrid_module), checkpoint)
+        here = weights(self.hybrid_module)
+        names: list[Any] = [None] * self.world_size
+        dist.all_gather_object(names, list(here))
+        raise_everywhere(another_model(checkpoint, here, set().union(*names)))
+        fill(here, checkpoint)
         restored = dict(checkpoint.meta)
         if self.optimizers and not restored["weights_only"]:
             self.restore_optimizers(checkpoint, restored)
@@ -144,6 +149,19 @@ def verified(checkpoint: Checkpoint, share: int, of: int) -> CheckpointError | N
         checkpoint.verify(share, of)
     except CheckpointError as error:
         return error
+    return None
+
+
+def another_model(checkpoint: Checkpoint, here: Tensors, everywhere: set[str]) -> CheckpointError | None:
+    """If what it was saved of is not this one: the first difference."""
+    remedy = "resume with the model that it was saved of"
+    for name, tensor in here.items():
+        if name not in checkpoint.weights:
+            return CheckpointError(checkpoint.path, f"has no {name}", remedy)
+        if (shape := checkpoint.weights[name].shape) != tensor.shape:
+            return CheckpointError(checkpoint.path, f"has {name} as {list(shape)}, not {list(tensor.shape)}", remedy)
+    if left := sorted(checkpoint.weights.keys() - everywhere):
+        return CheckpointError(checkpoint.path, f"has {left[0]}, which this model has not", remedy)
     return None
 
 

@@ -34,6 +34,7 @@ from project.strategy.launcher import ForkLauncher
 from project.strategy.module import HybridModule
 from project.strategy.parts import build_parts
 from project.strategy.precision import HybridPrecision
+from project.strategy.rendezvous import store_of_this_attempt
 from project.strategy.stop import StopRequest, StopSignals, requeue_this_job
 
 Found = TypeVar("Found")
@@ -103,7 +104,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         torch.set_num_threads(max(1, available_cores() // self.num_processes))
         self._setup_distributed()
         self.clock = common_clock(self.root_device)
-        self._mesh = build_mesh(self.layout, self.root_device.type)
+        self._mesh = build_mesh(self.layout, self.root_device.type, self._timeout)
         self._device_mesh = self._mesh.dense
         assert self.lightning_module is not None
         self.lightning_module._device_mesh = self._mesh.dense
@@ -115,7 +116,11 @@ class HybridParallelStrategy(CheckpointedStrategy):
         device_id = None if self.root_device.type == "cpu" else self.root_device
         assert self.cluster_environment is not None
         _init_dist_connection(
-            self.cluster_environment, self._process_group_backend, timeout=self._timeout, device_id=device_id
+            self.cluster_environment,
+            self._process_group_backend,
+            timeout=self._timeout,
+            device_id=device_id,
+            store=None if dist.is_initialized() else store_of_this_attempt(os.environ, self._timeout),
         )
 
     def teardown(self) -> None:
@@ -232,6 +237,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
                 self._microbatch_loss,
                 self.precision_plugin.compute_context,
                 self.watchers,
+                self.note,
             )
         return self._pipeline
 
@@ -261,8 +267,15 @@ class HybridParallelStrategy(CheckpointedStrategy):
     def weights(self) -> Iterable[nn.Parameter]:
         return (parameter for _, parameter in self.hybrid_module.named_weights())
 
+    def note(self, action: str) -> None:
+        """What this rank begins, for the watchdog."""
+        if isinstance(self.launcher, ForkLauncher):
+            step = self.hybrid_module.trainer.global_step + 1
+            self.launcher.last_actions.note(self.global_rank, f"step {step}, {action}")
+
     def finish_gradients(self) -> None:
         """Once an optimizer step, before hooks, clipping and update see the gradients."""
+        self.note("the sums of gradients")
         if self._pipeline is not None:
             self._pipeline.reduce_gradients()
         finish_sums(self.weights(), self.mesh)

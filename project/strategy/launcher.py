@@ -7,6 +7,7 @@ processes are there already, and the strategy has no launcher.
 import ctypes
 import math
 import os
+import re
 import signal
 import time
 import traceback
@@ -24,6 +25,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from project.fault import Told
+from project.strategy.last_action import LastActions
 from project.strategy.stop import SIGNALS
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
+TIMED_OUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 AFTER_CTRL_C_S = 3.0
 """How long the first Ctrl-C leaves the ranks to finish a batch and save; the second one nothing."""
 GRACE_S = 1.0
@@ -58,6 +61,7 @@ class ForkLauncher(_MultiProcessingLauncher):
         super().__init__(strategy, start_method="fork")
         self.num_processes, self.stop = strategy.num_processes, strategy.stop
         self.ranks: list[BaseProcess] = []
+        self.last_actions = LastActions(self.num_processes)
 
     def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
         """Runs `function` on every rank and returns what rank 0 returned.
@@ -174,6 +178,8 @@ class ForkLauncher(_MultiProcessingLauncher):
         while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.ranks):
             if errors._reader.poll(left):
                 reports.append(errors.get())
+        if late := self._late(reports):
+            return late
         for rank, process in enumerate(self.ranks):
             if process.exitcode is not None and process.exitcode < 0:
                 return RankFailed(rank, f"killed by {signal.Signals(-process.exitcode).name}")
@@ -182,6 +188,20 @@ class ForkLauncher(_MultiProcessingLauncher):
             return RankFailed(codes[0][0], f"exited with status {codes[0][1]}")
         _, rank, message, details = min(reports)
         return RankFailed(rank, message, details)
+
+    def _late(self, reports: list[tuple[float, int, str, str]]) -> RankFailed | None:
+        """Those for whom the others have waited in vain. A rank that waits for another has its time run out, or sees
+        the connection go with one whose time has; the one that is waited for says nothing."""
+        if not any(TIMED_OUT.search(message) for _, _, message, _ in reports):
+            return None
+        silent = set(range(len(self.ranks))) - {rank for _, rank, _, _ in reports}
+        late = [rank for rank in sorted(silent) if self.ranks[rank].is_alive()]
+        if not late:
+            return None
+        began = "; ".join(f"rank {rank}: {self.last_actions.of(rank)}" for rank in late)
+        others = "; ".join(f"rank {rank}: {self.last_actions.of(rank)}" for _, rank, _, _ in sorted(reports)[:4])
+        told = f"did not arrive where the others wait (watchdog.timeout_s); began last: {began}; the others: {others}"
+        return RankFailed(late[0], told if len(late) == 1 else f"with ranks {late[1:]} it {told}")
 
     def _end(self) -> None:
         for process in self.ranks:

@@ -95,8 +95,8 @@ def disturbed(
 ) -> None:
     """Starts until a run comes to its end; kills while kills are wanted, within the seconds of an undisturbed run."""
     while True:
-        began = time.monotonic()
         process = start(folder, steps, log)
+        began = time.monotonic()
         delay = randomness.uniform(0.0, duration) if len(kills) < wanted else float("inf")
         # Every third kill waits for a write that is underway, which would be hit by chance alone too seldom.
         aimed = len(kills) % 3 == 2
@@ -129,8 +129,8 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
     print(f"seed {seed}; {place}", flush=True)
     shared = set(os.listdir("/dev/shm"))
     log = place / "output.log"
-    began = time.monotonic()
     process = start(place / "undisturbed", steps, log)
+    began = time.monotonic()
     assert process.wait() == 0, f"see {log}"
     duration = time.monotonic() - began
     print(f"undisturbed: {steps} steps in {duration:.1f} s", flush=True)
@@ -154,7 +154,7 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     arguments = parser.parse_args()
     place = Path(tempfile.mkdtemp(prefix="soak"))
