@@ -20,7 +20,7 @@ from project.planner.cluster import Cluster, Stated
 from project.planner.cluster_file import load_cluster
 from project.planner.footprint import in_flight, layer_activation_bytes
 from project.planner.implementation import MEGATRON_2021, MEGATRON_2022_SP
-from project.planner.step_time import Workload, rank_parameters
+from project.planner.workload import Workload, rank_parameters
 
 REPORT = Path(__file__).with_name("planner_scoreboard.md")
 GIB = 2**30

@@ -22,7 +22,8 @@ from project.planner.implementation import (
     MEGATRON_CORE_DEEPEP,
     Implementation,
 )
-from project.planner.step_time import Workload, step_time
+from project.planner.step_time import step_time
+from project.planner.workload import Workload
 
 TABLE = Path(__file__).with_name("published_runs.csv")
 RECOMPUTE = {"full": "full", "selective+sp": "selective", "norm+act": "selective", "none": "none"}

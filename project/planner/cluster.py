@@ -63,20 +63,32 @@ class Achieved:
 
 @dataclass(frozen=True)
 class Host:
-    """Where the processors are shared: `cores` of the node run all of its ranks, and what a rank's program costs is
-    said per thing it does. Seconds of one core.
+    """Where a node's `cores` run all of its ranks: what a rank's program costs beside its matrix products, in seconds
+    of one core.
 
-    `operation` is one operator's way through autograd, forward; `distributed_operation` the same through DTensor;
-    `message` the sender's and the receiver's work for one collective or message, and `byte` what each byte of it costs;
-    `switch` what a rank loses when it waits for another; `step` the rest of an optimizer step: loader, callbacks, log.
+    Of a layer's forward and backward, `block_s` everywhere, and besides `tensor_s` where tensor-parallel ranks share it
+    and `expert_s` where its experts are on several ranks, with `..._peer_s` for each rank beyond two; `channel_s` for
+    each token and channel that elementwise kernels pass over. Of embedding, head and loss `ends_s` and
+    `tensor_ends_s`. For a message between stages `message_s`, received and sent; for each byte sent `byte_s`. For each
+    parameter that the optimizer updates `parameter_s`. For the rest of a step `step_s`, and `step_peer_s` for each
+    other rank.
     """
 
     cores: int
-    operation_s: float
-    distributed_operation_s: float
+    block_s: float
+    tensor_s: float
+    tensor_peer_s: float
+    expert_s: float
+    expert_peer_s: float
+    channel_s: float
+    ends_s: float
+    tensor_ends_s: float
+    tensor_ends_peer_s: float
     message_s: float
     byte_s: float
+    parameter_s: float
     step_s: float
+    step_peer_s: float
 
 
 @dataclass(frozen=True)
@@ -187,7 +199,7 @@ def _reason(kind: type, name: str, value: Any) -> str | None:
         return None if type(value) is int and value >= 1 else "must be a whole number of at least 1"
     if kind is Achieved or name == "achieved":
         return None if is_number(value) and 0 < value <= 1 else "must be a number above 0 and at most 1"
-    if name in _FROM_ZERO:
+    if name in _FROM_ZERO or kind is Host:
         return None if is_number(value) and value >= 0 else "must be a number of at least 0"
     return None if is_number(value) and value > 0 else "must be a number above 0"
 

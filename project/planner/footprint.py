@@ -13,8 +13,8 @@ from typing import NamedTuple
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner.implementation import Implementation
-from project.planner.step_time import Parameters, Workload, rank_parameters, ranks_held
 from project.planner.work import Shape
+from project.planner.workload import Parameters, Workload, rank_parameters, ranks_held
 
 
 class Footprint(NamedTuple):

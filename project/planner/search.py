@@ -21,13 +21,13 @@ from project.planner.footprint import footprint, least
 from project.planner.order import order_of
 from project.planner.pareto import front
 from project.planner.step_time import (
-    Workload,
-    layout_units,
+    fastest,
     message_seconds,
     stage_durations,
     step_time,
 )
 from project.planner.timeline import simulate
+from project.planner.workload import Workload
 
 Objective = Literal["time", "memory", "cost"]
 SLACK = 1.5
@@ -118,7 +118,7 @@ def _timed(of: How, cluster: Cluster, gpus: int, found: Found) -> Iterator[Candi
         for microbatches in space.microbatches(layout, work.batch):
             for recompute in space.RECOMPUTATIONS:  # each takes longer than the one before
                 some = dataclasses.replace(layout, microbatches=microbatches, recompute=recompute)
-                if _fastest(work, some, cluster) > SLACK * best:
+                if fastest(work, some, cluster) > SLACK * best:
                     break
                 if (held := least(work, some)) > room:
                     found.note(Candidate(some, 0.0, held))
@@ -139,14 +139,7 @@ def _bounded(of: How, cluster: Cluster, groups: Sequence[ParallelLayout]) -> Ite
     """With the least that each could take: as one large microbatch, which makes the most of everything but for the
     last wave of its tiles."""
     for layout in groups:
-        yield 0.9 * _fastest(of(layout), layout, cluster), layout
-
-
-def _fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
-    """No bubble, and the layers spread over the ranks as if they could be cut."""
-    of, config = layout_units(work, layout, cluster), work.config
-    layers = config.num_dense_layers * of.dense.total + len(config.moe_layers) * of.experts.total
-    return layout.microbatches * (layers + of.first.total + of.last.total) / layout.pp
+        yield 0.9 * fastest(of(layout), layout, cluster), layout
 
 
 def _best_first(

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from project.parallel.layout import ParallelLayout
 from project.planner.cluster import Cluster, Link, Stated
 from project.planner.search import Candidate
-from project.planner.step_time import Workload, step_time
+from project.planner.step_time import step_time
+from project.planner.workload import Workload
 
 NOTICEABLE = 0.01  # a winner that wins by less has won nothing
 

@@ -8,72 +8,29 @@ action.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from operator import mul
 from typing import NamedTuple
 
 from project.metrics.peak import Arithmetic
 from project.model.config import ModelConfig
-from project.model.cost import (
-    attention_parameters,
-    embedding_parameters,
-    router_parameters,
-    stage_costs,
-)
 from project.parallel.layout import ParallelLayout
-from project.pipeline.partition import Costs, partition
-from project.pipeline.placement import stage_to_rank
-from project.planner import collective_time
+from project.planner import collective_time, host_time
 from project.planner.cluster import Cluster
 from project.planner.compute import launch_seconds, work_seconds
 from project.planner.group import Group, group_over
 from project.planner.implementation import Implementation
 from project.planner.work import NOTHING, Layer, Pass, Shape, Transfer, Work, embedding, head, layer
-
-
-@dataclass(frozen=True)
-class Workload:
-    """`batch` counts the sequences of one optimizer step over all replicas; `imbalance` is the load of the busiest
-    rank's experts over the mean."""
-
-    config: ModelConfig
-    batch: int
-    seq_len: int
-    how: Implementation
-    arithmetic: Arithmetic = "half"
-    imbalance: float = 1.0
-
-    def shape(self, layout: ParallelLayout) -> Shape:
-        sequences = self.batch // (layout.dp * layout.microbatches)
-        return Shape(sequences, self.seq_len, layout.tp, layout.ep, layout.etp, self.imbalance)
-
-
-class Durations(NamedTuple):
-    """Seconds of one microbatch: forward; backward of the inputs, what is computed again included; of the weights."""
-
-    forward: float = 0.0
-    inputs: float = 0.0
-    weights: float = 0.0
-
-    @property
-    def total(self) -> float:
-        return self.forward + self.inputs + self.weights
-
-
-class StepTime(NamedTuple):
-    """Seconds. `bubble` is the part of `pipeline` in which the slowest rank waits for others to fill it or to empty;
-    `messages` of it is spent on what stages send each other."""
-
-    pipeline: float
-    bubble: float
-    messages: float
-    gradients: float
-    optimizer: float
-
-    @property
-    def total(self) -> float:
-        return self.pipeline + self.gradients + self.optimizer
+from project.planner.workload import (
+    Durations,
+    Held,
+    StepTime,
+    Workload,
+    rank_parameters,
+    ranks_held,
+    stages_held,
+)
 
 
 class Units(NamedTuple):
@@ -151,19 +108,34 @@ def without_states(how: Implementation) -> Implementation:
 
 
 def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:
-    """Of every stage."""
+    """Of every stage; where ranks share cores, with the share that each has of them."""
+    if cluster.host is not None:
+        return host_time.stage_durations(work, layout, cluster)
     of = layout_units(work, layout, cluster)
     return [of.held(stage) for stage in stages_held(work, layout)]
 
 
+def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """Seconds of a pipeline without bubble, the layers spread over the ranks as if they could be cut."""
+    if cluster.host is not None:
+        return host_time.fastest(work, layout, cluster)
+    of, config = layout_units(work, layout, cluster), work.config
+    layers = config.num_dense_layers * of.dense.total + len(config.moe_layers) * of.experts.total
+    return layout.microbatches * (layers + of.first.total + of.last.total) / layout.pp
+
+
 def message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
     """One microbatch's activations, from one stage to the next. Each tensor-parallel rank sends its part."""
+    if cluster.host is not None:
+        return cluster.intra.latency_s.value if layout.pp > 1 else 0.0
     shape = work.shape(layout)
     given = shape.tokens * work.config.d_model * work.how.element_bytes / layout.tp
     return collective_time.seconds("message", given, group_over(("pp",), layout), cluster) if layout.pp > 1 else 0.0
 
 
 def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
+    if cluster.host is not None:
+        return host_time.step_time(work, layout, cluster)
     of = layout_units(work, layout, cluster)
     ranks = [of.held(rank) for rank in ranks_held(work, layout)]
     slowest = max(ranks, key=lambda rank: rank.total)
@@ -196,90 +168,11 @@ def _one_microbatch(ranks: list[Durations], layout: ParallelLayout) -> float:
     return sum(rank.forward + rank.inputs + (0.0 if split else rank.weights) for rank in ranks)
 
 
-class Held(NamedTuple):
-    """What a stage, or a rank with all its stages, has of the model: layers without and with experts, the embedding,
-    the head."""
-
-    dense: int
-    experts: int
-    first: int
-    last: int
-
-    @property
-    def layers(self) -> int:
-        return self.dense + self.experts
-
-
-@lru_cache(maxsize=4096)
-def _stages_held(config: ModelConfig, seq_len: int, split: ParallelLayout) -> tuple[Held, ...]:
-    found = []
-    for part in partition(Costs(*stage_costs(config, seq_len)), split):
-        dense = len(range(part.layers.start, min(part.layers.stop, config.num_dense_layers)))
-        found.append(Held(dense, len(part.layers) - dense, part.first, part.last))
-    return tuple(found)
-
-
-def stages_held(work: Workload, layout: ParallelLayout) -> tuple[Held, ...]:
-    """As the trainer cuts the model."""
-    split = ParallelLayout(pp=layout.pp, virtual_stages=layout.virtual_stages, partition=layout.partition)
-    return _stages_held(work.config, work.seq_len, split)
-
-
-@lru_cache(maxsize=4096)
-def _ranks_held(config: ModelConfig, seq_len: int, split: ParallelLayout) -> tuple[Held, ...]:
-    ranks = [Held(0, 0, 0, 0)] * split.pp
-    alone = ParallelLayout(pp=split.pp, virtual_stages=split.virtual_stages, partition=split.partition)
-    for rank, stage in zip(stage_to_rank(split), _stages_held(config, seq_len, alone), strict=True):
-        ranks[rank] = Held(*(mine + its for mine, its in zip(ranks[rank], stage, strict=True)))
-    return tuple(ranks)
-
-
-def ranks_held(work: Workload, layout: ParallelLayout) -> tuple[Held, ...]:
-    split = ParallelLayout(
-        pp=layout.pp, virtual_stages=layout.virtual_stages, partition=layout.partition, schedule=layout.schedule
-    )
-    return _ranks_held(work.config, work.seq_len, split)
-
-
-class Parameters(NamedTuple):
-    """Of one rank: whole on every rank of tp, divided over tp, divided over ep and etp."""
-
-    whole: float
-    dense: float
-    experts: float
-
-
-@lru_cache(maxsize=65536)
-def _rank_parameters(
-    config: ModelConfig, how: Implementation, ranks: tuple[Held, ...], tp: int, over: int
-) -> tuple[Parameters, ...]:
-    matrices = 3 if how.gated else 2
-    one_expert = matrices * config.d_model * config.d_ff
-    return tuple(
-        Parameters(
-            held.experts * router_parameters(config) + (2 * held.layers + held.last) * config.d_model,
-            (
-                held.layers * attention_parameters(config)
-                + held.dense * matrices * config.d_model * config.dense_d_ff
-                + held.experts * config.num_shared_experts * one_expert
-                + (held.first + held.last) * embedding_parameters(config)
-            )
-            / tp,
-            held.experts * config.num_experts * one_expert / over,
-        )
-        for held in ranks
-    )
-
-
-def rank_parameters(work: Workload, layout: ParallelLayout) -> tuple[Parameters, ...]:
-    """Of each pipeline rank, of whatever trainer; biases are too few to matter to time."""
-    ranks = ranks_held(work, layout)
-    return _rank_parameters(work.config, work.how, ranks, layout.tp, layout.ep * layout.etp)
-
-
 def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
     """Once a step, the rank with most: sums over the replicas, and where the optimizer's state is divided over them a
     reduce-scatter, and an all-gather of the new weights."""
+    if cluster.host is not None:
+        return host_time.after_the_pipeline(work, layout, cluster)[0]
     how, most = work.how, 0.0
     replicas, expert_replicas, tp = (
         group_over(("dp",), layout),
@@ -303,6 +196,8 @@ def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -
 
 def optimizer_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
     """Bound by memory."""
+    if cluster.host is not None:
+        return host_time.after_the_pipeline(work, layout, cluster)[1]
     sharded = bool(work.how.sharded_state_bytes)
     dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
     counts = [(held.whole + held.dense) / dp + held.experts / edp for held in rank_parameters(work, layout)]

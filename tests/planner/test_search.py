@@ -17,7 +17,8 @@ from project.planner.implementation import ours
 from project.planner.pareto import front
 from project.planner.search import Candidate, capacity, fewer, overrides, search
 from project.planner.sensitivity import turns, unstable
-from project.planner.step_time import Workload, step_time
+from project.planner.step_time import step_time
+from project.planner.workload import Workload
 
 MODEL = ModelConfig()
 BATCH, SEQ_LEN = 8, 256

@@ -1,0 +1,113 @@
+"""This machine as a cluster: measured, and written as `configs/cluster/*.yaml` are.
+
+On processors: products, memory and updates with all cores at it; what the trainer's program costs beside them, on up to
+four ranks; collectives. On GPUs: products, memory and launches of one, and NCCL's collectives over all of them.
+"""
+
+import os
+import platform
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+import torch
+
+from project.calibration import collectives, overhead, rates
+from project.calibration.ranks import on_ranks
+from project.planner.cluster import Achieved, Cluster, Host, Link, Peak, Stated
+
+Progress = Callable[[str], None]
+STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1
+"""How often `progress` is called for a calibration of processors."""
+
+
+class CoreRates(NamedTuple):
+    """Of one core, all of them being at it: FLOP/s in fp32 by size and in bf16, bytes a second, seconds a parameter."""
+
+    gemm: dict[tuple[int, int, int], float]
+    half: float
+    memory: float
+    update_s: float
+
+
+def calibrate_processors(name: str, progress: Progress, ranks_per_node: int = 16) -> Cluster:
+    cores = available_cores()
+    progress("products, memory and updates")
+    core = core_rates(cores)
+    program = overhead.measure(progress)
+    points = collectives.measure(progress)
+    costs = collectives.fit(points)
+    peak = max(core.gemm.values())
+    typical = median(core.gemm.values())
+    products = wide_layer_flops() / typical
+    host = Host(
+        cores=cores,
+        block_s=program.block_s,
+        tensor_s=program.tensor_s,
+        tensor_peer_s=program.tensor_peer_s,
+        expert_s=program.expert_s,
+        expert_peer_s=program.expert_peer_s,
+        channel_s=max(0.0, program.wide_layer_s - program.block_s - products)
+        / (overhead.WIDE_TOKENS * overhead.WIDE.d_model),
+        ends_s=program.ends_s,
+        tensor_ends_s=program.tensor_ends_s,
+        tensor_ends_peer_s=program.tensor_ends_peer_s,
+        message_s=program.message_s,
+        byte_s=costs.byte_s,
+        parameter_s=core.update_s,
+        step_s=program.step_s,
+        step_peer_s=program.step_peer_s,
+    )
+    link = Link(_around(costs.latency_s), _around(costs.bandwidth), achieved=1.0)
+    return Cluster(
+        name=name,
+        nodes=1,
+        gpus_per_node=ranks_per_node,
+        peak_flops=Peak(half=core.half, tf32=peak, fp32=peak),
+        memory_bytes=float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        reserved_bytes=0.4e9,
+        memory_bandwidth=core.memory,
+        multiprocessors=1,
+        achieved=Achieved(gemm=typical / peak, attention=typical / peak, memory=1.0),
+        launch_s=_around(program.block_s / 86),  # operators of a layer's forward: `implementation.OPERATIONS`
+        intra=link,
+        inter=link,
+        host=host,
+    )
+
+
+def core_rates(cores: int) -> CoreRates:
+    by_core = on_ranks(cores, _core_rates)
+    gemm = {size: median(one.gemm[size] for one in by_core) for size in rates.SIZES}
+    return CoreRates(
+        gemm,
+        median(one.half for one in by_core),
+        median(one.memory for one in by_core),
+        median(one.update_s for one in by_core),
+    )
+
+
+def _core_rates(rank: int) -> CoreRates:
+    return CoreRates(rates.gemm_rates(), rates.half_rate(), rates.memory_rate(), rates.update_seconds())
+
+
+def wide_layer_flops() -> float:
+    from project.model.cost import layer_flops_per_token
+
+    return 3.0 * overhead.WIDE_TOKENS * layer_flops_per_token(overhead.WIDE, overhead.WIDE.max_seq_len, 0)
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def heading() -> str:
+    return f"Measured by `python project/plan.py calibrate=true`: {platform.processor() or platform.machine()}, " + (
+        f"{available_cores()} cores, torch {torch.__version__}"
+    )
+
+
+def _around(value: float) -> Stated:
+    """One machine was measured at one time: half and twice as much is not excluded."""
+    value = float(value)
+    return Stated(value, value / 2, value * 2)

@@ -1,0 +1,44 @@
+"""A few forked processes that measure something together."""
+
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def on_ranks(ranks: int, measure: Callable[[int], Any], backend: str = "gloo") -> list[Any]:
+    """What each returns, by rank. They are one process group, one thread each."""
+    port = _free_port()
+    context = mp.get_context("fork")
+    results = context.SimpleQueue()
+    processes = [
+        context.Process(target=_main, args=(rank, ranks, port, backend, measure, results)) for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    answers = dict(results.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return [answers[rank] for rank in range(ranks)]
+
+
+def _main(rank: int, ranks: int, port: int, backend: str, measure: Callable[[int], Any], results: Any) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group(backend, rank=rank, world_size=ranks, timeout=timedelta(seconds=60))
+    try:
+        results.put((rank, measure(rank)))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,205 @@
+"""Seconds of a step where ranks share a node's cores. No torch.
+
+A rank's program is then what takes time: how many layers, microbatches and collectives it goes through, more than what
+they compute. Its seconds of a core are counted (`Host`), and the cores are shared evenly by the ranks that have
+something to do; one that waits for another leaves its core to the others.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from project.parallel.layout import ParallelLayout
+from project.pipeline.action import Action
+from project.planner.cluster import Cluster, Host
+from project.planner.group import Group, group_over
+from project.planner.order import order_of
+from project.planner.traffic import on_the_wire
+from project.planner.work import Pass, Work, embedding, head, layer
+from project.planner.workload import (
+    Durations,
+    Held,
+    Parameters,
+    StepTime,
+    Workload,
+    rank_parameters,
+    ranks_of_stages,
+    stages_held,
+)
+
+FORWARD = 1 / 3  # of a layer's forward and backward; the backward's halves take as much each
+
+
+class Cost(NamedTuple):
+    """Seconds of one core of a rank, for one microbatch; `products` may be spread over several threads."""
+
+    program: float
+    products: float
+
+
+def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
+    host = _host(cluster)
+    span, busy = shared_span(layout, alone(work, layout, cluster), host.cores, cluster.intra.latency_s.value)
+    gradients, optimizer = after_the_pipeline(work, layout, cluster)
+    return StepTime(span, span - busy / min(host.cores, layout.world_size), 0.0, gradients, optimizer)
+
+
+def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:
+    """As long as they take on average with the cores shared: stretched so that a pipeline in which nobody shares takes
+    as long as it does."""
+    stages, latency = alone(work, layout, cluster), cluster.intra.latency_s.value
+    shared, _ = shared_span(layout, stages, _host(cluster).cores, latency)
+    unshared, _ = shared_span(layout, stages, layout.world_size, latency)
+    stretch = shared / unshared
+    return [Durations(*(stretch * seconds for seconds in stage)) for stage in stages]
+
+
+def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """No bubble; either the ranks or the cores are busy all the time."""
+    once = sum(stage.total for stage in alone(work, layout, cluster))
+    among = max(1 / layout.pp, layout.dp * layout.tp / _host(cluster).cores)
+    return layout.microbatches * once * among
+
+
+def _host(cluster: Cluster) -> Host:
+    assert cluster.host is not None
+    return cluster.host
+
+
+def alone(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:
+    """Of a rank of each stage that has a core to itself, messages to its neighbours included."""
+    host, at = _host(cluster), ranks_of_stages(layout)
+    threads = max(1, host.cores // layout.world_size)
+    again = 0.0 if layout.recompute == "none" else FORWARD
+    found = []
+    for stage, held in enumerate(stages_held(work, layout)):
+        program, products = stage_cost(work, layout, cluster, held)
+        both = program + products / threads
+        beside = [other for other in (stage - 1, stage + 1) if 0 <= other < layout.stages]
+        messages = host.message_s / 2 * sum(at[other] != at[stage] for other in beside)
+        found.append(Durations(both * FORWARD + messages, both * (FORWARD + again) + messages, both * FORWARD))
+    return found
+
+
+def stage_cost(work: Workload, layout: ParallelLayout, cluster: Cluster, held: Held) -> Cost:
+    """Of a microbatch, forward and backward."""
+    host, shape, config, how = _host(cluster), work.shape(layout), work.config, work.how
+    over_experts = layout.ep * layout.etp
+    tensor = peers(host.tensor_s, host.tensor_peer_s, layout.tp)
+    expert = peers(host.expert_s, host.expert_peer_s, over_experts)
+    ends = host.ends_s + peers(host.tensor_ends_s, host.tensor_ends_peer_s, layout.tp)
+    channels = shape.tokens / layout.tp * config.d_model * host.channel_s
+    program = held.layers * (host.block_s + tensor + channels) + held.experts * expert
+    program += (held.first + held.last) / 2 * ends
+    products = 0.0
+    for count, whole in (
+        (held.dense, layer(config, how, shape, False).work if held.dense else Pass()),
+        (held.experts, layer(config, how, shape, True).work if held.experts else Pass()),
+        (held.first, embedding(config, how, shape)),
+        (held.last, head(config, how, shape)),
+    ):
+        for half in whole:
+            program += count * sent_bytes(half, layout) * host.byte_s
+            products += count * half.flops / (cluster.peak(work.arithmetic) * cluster.achieved.gemm)
+    return Cost(program, products)
+
+
+def peers(first: float, further: float, ranks: int) -> float:
+    """Nothing for one rank, `first` for two."""
+    return 0.0 if ranks == 1 else first + (ranks - 2) * further
+
+
+def sent_bytes(work: Work, layout: ParallelLayout) -> float:
+    return sum(
+        on_the_wire(one.collective, int(one.given), group_over(tuple(one.axis.split("_")), layout).size)
+        for one in work.transfers
+    )
+
+
+def after_the_pipeline(work: Workload, layout: ParallelLayout, cluster: Cluster) -> tuple[float, float]:
+    """Summing gradients over replicas; the update and the rest of a step. All ranks at once, of that with most."""
+    host = _host(cluster)
+    share = max(1.0, layout.world_size / host.cores)
+    gradients, update = max(
+        (gradient_seconds(work, layout, host, held), update_seconds(work, layout, host, held))
+        for held in rank_parameters(work, layout)
+    )
+    return share * gradients, share * update
+
+
+def gradient_seconds(work: Workload, layout: ParallelLayout, host: Host, held: Parameters) -> float:
+    element = work.how.gradient_bytes
+    sums: tuple[tuple[float, Group], ...] = (
+        (held.whole, group_over(("tp",), layout)),
+        (held.whole + held.dense, group_over(("dp",), layout)),
+        (held.experts, group_over(("edp",), layout)),
+    )
+    return sum(on_the_wire("all_reduce", int(count * element), among.size) * host.byte_s for count, among in sums)
+
+
+def update_seconds(work: Workload, layout: ParallelLayout, host: Host, held: Parameters) -> float:
+    sharded = work.how.sharded_state_bytes > 0
+    dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
+    count = held.whole + held.dense / dp + held.experts / edp
+    return host.step_s + (layout.world_size - 1) * host.step_peer_s + count * host.parameter_s
+
+
+def shared_span(layout: ParallelLayout, stages: list[Durations], cores: int, latency: float) -> tuple[float, float]:
+    """Seconds from the first action's start to the last one's end, and seconds of a core that all ranks spend.
+
+    Every rank that runs an action does so at the same speed, a core's or less where there are more of them than cores;
+    the ranks of a stage run together.
+    """
+    order, at = order_of(layout), ranks_of_stages(layout)
+    together, last = layout.dp * layout.tp, layout.stages - 1
+    whole = layout.recompute != "none"
+
+    def seconds(action: Action) -> float:
+        forward, inputs, weights = stages[action.stage]
+        both = inputs + weights
+        return {"F": forward, "B": both, "I": both if whole else inputs, "W": 0.0 if whole else weights}[action.kind]
+
+    done: dict[tuple[int, bool, int], float] = {}
+    place = [0] * layout.pp
+    left: list[float | None] = [None] * layout.pp
+    clock, spent = 0.0, 0.0
+    while any(place[rank] < len(order[rank]) for rank in range(layout.pp)):
+        waking: list[float] = []
+        for rank in range(layout.pp):
+            if left[rank] is None and place[rank] < len(order[rank]):
+                action = order[rank][place[rank]]
+                ready = _ready(action, done, last, at, latency)
+                if ready is not None and ready <= clock:
+                    left[rank] = seconds(action)
+                elif ready is not None:
+                    waking.append(ready)
+        running = [rank for rank in range(layout.pp) if left[rank] is not None]
+        if not running:
+            clock = min(waking)
+            continue
+        speed = min(1.0, cores / (len(running) * together))
+        until = min(clock + (left[rank] or 0.0) / speed for rank in running)
+        until = min([until, *waking])
+        for rank in running:
+            remains = (left[rank] or 0.0) - (until - clock) * speed
+            left[rank] = remains
+            if remains <= 1e-12:
+                action = order[rank][place[rank]]
+                if action.kind != "W":
+                    done[action.stage, action.kind == "F", action.microbatch] = until
+                left[rank], place[rank] = None, place[rank] + 1
+        spent += (until - clock) * speed * len(running) * together
+        clock = until
+    return clock, spent
+
+
+def _ready(
+    action: Action, done: dict[tuple[int, bool, int], float], last: int, at: tuple[int, ...], latency: float
+) -> float | None:
+    """When what it needs has come; None where nobody knows yet."""
+    forward = action.kind == "F"
+    if action.kind == "W" or action.stage == (0 if forward else last):
+        return 0.0
+    source = action.stage - 1 if forward else action.stage + 1
+    ended = done.get((source, forward, action.microbatch))
+    return None if ended is None else ended + (latency if at[source] != at[action.stage] else 0.0)
