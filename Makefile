@@ -55,7 +55,10 @@ bench: $(READY) ## seconds per full-size step, against transformers' model in on
 scoreboard: $(READY) ## the planner against measured runs of others: benchmarks/planner_scoreboard.md
 	$(RUN) -m benchmarks.planner_scoreboard $(ARGS)
 
+bench-planner: $(READY) ## calibrate this machine, then predicted against measured steps of layouts of 1 to 16 ranks
+	$(RUN) -m benchmarks.planner_layouts --calibrate $(ARGS)
+
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations soak lint format bench scoreboard clean
+.PHONY: help setup train test unit parity mutations soak lint format bench scoreboard bench-planner clean

@@ -1,10 +1,12 @@
 """Plan: `python project/plan.py +experiment=tp4_ep4_pp4`.
 
-Derives the strategy document of a layout and checks claims about it; needs no GPU, starts no process.
+Derives the strategy document of a layout and checks claims about it; with `search=true` finds the best layouts, with
+`calibrate=true` measures this machine. Needs no GPU; only calibration starts processes.
 """
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from project import command_line
 from project.command_line.verbatim import verbatim
 from project.preflight import plan as checks
+from project.preflight.plan import nothing_fits
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
@@ -22,14 +25,36 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 def run(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
 
-    from project.planner.run import plan, print_comparison
+    from project.planner.run import plan, print_comparison, print_search, searched
 
     command_line.check_job(cfg, os.environ, checks)
     if cfg.compare:
         print_comparison(Path(cfg.compare))
+        return
+    folder, config = Path(HydraConfig.get().runtime.output_dir), OmegaConf.to_container(cfg, resolve=True)
+    if cfg.calibrate:
+        from project.calibration.run import calibrate
+
+        calibrate(CONFIGS / "cluster", folder)
+    elif cfg.search:
+        found = searched(cast(dict[str, Any], config), train_command(HydraConfig.get().overrides.task, cfg))
+        if not found.found.best:
+            command_line.refuse([nothing_fits(found)], os.environ)
+        print_search(found, folder)
     else:
-        config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-        plan(config, Path(HydraConfig.get().runtime.output_dir))
+        plan(cast(dict[str, Any], config), folder)
+
+
+PLANS_OWN = ("search", "objective", "calibrate", "document", "compare", "cluster", "parallel", "trainer.precision")
+
+
+def train_command(overrides: Sequence[str], cfg: DictConfig) -> str:
+    """What of this command is `project/train.py`'s, its precision said, for it has another default."""
+    keys = [(override.lstrip("+~").partition("=")[0], override) for override in overrides]
+    kept = [
+        override for key, override in keys if key not in PLANS_OWN and not key.startswith(("cluster.", "parallel."))
+    ]
+    return " ".join(["python project/train.py", *kept, f"trainer.precision={cfg.trainer.precision}"])
 
 
 def main() -> None:

@@ -7,18 +7,23 @@ four ranks; collectives. On GPUs: products, memory and launches of one, and NCCL
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
-from project.calibration import collectives, overhead, rates
+from project.calibration import collectives, gpu_rates, overhead, rates
 from project.calibration.ranks import on_ranks
 from project.planner.cluster import Achieved, Cluster, Host, Link, Peak, Stated
+from project.planner.cluster_file import load_cluster
 
 Progress = Callable[[str], None]
 STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1
 """How often `progress` is called for a calibration of processors."""
+
+
+GPU_STAGES = 3
 
 
 class CoreRates(NamedTuple):
@@ -73,6 +78,37 @@ def calibrate_processors(name: str, progress: Progress, ranks_per_node: int = 16
         intra=link,
         inter=link,
         host=host,
+    )
+
+
+def calibrate_gpus(name: str, progress: Progress) -> Cluster:
+    """One node's. What is between nodes is taken from the data sheet's cluster of the same kind, for one node cannot
+    measure it; fp32 and tf32 rates are in the ratio that it gives."""
+    progress("products, memory and launches")
+    gpu = gpu_rates.measure()
+    devices = torch.cuda.device_count()
+    sheet = load_cluster("b200" if "B200" in gpu.name else "a100_8x" if "A100" in gpu.name else "h100_8x")
+    intra = sheet.intra
+    if devices > 1:
+        progress(f"collectives over {devices} GPUs")
+        costs = collectives.fit(collectives.measure(lambda what: None, "nccl", tuple({2, devices})))
+        intra = Link(_around(costs.latency_s), _around(costs.bandwidth), achieved=1.0)
+    progress("writing")
+    return replace(
+        sheet,
+        name=name,
+        nodes=1,
+        gpus_per_node=devices,
+        memory_bytes=gpu.memory_bytes,
+        memory_bandwidth=max(gpu.memory_rate, sheet.memory_bandwidth),
+        multiprocessors=gpu.multiprocessors,
+        achieved=Achieved(
+            gemm=min(1.0, gpu.half_rate / sheet.peak_flops.half),
+            attention=min(1.0, gpu.attention_rate / sheet.peak_flops.half),
+            memory=min(1.0, gpu.memory_rate / max(gpu.memory_rate, sheet.memory_bandwidth)),
+        ),
+        launch_s=_around(gpu.launch_s),
+        intra=intra,
     )
 
 

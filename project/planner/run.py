@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,17 @@ from project.planner.cluster import Cluster, read_cluster
 from project.planner.compare import compare
 from project.planner.derive import Derived, derive
 from project.planner.document import sheets
+from project.planner.nearest import peak
 from project.planner.plan_file import as_json, planned
+from project.planner.search import Candidate, fewer, rank_by, search, simulated_seconds
+from project.planner.search_sheets import COMMANDS, Searched, as_entries, search_sheets
+from project.planner.sensitivity import turns
 from project.planner.traffic import Step
+from project.planner.workload import Workload, workload
 from project.run_folder import read_summary, write_atomically
 
 CLAIMS = Path(__file__).resolve().parent.parent.parent / "configs" / "claims"
+NEAR_THE_BEST = 300  # candidates that are ranked again at the ends of the stated intervals
 Config = Mapping[str, Any]
 """A configuration as plain values, resolved."""
 
@@ -75,6 +82,55 @@ def print_comparison(folder: Path) -> None:
     summary = read_summary(folder)
     assert summary is not None, "refused by preflight"
     Console().print(compare(summary).table())
+
+
+def searched(config: Config, prefix: str) -> Searched:
+    """`prefix` is the command that a layout's overrides are added to. Where nothing fits, `found.best` is empty."""
+    step, cluster, objective = step_of(config), cluster_of(config), config["objective"]
+
+    def of(layout: ParallelLayout) -> Workload:
+        return workload(replace(step, layout=layout))
+
+    def memory_of(layout: ParallelLayout) -> float:
+        return peak(replace(step, layout=layout), 0)
+
+    found = search(of, cluster, objective=objective, memory_of=memory_of)
+    less = fewer(of, cluster, objective, memory_of) if found.best else []
+    if objective == "cost":
+        found.best = sorted(
+            [one for there in (found, *(smaller for _, smaller in less)) for one in there.best],
+            key=lambda one: rank_by(one, objective),
+        )
+    seconds = simulated_seconds(of(step.layout), step.layout, cluster)
+    return Searched(
+        cluster,
+        objective,
+        Candidate(step.layout, seconds, memory_of(step.layout), True),
+        found,
+        less,
+        turns(found.best[:NEAR_THE_BEST], of, cluster) if found.best else [],
+        step.batch * step.seq_len,
+        prefix,
+    )
+
+
+def print_search(what: Searched, folder: Path) -> None:
+    from rich.console import Console
+
+    read = list(search_sheets(what))
+    console = Console()
+    for sheet in read:
+        if sheet.title == COMMANDS:  # to be copied: no cell may cut them
+            console.print(sheet.title, style="italic")
+            for place, line in sheet.rows:
+                console.print(f"{place} {line}", soft_wrap=True, highlight=False)
+        else:
+            console.print(sheet.table())
+    folder.mkdir(parents=True, exist_ok=True)
+    heading = f"# Search: {what.cluster.gpus} GPUs of {what.cluster.name}\n\n"
+    write_atomically(folder / "search.md", heading + "\n".join(sheet.markdown() for sheet in read))
+    write_atomically(folder / "search.json", json.dumps(as_entries(what), allow_nan=False) + "\n")
+    console.print(f"run folder: {folder}", soft_wrap=True)
 
 
 def plan(config: Config, folder: Path) -> None:

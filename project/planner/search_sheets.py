@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from project.parallel.layout import ParallelLayout
 from project.planner.cluster import Cluster
-from project.planner.search import Candidate, Found, Objective, overrides
+from project.planner.search import Candidate, Found, Objective, capacity, overrides
 from project.planner.sensitivity import Turn, unstable
 from project.planner.sheet import Sheet, number
 
 SHOWN = 10
+COMMANDS = "To run them"
 AS_WELL = 1.05  # fewer GPUs do as well when they take no longer than this
 
 
 @dataclass(frozen=True)
 class Searched:
-    """`asked` is the layout of the configuration, None where it does not fit; `fewer` are the best on so many GPUs;
+    """`asked` is the layout of the configuration, whether or not it fits; `fewer` are the best on so many GPUs;
     `tokens` are of a step; `prefix` is the command line that a layout's overrides are added to."""
 
     cluster: Cluster
     objective: Objective
-    asked: Candidate | None
+    asked: Candidate
     found: Found
     fewer: Sequence[tuple[int, Found]]
     turns: Sequence[Turn]
@@ -48,8 +50,9 @@ def best(searched: Searched) -> Sheet:
     found, rows = searched.found, []
     for place, one in enumerate(found.best[:SHOWN], 1):
         rows.append((str(place), *_cells(searched, one)))
-    if searched.asked:
-        rows.append(("asked", *_cells(searched, searched.asked)))
+    asked = searched.asked
+    fits = asked.memory <= capacity(searched.cluster, asked.layout.world_size)
+    rows.append(("asked" if fits else "asked, does not fit", *_cells(searched, asked)))
     note = (
         f"{found.tried:,} timed, {found.left_out:,} left out for their memory, in {found.seconds:.1f} s of a core; "
         f"ranked by {searched.objective}"
@@ -76,7 +79,9 @@ def degrees(layout: ParallelLayout) -> str:
 def pipeline(layout: ParallelLayout) -> str:
     stages = f" x{layout.virtual_stages}" if layout.virtual_stages > 1 else ""
     again = "" if layout.recompute == "none" else f", recompute {layout.recompute}"
-    return f"{layout.schedule}{stages}, {layout.microbatches} microbatches{again}"
+    return (
+        f"{layout.schedule}{stages}, {layout.microbatches} microbatch{'es' if layout.microbatches > 1 else ''}{again}"
+    )
 
 
 def commands(searched: Searched) -> Sheet:
@@ -84,7 +89,7 @@ def commands(searched: Searched) -> Sheet:
         (str(place), f"{searched.prefix} {overrides(one.layout)}")
         for place, one in enumerate(searched.found.best[:SHOWN], 1)
     ]
-    return Sheet("To run them", ("", "command"), rows)
+    return Sheet(COMMANDS, ("", "command"), rows)
 
 
 def fewer(searched: Searched) -> Sheet:
@@ -135,3 +140,24 @@ def stability(searched: Searched) -> Sheet:
         else "stable: the best as stated is not beaten by 1 % within any stated interval"
     )
     return Sheet("Where the ranking turns over", ("at", "best there", "step>", "the stated best>"), rows, note)
+
+
+def as_entries(searched: Searched) -> dict[str, Any]:
+    """Plain values, for JSON."""
+
+    def entry(one: Candidate) -> dict[str, Any]:
+        command = f"{searched.prefix} {overrides(one.layout)}"
+        return {"layout": asdict(one.layout), "seconds": one.seconds, "memory": one.memory, "command": command}
+
+    return {
+        "cluster": searched.cluster.name,
+        "objective": searched.objective,
+        "tried": searched.found.tried,
+        "left_out": searched.found.left_out,
+        "best": [entry(one) for one in searched.found.best[:SHOWN]],
+        "asked": entry(searched.asked),
+        "front": [entry(one) for one in searched.found.fronts],
+        "fewer": {str(gpus): entry(there.best[0]) if there.best else None for gpus, there in searched.fewer},
+        "turns": [{**turn._asdict(), "winner": asdict(turn.winner)} for turn in searched.turns],
+        "unstable": bool(unstable(searched.turns)),
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +19,8 @@ from project.planner.cluster import cluster_faults, read_cluster
 from project.planner.derive import derive
 from project.planner.nearest import nearest_fitting, peak
 from project.planner.run import claims_path, step_of
-from project.planner.search import capacity, overrides
+from project.planner.search import Objective, capacity, overrides
+from project.planner.search_sheets import Searched
 from project.planner.sheet import number
 from project.preflight.places import folder_faults
 from project.preflight.schedule import schedule_faults
@@ -40,12 +41,17 @@ def faults(
     places = list(folder_faults("hydra.run.dir", run_folder)) if run_folder else []
     if config.get("compare") is not None:
         return [*_compared(config["compare"]), *places]
+    found = list(_choices(config))
+    if config["calibrate"] is True or found:
+        return [*found, *places]
     absent = [
         Fault(key, "null", "must not be left out") for key in ("model", "parallel", "cluster") if not config.get(key)
     ]
     if absent:
         return absent
     of_cluster = cluster_faults(config["cluster"])
+    if config["search"] is True:  # whatever the asked layout needs, others are looked for
+        return [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
     found = [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
     found = found or list(_too_few(config))
     found = found or list(_claims(config))
@@ -54,6 +60,29 @@ def faults(
 
 def warnings(cfg: DictConfig, gpus: Callable[[], int]) -> list[str]:
     return []
+
+
+def _choices(config: Any) -> Iterator[Fault]:
+    for key in ("search", "calibrate"):
+        if type(config[key]) is not bool:
+            yield Fault(key, said(config[key]), "must be true or false")
+    if config["objective"] not in get_args(Objective):
+        yield Fault(
+            "objective", said(config["objective"]), f"is not known; {legal(config['objective'], get_args(Objective))}"
+        )
+
+
+def nothing_fits(searched: Searched) -> Fault:
+    """Where a search found no layout that fits."""
+    cluster, nearest = searched.cluster, searched.found.nearest
+    room, gpus = capacity(cluster, cluster.gpus), cluster.gpus
+    if nearest is None:
+        return Fault("cluster", cluster.name, f"no layout of its {gpus} GPUs is legal for this model and batch")
+    over = (
+        f"{number(nearest.memory, 'B')}, {number(nearest.memory - room, 'B')} more than the {number(room, 'B')} it may"
+    )
+    reason = f"no layout of its {gpus} GPUs fits: the smallest needs {over}; nearest {overrides(nearest.layout)}"
+    return Fault("cluster", cluster.name, reason)
 
 
 def _compared(folder: Any) -> Iterator[Fault]:
