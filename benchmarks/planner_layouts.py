@@ -8,18 +8,23 @@ compares the medians. Nothing that is measured here flows back into the predicti
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
 from project.calibration.calibrate import calibrate_processors, heading
+from project.calibration.overhead import Case, rank_seconds
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner.cluster import Cluster
 from project.planner.cluster_file import CLUSTERS, load_cluster, write_cluster
+from project.planner.host_time import after_the_pipeline, alone
 from project.planner.implementation import ours
 from project.planner.search import overrides
 from project.planner.step_time import step_time
@@ -27,19 +32,16 @@ from project.planner.workload import Workload
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ModelConfig(d_model=256, num_kv_heads=4, head_dim=32, d_ff=512, vocab_size=4096)
-BATCH, SEQ_LEN, STEPS = 8, 256, 9
+BATCH, SEQ_LEN, STEPS = 8, 256, 7
 
 LAYOUTS = {
     "1": ParallelLayout(microbatches=4),
     "pp2": ParallelLayout(pp=2, microbatches=4),
     "tp2 ep2": ParallelLayout(tp=2, ep=2, microbatches=4),
-    "dp2 ep2": ParallelLayout(dp=2, ep=2, microbatches=4),
     "pp4": ParallelLayout(pp=4, microbatches=4),
     "tp4 ep4": ParallelLayout(tp=4, ep=4, microbatches=4),
     "pp2 tp2 ep2": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4),
-    "dp2 tp2 ep4": ParallelLayout(dp=2, tp=2, ep=4, microbatches=2),
     "pp4 tp2 ep2": ParallelLayout(pp=4, tp=2, ep=2, microbatches=4),
-    "pp2 tp4 ep4": ParallelLayout(pp=2, tp=4, ep=4, microbatches=4),
     "pp4 tp4 ep4": ParallelLayout(pp=4, tp=4, ep=4, microbatches=4),
     "pp4 tp4 ep4, 8 microbatches": ParallelLayout(pp=4, tp=4, ep=4, microbatches=8),
 }
@@ -59,8 +61,27 @@ def measured(layout: ParallelLayout, steps: int) -> float:
         return float(json.loads((Path(folder) / "summary.json").read_text())["step_time_s"])
 
 
+def core_seconds(layout: ParallelLayout) -> float:
+    """Of all ranks together, in a step: what the plan is made of, and what a busy machine changes least."""
+    model = replace(SMALL, max_seq_len=SEQ_LEN)
+    return rank_seconds(Case(model.num_layers, layout, model)) * layout.world_size
+
+
+def work() -> Workload:
+    return Workload(SMALL, BATCH, SEQ_LEN, ours("32-true"), "fp32")
+
+
 def predicted(layout: ParallelLayout, cluster: Cluster) -> float:
-    return step_time(Workload(SMALL, BATCH, SEQ_LEN, ours("32-true"), "fp32"), layout, cluster).total
+    return step_time(work(), layout, cluster).total
+
+
+def predicted_core_seconds(layout: ParallelLayout, cluster: Cluster) -> float:
+    """One thread a rank, as they are measured."""
+    assert cluster.host is not None
+    one_thread = replace(cluster, host=replace(cluster.host, cores=1))
+    stages = sum(stage.total for stage in alone(work(), layout, one_thread))
+    after = sum(after_the_pipeline(work(), layout, one_thread))  # of all ranks, on one core
+    return layout.microbatches * stages * layout.dp * layout.tp + after
 
 
 def spearman(one: Sequence[float], two: Sequence[float]) -> float:
@@ -77,6 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calibrate", action="store_true", help="measure the machine first, into cpu_here.yaml")
     parser.add_argument("--cluster", default="cpu_here")
+    parser.add_argument("--core-seconds", action="store_true", help="of all ranks together, instead of the clock's")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
@@ -84,15 +106,22 @@ def main() -> None:
         cluster = calibrate_processors(arguments.cluster, lambda what: print(f"  {what}", flush=True))
         write_cluster(cluster, CLUSTERS / f"{arguments.cluster}.yaml", heading())
     cluster = load_cluster(arguments.cluster)
-    plans = {name: predicted(layout, cluster) for name, layout in LAYOUTS.items()}
+    if arguments.core_seconds:
+        plan, measure, unit = predicted_core_seconds, core_seconds, "core s"
+    else:
+        plan, measure, unit = predicted, partial(measured, steps=arguments.steps), "s"
+    plans = {name: plan(layout, cluster) for name, layout in LAYOUTS.items()}
     seen: dict[str, list[float]] = {name: [] for name in LAYOUTS}
     for _ in range(arguments.rounds):
         for name, layout in LAYOUTS.items():
-            seen[name].append(measured(layout, arguments.steps))
-            print(f"{name}: planned {plans[name]:.3f} s, measured {seen[name][-1]:.3f} s", flush=True)
-    print("\n| layout | ranks | planned s | measured s | error |\n|---|---|---|---|---|")
+            seen[name].append(measure(layout))
+            load = os.getloadavg()[0]
+            print(
+                f"{name}: planned {plans[name]:.3f}, measured {seen[name][-1]:.3f} {unit}, load {load:.0f}", flush=True
+            )
     real = {name: median(values) for name, values in seen.items()}
     errors = {name: plans[name] / real[name] - 1 for name in LAYOUTS}
+    print(f"\n| layout | ranks | planned {unit} | measured {unit} | error |\n|---|---|---|---|---|")
     for name, layout in LAYOUTS.items():
         print(f"| {name} | {layout.world_size} | {plans[name]:.2f} | {real[name]:.2f} | {errors[name]:+.0%} |")
     order = spearman(list(plans.values()), list(real.values()))
