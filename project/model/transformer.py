@@ -25,8 +25,7 @@ class Balancing:
         self.reports: dict[int, list[BalanceReport]] = {}
 
     def note(self, layer: int, report: BalanceReport) -> None:
-        """Without the penalty's graph, which the stream has by now: the reports live as long as the batch, and a
-        schedule that splits its backwards would keep every microbatch's activations as long."""
+        """Without the penalty's graph, which the stream has by now: the reports live as long as the batch."""
         self.reports.setdefault(layer, []).append(report._replace(penalty=report.penalty.detach()))
 
 
