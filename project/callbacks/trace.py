@@ -60,28 +60,28 @@ class Trace(Callback):
         if metrics is None or trainer.global_step == self.step:  # the latter: a batch that is accumulated
             return
         self.step = trainer.global_step
-        self.keep(trainer, metrics.lap, metrics.done_ns)
-        if len(self.kept) in {1, self.first} and not self.recent:
+        recorded = self.recorded(trainer, metrics.lap, metrics.done_ns)
+        if len(self.kept) == self.first:
+            self.recent.append(recorded)
+            return
+        self.kept.append(recorded)
+        if len(self.kept) in {1, self.first}:
             self.write(trainer)
 
-    def keep(self, trainer: L.Trainer, lap: Lap, done_ns: int) -> None:
-        clock = strategy_of(trainer).clock
+    def recorded(self, trainer: L.Trainer, lap: Lap, done_ns: int) -> RankStep:
+        clock, spans, phases = strategy_of(trainer).clock, self.spans, [*self.phases, *self.fetches.take()]
+        self.spans, self.phases = [], []
         around = [Phase("waiting", done_ns, lap.end_ns), *(Phase("validation", *pause) for pause in lap.pauses)]
-        recorded = RankStep(
+        return RankStep(
             self.step,
             lap.seconds,
             lap.start_ns,
             lap.end_ns,
             done_ns,
-            spans=on(clock, self.spans),
-            phases=on(clock, [*self.phases, *self.fetches.take()]) + around,
+            spans=on(clock, spans),
+            phases=on(clock, phases) + around,
             collectives=on(clock, collectives(trainer)),
         )
-        self.spans, self.phases = [], []
-        if len(self.kept) < self.first:
-            self.kept.append(recorded)
-        else:
-            self.recent.append(recorded)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.write(trainer)

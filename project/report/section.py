@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -47,7 +47,7 @@ class Section:
     body: str = ""
     absent: str = "Not recorded in this run."
     wide: bool = False
-    numbers: Table | None = field(default=None)
+    numbers: Table | None = None
 
     @property
     def shown(self) -> go.Figure | None:
