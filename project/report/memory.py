@@ -88,4 +88,9 @@ def activation_bytes(run: Run) -> dict[int, float]:
 
 
 def planned_categories(run: Run) -> dict[int, dict[str, float]]:
-    return {rank["rank"]: rank["memory"] for rank in run.plan.get("ranks") or () if rank.get("memory")}
+    """What the plan calls the framework's is what the measurement cannot name."""
+    ranks = {rank["rank"]: rank["memory"] for rank in run.plan.get("ranks") or () if rank.get("memory")}
+    return {
+        rank: {REST if name == "framework" else name: size for name, size in memory.items() if size}
+        for rank, memory in ranks.items()
+    }
