@@ -11,7 +11,25 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
+from project.metrics.figures import FIGURES, figure
 from project.metrics.metrics_file import MetricsFile
+from project.run_folder import read_summary
+
+RUN_ID = "wandb/run_id"
+LONGEST_TAG = 64  # characters, W&B's limit
+FLUSHED_AFTER_S = 1.0  # what a rank that is killed may have logged in vain; wandb's own is 15
+STEP = "trainer/global_step"  # Lightning's name for the x axis
+SUMMARIES = {
+    "train/loss": "min,last",
+    "val/loss": "min,last",
+    "train/step_time_s": "mean,min",
+    "train/tokens_per_second": "mean,max",
+    "train/mfu": "mean,max",
+    "train/grad_norm": "max,last",
+    "train/expert_imbalance": "mean,last",
+    "memory/peak_bytes_largest_rank": "max",
+}
+"""What of a scalar is shown for the run as a whole; of all others the last value is."""
 
 
 def csv_only(run_folder: str) -> list[Logger]:
@@ -19,14 +37,26 @@ def csv_only(run_folder: str) -> list[Logger]:
 
 
 def csv_and_wandb(
-    run_folder: str, project: str, name: str, group: str | None, tags: Sequence[str], offline: bool | None = None
+    run_folder: str,
+    project: str,
+    name: str,
+    group: str | None,
+    tags: Sequence[str],
+    offline: bool | None = None,
+    artifacts: bool = False,
 ) -> list[Logger]:
-    """`offline` None means: unless there is a key. The file's logger is the first: Lightning puts checkpoints where the
-    first one is."""
+    """`offline` None means: unless there is a key. `artifacts`: the plan and the checkpoints are kept there too. The
+    file's logger is the first: Lightning puts checkpoints where the first one is."""
     if offline is None:
         offline = not os.environ.get("WANDB_API_KEY")
     run = RunFolderWandb(
-        run_folder, project=project, name=name, group=group, tags=[str(tag) for tag in tags], offline=offline
+        run_folder,
+        artifacts,
+        project=project,
+        name=name,
+        group=group,
+        tags=list(dict.fromkeys(str(tag)[:LONGEST_TAG] for tag in tags if tag)),
+        offline=offline,
     )
     return [MetricsCsv(run_folder), run]
 
@@ -61,26 +91,66 @@ class MetricsCsv(Logger):
 
 class RunFolderWandb(WandbLogger):
     """Keeps its files in the run folder and says nothing. The run begins on rank 0, after ranks were forked, and is
-    finished when Lightning finalizes its loggers: a forked rank leaves without what wandb registers for the exit."""
+    finished when Lightning finalizes its loggers: a forked rank leaves without what wandb registers for the exit.
 
-    def __init__(self, run_folder: str, *, offline: bool, **init: Any) -> None:
+    Its id is kept in `wandb/run_id` of the run folder. The summary of a finished run has the figures of `summary.json`
+    under `result/`, and what was planned for them under `planned/`.
+    """
+
+    def __init__(self, run_folder: str, artifacts: bool = False, *, offline: bool, **init: Any) -> None:
         # A dict, so that wandb is not imported before the fork.
-        settings = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
+        settings: dict[str, Any] = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
+        settings["x_transaction_log_flush_interval"] = FLUSHED_AFTER_S
         super().__init__(save_dir=run_folder, offline=offline, settings=settings, **init)
         del self._wandb_init["anonymous"]  # wandb warns of it, whatever its value
-        self._config_file = Path(run_folder) / "config.yaml"
+        self.folder, self.artifacts = Path(run_folder), artifacts
+
+    def continue_run_of(self, run_folder: Path) -> None:
+        """Before the run begins: as another part of that run, if it was logged."""
+        known = run_folder / RUN_ID
+        if known.exists():
+            self._wandb_init["id"] = self._id = known.read_text(encoding="utf-8").strip()
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        if self._experiment is None and self._config_file.exists():
-            self._wandb_init["config"] = OmegaConf.to_container(OmegaConf.load(self._config_file), resolve=True)
-        return super().experiment
+        begins = self._experiment is None
+        if begins:
+            config = self.folder / "config.yaml"
+            if config.exists():
+                self._wandb_init["config"] = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
+        run = super().experiment
+        if begins and isinstance(run.id, str):
+            (self.folder / RUN_ID).write_text(f"{run.id}\n", encoding="utf-8")
+            for name, summary in SUMMARIES.items():
+                run.define_metric(name, step_metric=STEP, step_sync=True, summary=summary)
+        return run
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        if self._experiment is not None:
-            self._wandb_init["id"] = self._experiment.id
-            self._experiment.finish(exit_code=0 if status == "success" else 1)
-            self._experiment = None
+        if self._experiment is None:
+            return
+        run, self._experiment = self._experiment, None
+        self._wandb_init["id"] = run.id
+        summary = read_summary(self.folder) or {}
+        for prefix, figures in (("result", summary), ("planned", summary.get("planned") or {})):
+            found = {f"{prefix}/{name}": figure(figures, name) for name in FIGURES}
+            run.summary.update({name: value for name, value in found.items() if value is not None})
+        if self.artifacts and status == "success":
+            self.keep_artifacts(run)
+        run.finish(exit_code=0 if status == "success" else 1)
+
+    def keep_artifacts(self, run: Any) -> None:
+        from wandb import Artifact
+
+        plan, checkpoints = self.folder / "plan.json", sorted(self.folder.glob("checkpoints/[!.]*"))
+        if plan.exists():
+            artifact = Artifact(f"plan-{run.id}", type="plan")
+            artifact.add_file(str(plan))
+            run.log_artifact(artifact)
+        for checkpoint in checkpoints:
+            if checkpoint.is_dir() and not checkpoint.is_symlink():
+                artifact = Artifact(f"checkpoint-{run.id}", type="model", metadata={"checkpoint": checkpoint.name})
+                artifact.add_dir(str(checkpoint))
+                run.log_artifact(artifact, aliases=["latest", checkpoint.name])

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import hydra
+from dotenv import find_dotenv, load_dotenv
 from omegaconf import DictConfig
 
 from project import command_line
@@ -30,6 +31,7 @@ FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.ha
 
 
 def main() -> None:
+    load_dotenv(find_dotenv(usecwd=True))  # what the environment has already stays
     sys.argv[1:] = verbatim(sys.argv[1:], paths=["resume", "init_from"])
     command_line.check(sys.argv[1:], CONFIGS, "train", os.environ)
     if not command_line.leads(os.environ):

@@ -17,9 +17,21 @@ QUICK = ["model=tiny", "data=synthetic", "data.seq_len=32", "trainer.limit_val_b
 RANKS_4 = [*QUICK, "+experiment=tp2_ep2_pp2", "parallel.microbatches=2"]
 
 
-def run(*arguments: str, command: list[str] = TRAIN, status: int = 0) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str,
+    command: list[str] = TRAIN,
+    status: int = 0,
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=240, check=False, env=environment()
+        [*command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        cwd=cwd,
+        env=env or environment(),
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done

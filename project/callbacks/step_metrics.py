@@ -26,12 +26,15 @@ class StepMetrics(Callback):
     Attributes:
         lap: the last step.
         done_ns: when this rank was done with it.
+        seconds_of_ranks, memory_of_ranks: when each rank was done, since the step began, and its peak in bytes by then.
     """
 
     def __init__(self) -> None:
         self.clock = StepClock()
         self.lap = Lap(0, 0, ())
         self.done_ns = 0
+        self.seconds_of_ranks: list[float] = []
+        self.memory_of_ranks: list[float] = []
         self.peak: float | None = None
         self.steps = self.tokens = 0
         self.learning_rate = float("nan")
@@ -57,6 +60,8 @@ class StepMetrics(Callback):
         self.done_ns = strategy_of(trainer).clock.now_ns()
         done, memory = over_ranks(trainer, [self.done_ns, peak_memory_bytes(trainer.strategy.root_device)])
         self.lap = self.clock.lap(int(max(done)))
+        self.seconds_of_ranks = [(rank - self.lap.start_ns) / 1e9 for rank in done]
+        self.memory_of_ranks = memory
         metrics = self.throughput(trainer, pl_module, seconds=self.lap.seconds, seq_len=batch["tokens"].shape[-1])
         metrics |= {
             "train/grad_norm": strategy_of(trainer).grad_norm,

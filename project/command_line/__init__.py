@@ -88,6 +88,7 @@ def check(
 
 def check_job(cfg: DictConfig, environ: Mapping[str, str], checks: Checks = preflight) -> None:
     """To be called first in a job; looks at nothing if `check` has. Raises `InvalidConfig`."""
+    register_resolvers()  # a launcher may have put the job into another process
     if not in_sweep():
         return
     if faults := checks.faults(cfg, environ, None, count_gpus):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from project.command_line.key_help import key_help
@@ -14,8 +17,21 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)  # for --help, which is Hydra's
     OmegaConf.register_new_resolver("directions", directions, replace=True)
     OmegaConf.register_new_resolver("ranks_per_node", ranks_per_node, replace=True)
+    OmegaConf.register_new_resolver("layout_name", layout_name, replace=True)
+    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
 
 
 def ranks_per_node(*, _root_: DictConfig) -> Any:
     layout = _root_.parallel
     return layout.pp * layout.dp * layout.tp // _root_.trainer.num_nodes
+
+
+def layout_name(*, _root_: DictConfig) -> str:
+    degrees = [f"{name}{_root_.parallel[name]}" for name in ("pp", "dp", "tp", "ep", "etp")]
+    return "_".join(degrees)
+
+
+def sweep_name() -> str | None:
+    """The last part of the sweep's folder."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None

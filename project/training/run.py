@@ -28,6 +28,7 @@ from project.command_line.report import report_warnings
 from project.data.corpus import CorpusError
 from project.data.datamodule import TokenDataModule
 from project.fault import Fault
+from project.loggers import RunFolderWandb
 from project.metrics.figures import objective
 from project.metrics.provenance import command_started
 from project.planner.run import plan_run
@@ -123,6 +124,9 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         command_line.refuse([resumed], os.environ)
     if cfg.resume:
         log.info("resumes from %s", resumed or "nothing: there is no checkpoint of this experiment yet")
+    for logger in trainer.loggers:
+        if resumed and isinstance(logger, RunFolderWandb):
+            logger.continue_run_of(Path(resumed).parent.parent)
     weights = initial_weights(cfg, data)
     module = MoEModule(instantiate(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
     trainer.fit(module, data, ckpt_path=resumed)

@@ -11,11 +11,22 @@ from omegaconf import OmegaConf
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+BY_HAND = {
+    "${hydra:runtime.choices.model}": "tiny",
+    "${hydra:runtime.choices.parallel}": "single",
+    "${experiment_name}": "single",
+    "${layout_name:}": "pp1",
+    "${sweep_name:}": "null",
+    "${logger.group}": "null",
+}
+
+
 def load(name, folder):
     """As under Hydra, with its resolvers answered by hand."""
-    text = (CONFIGS / name).read_text().replace("${hydra:runtime.output_dir}", str(folder))
-    text = text.replace("${hydra:runtime.choices.model}", "tiny").replace("${hydra:runtime.choices.parallel}", "single")
-    return OmegaConf.create(text.replace("${experiment_name}", "single"))
+    text = (CONFIGS / name).read_text()
+    for asked, answer in {"${hydra:runtime.output_dir}": str(folder), **BY_HAND}.items():
+        text = text.replace(asked, answer)
+    return OmegaConf.create(text)
 
 
 def test_the_default_callbacks_are_made_in_the_order_they_rely_on(tmp_path):

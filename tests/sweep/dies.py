@@ -2,17 +2,21 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import lightning.pytorch as L
 
 
 class Dies(L.Callback):
-    """Rank 0 is killed at its first batch where the layout has so many microbatches and there is no file `unless`."""
+    """Rank 0 is killed at that batch, `after_s`, where the layout has so many microbatches and there is no file
+    `unless`."""
 
-    def __init__(self, microbatches: int, unless: str) -> None:
-        self.microbatches, self.unless = microbatches, Path(unless)
+    def __init__(self, microbatches: int, unless: str, batch: int = 0, after_s: float = 0.0) -> None:
+        self.microbatches, self.unless, self.batch, self.after_s = microbatches, Path(unless), batch, after_s
 
     def on_train_batch_start(self, trainer: L.Trainer, module: object, batch: object, batch_idx: int) -> None:
-        if trainer.strategy.layout.microbatches == self.microbatches and not self.unless.exists():
+        meant = trainer.strategy.layout.microbatches == self.microbatches and batch_idx == self.batch
+        if meant and not self.unless.exists():
+            time.sleep(self.after_s)
             os.kill(os.getpid(), signal.SIGKILL)
