@@ -9,12 +9,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from project.command_line.group_help import group_help
 from project.command_line.key_help import key_help
 from project.metrics.figures import directions
 
 
 def register_resolvers() -> None:
     OmegaConf.register_new_resolver("key_help", key_help, replace=True)  # for --help, which is Hydra's
+    OmegaConf.register_new_resolver("group_help", group_help, replace=True)
     OmegaConf.register_new_resolver("directions", directions, replace=True)
     OmegaConf.register_new_resolver("ranks_per_node", ranks_per_node, replace=True)
     OmegaConf.register_new_resolver("layout_name", layout_name, replace=True)

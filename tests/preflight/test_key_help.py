@@ -5,6 +5,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from project.command_line.group_help import CONFIGS, SCRIPTS, group_help
 from project.command_line.key_help import MODEL, PARALLEL, key_help
 from project.model.config import ModelConfig
 from project.parallel.layout import SCHEDULES, ParallelLayout
@@ -22,6 +23,19 @@ def test_a_row_says_every_word_that_is_legal(rows: dict, section: type) -> None:
     for key, hint in get_type_hints(section).items():
         words = SCHEDULES if key == "schedule" else [word for word in get_args(hint) if isinstance(word, str)]
         assert all(word in rows[key][0].split(", ") for word in words)
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_groups_are_explained_within_a_screen(script: str) -> None:
+    lines = group_help(script).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 32
+    assert f"python project/{script}.py" in group_help(script)
+
+
+def test_every_group_of_training_is_explained() -> None:
+    folders = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
+    assert folders - {"claims", "cluster"} == set(SCRIPTS["train"][2])  # those are plan.py's
 
 
 def test_it_fits_a_terminal() -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from project.command_line.group_help import group_help
 from project.command_line.key_help import key_help
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +52,7 @@ def test_help_is_still_hydras_and_ends_with_the_legal_values(tmp_path: Path) -> 
     assert result.returncode == 0
     assert "model: moe_8x4, small, tiny" in result.stdout
     assert key_help() in result.stdout
+    assert group_help("train") in result.stdout
 
 
 def test_a_sound_command_runs_and_has_imported_no_torch_to_get_there(tmp_path: Path) -> None:

@@ -96,9 +96,10 @@ def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: s
     assert not (tmp_path / "sweep").exists()
 
 
-def test_hydra_s_own_ways_of_naming_jobs(tmp_path: Path) -> None:
-    found = jobs(tmp_path, "-m", "parallel=glob(*,exclude=tp*)", "model.num_layers=range(4,9,4)")
-    assert [job[0] for job in found] == ["pp4", "pp4", "single", "single"]
+def test_hydra_s_own_ways_of_naming_jobs_and_a_quiet_sweep(tmp_path: Path) -> None:
+    result = swept(tmp_path, "-m", "parallel=glob(*,exclude=tp*)", "model.num_layers=range(4,9,4)", "verbosity=quiet")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[:2] for line in lines] == [["job", choice] for choice in ("pp4", "pp4", "single", "single")]
 
 
 def test_a_variant_is_named_by_what_sets_it_apart() -> None:
