@@ -152,5 +152,7 @@ class RunFolderWandb(WandbLogger):
         for checkpoint in checkpoints:
             if checkpoint.is_dir() and not checkpoint.is_symlink():
                 artifact = Artifact(f"checkpoint-{run.id}", type="model", metadata={"checkpoint": checkpoint.name})
-                artifact.add_dir(str(checkpoint))
+                for file in checkpoint.rglob("*"):  # add_dir would say so on the terminal
+                    if file.is_file():
+                        artifact.add_file(str(file), name=str(file.relative_to(checkpoint)))
                 run.log_artifact(artifact, aliases=["latest", checkpoint.name])

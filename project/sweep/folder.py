@@ -37,7 +37,7 @@ class SweepFolder(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Raises `SystemExit` where a sweeper has put up with failures."""
-        if any(job.status != "completed" for job in self.conclude()):
+        if any(job.status in ("failed", "interrupted") for job in self.conclude()):
             raise SystemExit(1)
 
     def write(self) -> list[Job]:
