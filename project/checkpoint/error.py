@@ -18,3 +18,5 @@ class CheckpointError(Told, ValueError):
 
 ANOTHER = "resume from another checkpoint"
 """What is left to do with one that is damaged."""
+BEGIN = "begin with them by init_from"
+"""What is left to do with one that has weights and nothing else of a run."""

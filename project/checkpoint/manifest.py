@@ -15,6 +15,11 @@ LEGAL_NAME = re.compile(r"(meta|tokenizer)\.json|rank-\d{5}\.json|(weights|optim
 LARGEST_JSON = 256 << 20  # bytes
 
 
+def weights_alone(files: Mapping[str, Hashed]) -> bool:
+    """A run that saves its optimizer has a file of it for each rank, if only an empty one."""
+    return not any(name.startswith("optimizer-") for name in files)
+
+
 def rank_file(rank: int) -> str:
     return f"rank-{rank:05d}.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.manifest import MANIFEST
+from project.checkpoint.manifest import MANIFEST, weights_alone
 from project.checkpoint.partial import LOCK, remove_leftovers
 from project.checkpoint.reader import Checkpoint
 
@@ -16,12 +16,12 @@ log = logging.getLogger(__name__)
 
 
 def newest_whole(folders: Iterable[Path], belongs: Callable[[Mapping[str, Any]], bool]) -> Checkpoint | None:
-    """The one written last among the whole ones of these folders whose `meta` belongs. Every byte of it has been
-    compared with its checksum; those that fail are skipped with a warning."""
+    """The one written last among the whole ones in these folders whose `meta` belongs, but for weights alone. Every
+    byte of it has been compared with its checksum; those that fail are skipped with a warning."""
     for path in sorted((each for folder in folders for each in named(folder)), key=written, reverse=True):
         try:
             checkpoint = Checkpoint(path)
-            if belongs(checkpoint.meta):
+            if belongs(checkpoint.meta) and not weights_alone(checkpoint.files):
                 checkpoint.verify()
                 return checkpoint
         except CheckpointError as error:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.manifest import read_manifest
+from project.checkpoint.manifest import read_manifest, weights_alone
 from project.fault import Fault
 
 
@@ -40,6 +40,9 @@ def resume_faults(resume: object) -> Iterator[Fault]:
         yield Fault("resume", resume, f"does not exist; give auto or a path, relative ones from {Path.cwd()}")
         return
     try:
-        read_manifest(path)
+        files = read_manifest(path)
     except CheckpointError as error:
         yield Fault("resume", resume, str(error))
+        return
+    if weights_alone(files):
+        yield Fault("resume", resume, f"has weights alone, no run to go on with; init_from={resume} begins with them")

@@ -15,9 +15,11 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
-from project.checkpoint.error import CheckpointError
+from project.checkpoint.error import BEGIN, CheckpointError
+from project.checkpoint.manifest import weights_alone
 from project.checkpoint.partial import remove_checkpoint
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
@@ -88,9 +90,13 @@ class CheckpointedStrategy(ModelParallelStrategy):
         """Whatever layout it was saved under. Fills weights, and while fitting the optimizers; the rest is Lightning's.
 
         Raises:
-            CheckpointError: for one that is damaged, not to be trusted, or of another model.
+            CheckpointError: for one that is damaged, not to be trusted, of another model, or, while fitting, of weights
+                alone.
         """
         checkpoint = Checkpoint(self.broadcast(str(checkpoint_path)))
+        fitting = self.hybrid_module.trainer.state.fn == TrainerFn.FITTING
+        if fitting and weights_alone(checkpoint.files):
+            raise CheckpointError(checkpoint.path, "has weights alone, no run to go on with", BEGIN)
         raise_everywhere(verified(checkpoint, self.global_rank, self.world_size))
         here = weights(self.hybrid_module)
         names: list[Any] = [None] * self.world_size
@@ -98,7 +104,7 @@ class CheckpointedStrategy(ModelParallelStrategy):
         raise_everywhere(another_model(checkpoint, here, set().union(*names)))
         fill(here, checkpoint)
         restored = dict(checkpoint.meta)
-        if self.optimizers and not restored["weights_only"]:
+        if fitting:
             self.restore_optimizers(checkpoint, restored)
         return restored
 

@@ -4,16 +4,21 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.manifest import MANIFEST
+from project.checkpoint.hashed_file import Hashed
+from project.checkpoint.manifest import MANIFEST, manifest_text
 from project.checkpoint.newest import newest_whole, tidy
 from project.checkpoint.reader import Checkpoint
+from project.parallel.layout import ParallelLayout
 from project.preflight.places import resume_faults
 from tests.checkpoint.making import write_checkpoint
+from tests.checkpoint.saving import run
+from tests.parity.training import SMALL, Case
 
 SHARD = "optimizer-00000.safetensors"
 
@@ -79,6 +84,32 @@ def test_resume_auto_passes_by_what_belongs_to_another_experiment(tmp_path: Path
     write_checkpoint(tmp_path / "step=3.ckpt")
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 1}) is None
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 0}) is not None
+
+
+def test_weights_alone_are_nothing_to_resume_from(ranks, tmp_path: Path) -> None:
+    folder = weights_of(write_checkpoint(tmp_path / "step=3.ckpt"))
+    (fault,) = resume_faults(str(folder))
+    assert fault.message == f"has weights alone, no run to go on with; init_from={folder} begins with them"
+    assert newest_whole([tmp_path], lambda meta: True) is None
+    (said,) = ranks.run(1, refusal, folder)
+    assert said == f"{folder}: has weights alone, no run to go on with; begin with them by init_from"
+
+
+def refusal(rank: int, world_size: int, folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        run(rank, world_size, Case(ParallelLayout(), replace(SMALL, num_layers=1)), folder.parent, folder)
+    return str(caught.value)
+
+
+def weights_of(folder: Path) -> Path:
+    """What a checkpoint is without the files of its ranks and optimizers."""
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    for name in files:
+        if name.startswith(("rank", "optimizer")):
+            (folder / name).unlink()
+    kept = {name: Hashed(**entry) for name, entry in files.items() if (folder / name).exists()}
+    (folder / MANIFEST).write_bytes(manifest_text(kept))
+    return folder
 
 
 @pytest.mark.parametrize("damage", [truncated, missing, another_version, no_manifest])
