@@ -66,6 +66,8 @@ def check_size(path: Path, expected: Hashed) -> None:
         status = path.lstat()
     except FileNotFoundError:
         raise CheckpointError(path, "is missing", ANOTHER) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     if not stat.S_ISREG(status.st_mode):
         raise CheckpointError(path, "is no regular file", "do not trust it")
     if status.st_size != expected.bytes:
@@ -73,12 +75,24 @@ def check_size(path: Path, expected: Hashed) -> None:
 
 
 def check_hash(path: Path, expected: Hashed) -> None:
-    if hash_of(path) != expected:
+    try:
+        found = hash_of(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if found != expected:
         raise CheckpointError(path, "is damaged: its checksum is not the manifest's", ANOTHER)
 
 
 def read_small(path: Path) -> bytes:
-    size = path.lstat()
-    if not stat.S_ISREG(size.st_mode) or size.st_size > LARGEST_JSON:
-        raise CheckpointError(path, "is no file of JSON", "do not trust it")
-    return path.read_bytes()
+    try:
+        size = path.lstat()
+        if not stat.S_ISREG(size.st_mode) or size.st_size > LARGEST_JSON:
+            raise CheckpointError(path, "is no file of JSON", "do not trust it")
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """A file that the system does not give: no rights, a disk at its end, or another run has just removed it."""
+    return CheckpointError(path, f"cannot be read ({error.strerror})", ANOTHER)

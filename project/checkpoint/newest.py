@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,11 @@ def named(folder: Path) -> list[Path]:
 
 
 def written(path: Path) -> int:
-    manifest = path / MANIFEST
-    return (manifest if manifest.exists() else path).stat().st_mtime_ns
+    """The earliest of one that its run has removed meanwhile."""
+    for place in (path / MANIFEST, path):
+        with suppress(FileNotFoundError):
+            return place.stat().st_mtime_ns
+    return 0
 
 
 def tidy(folder: Path) -> None:

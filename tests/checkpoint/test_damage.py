@@ -1,5 +1,6 @@
 """Damaged checkpoints: each an error of one line that names the file and what to do; `resume=auto` passes them by."""
 
+import errno
 import json
 import logging
 import os
@@ -84,6 +85,34 @@ def test_resume_auto_passes_by_what_belongs_to_another_experiment(tmp_path: Path
     write_checkpoint(tmp_path / "step=3.ckpt")
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 1}) is None
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 0}) is not None
+
+
+def test_a_file_that_cannot_be_read_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read whatever has no rights: the system's answer is put in its place."""
+    folder = write_checkpoint(tmp_path / "step=3.ckpt")
+
+    def failing(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("project.checkpoint.manifest.hash_of", failing)
+    with pytest.raises(CheckpointError, match=r"meta\.json: cannot be read \(Input/output error\); resume"):
+        Checkpoint(folder).verify()
+
+
+def test_resume_auto_passes_by_one_that_its_run_removes_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [write_checkpoint(tmp_path / f"step={number}.ckpt") for number in (1, 2)]
+    monkeypatch.setattr("project.checkpoint.newest.named", lambda folder: [*folders, tmp_path / "step=3.ckpt"])
+    found = newest_whole([tmp_path], lambda meta: remove(folders[1]) is None)
+    assert found is not None
+    assert found.path == folders[0]
+
+
+def remove(folder: Path) -> None:
+    """All but the manifest, which has been read."""
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
 
 
 def test_weights_alone_are_nothing_to_resume_from(ranks, tmp_path: Path) -> None:
