@@ -287,7 +287,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         if called:
             self.answer()
         if not self.grad_norm_is_finite:
-            self.judge(sum(loss.item() for loss in losses))
+            self.judge(sum(loss.item() for loss in losses) / max(1, len(losses)))
 
     def answer(self) -> None:
         """A rank has been told to stop, or could not write: now all ranks know.

@@ -40,10 +40,10 @@ class AtStep(L.Callback):
         self.steps = trainer.global_step
 
 
-def ended(rank: int, world_size: int, folder: Path, action: Any, not_finite: str = "stop") -> tuple:
+def ended(rank: int, world_size: int, folder: Path, action: Any, not_finite: str = "stop", case: Case = CASE) -> tuple:
     watcher = AtStep(1, action, not_finite)
     try:
-        ending = run(rank, world_size, CASE, folder, callbacks=(watcher,), every_n_train_steps=2)
+        ending = run(rank, world_size, case, folder, callbacks=(watcher,), every_n_train_steps=2)
     except (SIGTERMException, NotFinite) as error:
         return type(error).__name__, str(error), watcher.steps, []
     return "", "", watcher.steps, ending.losses
@@ -83,6 +83,12 @@ def test_a_gradient_that_is_no_number_stops_all_and_is_named(ranks, tmp_path: Pa
     checkpoint = Checkpoint(tmp_path / "last.ckpt")
     checkpoint.verify()
     assert checkpoint.meta["global_step"] == 2
+
+
+def test_its_loss_is_the_mean_over_the_batches_of_the_step(ranks, tmp_path: Path) -> None:
+    accumulating = replace(CASE, accumulate=3)
+    for _, said, _, _ in ranks.run(2, ended, tmp_path, spoil, "stop", accumulating):
+        assert said.startswith("step 3: loss 4.")
 
 
 @pytest.mark.filterwarnings("ignore:step 3")
