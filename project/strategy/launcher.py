@@ -119,7 +119,11 @@ class ForkLauncher(_MultiProcessingLauncher):
         die_with(parent)
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.stop.listen()
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            self.stop.listen()
+        else:  # without the handlers of the parent, which came along
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
         os.environ["LOCAL_RANK"] = str(rank)
         try:
             output = function(*args, **kwargs)

@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from lightning.pytorch.trainer.states import TrainerFn
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -37,6 +38,8 @@ class StopSignals(_SignalConnector):
 
     def register_signal_handlers(self) -> None:
         self._original_handlers = self._get_current_signal_handlers()
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return  # nothing to save, and no step at whose end ranks agree: it ends at once
         environment = self.trainer._accelerator_connector.cluster_environment
         own: Any = self.trainer.strategy
         own.stop.listen()

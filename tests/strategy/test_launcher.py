@@ -94,6 +94,16 @@ def test_one_rank_s_death_ends_all_within_five_seconds_and_is_named(script: Path
     assert not any(alive(pid) for pid in lines["pid"])
 
 
+def test_a_signal_ends_at_once_what_is_no_fit(script: Path) -> None:
+    with subprocess.Popen([sys.executable, script, "wait"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        begun = [parent.stdout.readline().split()[0] for _ in range(4)]
+        parent.send_signal(signal.SIGTERM)
+        rest, _ = parent.communicate(timeout=30)
+    assert begun == ["pid"] * 4
+    assert "killed by SIGTERM" in rest
+
+
 def test_a_long_error_is_told_as_well_as_a_short_one(script: Path) -> None:
     assert run(script, "long")["failed"] == ["2 rank 2 failed: ValueError: " + "x" * 100 + " False"]
 
