@@ -24,11 +24,16 @@ from project.parallel.layout import ParallelLayout
 
 @hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
 def run(cfg):
-    command_line.check_job(cfg, os.environ)
+    folder = HydraConfig.get().runtime.output_dir
+    try:
+        command_line.check_job(cfg, os.environ)
+    except command_line.InvalidConfig as error:
+        write_summary(folder, {{"status": "failed", "error": str(error)}})
+        raise
     layout = ParallelLayout(**{{key: value for key, value in cfg.parallel.items() if key != "_target_"}})
     speed = 1000.0 * layout.microbatches
     summary = {{"status": "completed", "layout": layout_entry(layout), "tokens_per_second": speed, "val_loss": 2.5}}
-    write_summary(HydraConfig.get().runtime.output_dir, summary)
+    write_summary(folder, summary)
     return objective(summary, cfg.objective)
 
 if __name__ == "__main__":
