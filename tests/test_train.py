@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from project.run_folder import hold
+
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = [sys.executable, str(ROOT / "project/train.py")]
 QUICK = ["model=tiny", "data=synthetic", "data.seq_len=32", "trainer.limit_val_batches=1", "trainer.accelerator=cpu"]
@@ -117,13 +119,10 @@ def test_a_run_told_to_end_saves_and_the_next_goes_on_from_there(forked: Path, t
     assert b"resume=auto goes on" in stderr
     assert summary(tmp_path)["status"] == "interrupted"
     assert 1 <= summary(tmp_path)["steps"] < 4
-    (tmp_path / "checkpoints" / ".lock").unlink()
-    second = subprocess.Popen([*TRAIN, *arguments], **quiet)
-    wait_for(tmp_path / "checkpoints" / ".lock")
-    third = run(*arguments, status=2)
-    assert "another run that is not over yet writes there" in third.stderr
-    second.communicate(timeout=60)
-    assert second.returncode == 0
+    with hold(tmp_path):
+        refused = run(*arguments, status=2)
+    assert "another run that is not over yet writes there" in refused.stderr
+    run(*arguments)
     assert losses(tmp_path) == losses(forked)
 
 
