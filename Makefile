@@ -27,8 +27,10 @@ train: $(READY) ## the main job: TP4 x EP4 x PP4 on 16 ranks at laptop size; mak
 
 test: lint unit ## everything that has to hold
 
+# Two files at a time, and then, by themselves, those that hold a limit of seconds. Status 5: none of them was asked for.
 unit: $(READY) ## the tests; make unit ARGS="-k router"
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile -m "not alone" $(ARGS) || test $$? = 5
+	$(RUN) -m pytest -m alone $(ARGS) || test $$? = 5
 
 parity: $(READY) ## many more layouts, models and routings against one rank than `make test` has; an hour or more
 	$(RUN) -m pytest tests/parity --parity-cases=400 --hypothesis-profile=parity $(ARGS)

@@ -132,6 +132,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "said"),
     [("raise", "ZeroDivisionError: planted in a callback"), ("kill", "rank 3 failed: killed by SIGKILL")],
@@ -153,6 +154,7 @@ def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: 
     assert told["steps"] == 1
 
 
+@pytest.mark.alone
 def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> None:
     bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=hang"]
     arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=10", "logger=csv", "trainer.max_steps=5"]
@@ -164,6 +166,7 @@ def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> N
     assert "; the others: rank " in summary(tmp_path)["error"]
 
 
+@pytest.mark.alone
 def test_ctrl_c_ends_all_ranks_at_once(tmp_path: Path) -> None:
     arguments = [*RANKS_4, "logger=csv", "trainer.max_steps=1000", f"hydra.run.dir={tmp_path}"]
     process = subprocess.Popen(

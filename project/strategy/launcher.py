@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
 TIMED_OUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
-AFTER_CTRL_C_S = 3.0
+AFTER_CTRL_C_S = 2.0
 """How long the first Ctrl-C leaves the ranks to finish a batch and save; the second one nothing."""
 GRACE_S = 1.0
 """How long the others are given after a rank's death: for the guilty to report, whoever is seen first, and to stop."""

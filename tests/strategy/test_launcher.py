@@ -79,6 +79,7 @@ def test_rank_0_s_result_comes_back_however_large(script: Path) -> None:
     assert run(script, "answer")["answer"] == [str(2**20)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "failure"),
     [
@@ -121,6 +122,7 @@ def test_after_a_fit_the_ranks_and_their_weights_are_gone_and_it_says_so() -> No
         strategy.launcher.launch(print, trainer=trainer)
 
 
+@pytest.mark.alone
 def test_no_rank_outlives_its_parent(script: Path) -> None:
     parent = subprocess.Popen([sys.executable, script, "wait"], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
