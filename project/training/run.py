@@ -27,7 +27,7 @@ from project.checkpoint.manifest import TOKENIZER
 from project.command_line.report import report_warnings
 from project.data.corpus import CorpusError
 from project.data.datamodule import TokenDataModule
-from project.fault import Fault
+from project.fault import Fault, Told
 from project.loggers import RunFolderWandb
 from project.metrics.figures import objective
 from project.metrics.provenance import command_started
@@ -73,6 +73,11 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
         mark_failed(run_folder, str(error))
         log.error("%s\n%s", error, error.details)
         raise failed(f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}") from None
+    except Told as error:  # on a rank that torchrun or SLURM started
+        if command_line.leads(os.environ):
+            mark_failed(run_folder, one_line(error))
+        log.error("%s", error)
+        raise failed(str(error)) from None
     except Exception as error:
         if command_line.leads(os.environ):
             mark_failed(run_folder, one_line(error))
@@ -83,7 +88,10 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
     except SIGTERMException:
         if command_line.leads(os.environ):
             mark_interrupted(run_folder)
-            print(f"Stopped after the batch, with a checkpoint; resume=auto goes on: {run_folder}", file=sys.stderr)
+            saved = (
+                "with a checkpoint; resume=auto goes on" if cfg.callbacks.get("checkpoint") else "without a checkpoint"
+            )
+            print(f"Stopped after the batch, {saved}: {run_folder}", file=sys.stderr)
         raise SystemExit(0) from None
     except (KeyboardInterrupt, SystemExit) as end:  # the latter is Lightning's answer to Ctrl-C, or a refusal
         if isinstance(end, SystemExit) and end.code == 2:
