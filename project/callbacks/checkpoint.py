@@ -1,5 +1,6 @@
 """Lightning's `ModelCheckpoint`, for checkpoints that are written while training goes on."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
@@ -40,6 +41,19 @@ class Checkpoint(ModelCheckpoint):
             self._save_checkpoint(trainer, self.beside_the_best)
             if previous and self._should_remove_checkpoint(trainer, previous, self.beside_the_best):
                 self._remove_checkpoint(trainer, previous)
+
+    def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
+        """Lightning's spares the one that a run went on from: every restart would leave one behind."""
+        assert self.dirpath is not None
+        return previous != current and Path(self.dirpath).absolute() in Path(previous).absolute().parents
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"beside_the_best": self.beside_the_best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        if state_dict["dirpath"] == self.dirpath:
+            self.beside_the_best = state_dict.get("beside_the_best", "")
 
     @staticmethod
     def _link_checkpoint(trainer: L.Trainer, filepath: str, linkpath: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from project.checkpoint.newest import named
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
 from tests.checkpoint.saving import differing, train
@@ -27,6 +28,23 @@ def test_losses_weights_buffers_and_moments_after_an_interruption(ranks, model, 
     second = train(ranks, case, tmp_path / "two", tmp_path / "two" / f"step={step}.ckpt", every_n_train_steps=3)
     assert first.losses + second.losses == undisturbed.losses
     assert differing(second.tensors, undisturbed.tensors) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        ({"monitor": "step", "mode": "max", "save_top_k": 1}, ["step=4"]),
+        ({"monitor": "train/loss", "mode": "max", "save_top_k": 1}, ["step=1", "step=4"]),
+    ],
+    ids=["the last", "the best and the last"],
+)
+def test_restarts_leave_no_more_checkpoints_than_were_asked_for(ranks, options, left, tmp_path: Path) -> None:
+    for steps in (2, 4):
+        resume = tmp_path / f"step={steps - 2}.ckpt" if steps > 2 else None
+        case = Case(ParallelLayout(), SMALLER, steps=steps)
+        train(ranks, case, tmp_path, resume, every_n_train_steps=1, **options)
+    assert sorted(path.stem for path in named(tmp_path)) == left
+    assert (tmp_path / "last.ckpt").resolve() == tmp_path / "step=4.ckpt"
 
 
 def test_a_checkpoint_opens_without_a_process_group_and_gives_whole_tensors(ranks, tmp_path: Path) -> None:
