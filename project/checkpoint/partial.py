@@ -14,6 +14,7 @@ from project.checkpoint.tensor_file import Chunk, write_tensors
 from project.checkpoint.values import dumps
 
 PARTIAL = ".{name}.partial-{token}"
+REPLACED = ".replaced"
 LOCK = ".lock"
 """Held by the run that writes into a folder of checkpoints."""
 
@@ -56,7 +57,7 @@ class PartialFolder:
         """`files` is everybody's. A whole checkpoint of the same name makes room for this one."""
         self.write(MANIFEST, manifest_text(files))
         sync_folder(self.path)
-        replaced = self.path.with_name(self.path.name + ".replaced")
+        replaced = self.path.with_name(self.path.name + REPLACED)
         if self.final.exists():
             os.rename(self.final, replaced)
         os.rename(self.path, self.final)
@@ -68,9 +69,13 @@ class PartialFolder:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What writers that died have left in a folder of checkpoints, which must be nobody else's."""
+    """What writers that died have left in a folder of checkpoints, which must be nobody else's. One that had made room
+    for another, which then did not come, has its name again."""
     for path in folder.glob(".*.partial-*"):
         if path.is_dir() and not path.is_symlink():
+            final = folder / path.name[1:].rpartition(".partial-")[0]
+            if path.name.endswith(REPLACED) and not final.exists():
+                os.rename(path, final)
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -206,7 +206,7 @@ class CheckpointWriter:
         if dist.get_rank() == 0:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=0)
+                lock.acquire(timeout=1)  # another may be looking whether there is anything to tidy
                 remove_leftovers(folder)
             except Timeout:
                 error = CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER)

@@ -101,7 +101,8 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
             print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
-        if command_line.leads(os.environ):
+        refused = getattr(sys.exception(), "code", None) == 2  # the folder may be a living run's
+        if command_line.leads(os.environ) and not refused:
             leave_page(run_folder)
     summary = read_summary(run_folder) if command_line.leads(os.environ) else None
     return None if summary is None else objective(summary, cfg.objective)

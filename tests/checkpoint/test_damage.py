@@ -160,3 +160,11 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_p
         assert (tmp_path / ".step=4.ckpt.partial-1").exists()
     tidy(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step=3.ckpt"]
+
+
+def test_one_that_made_room_for_another_which_never_came_has_its_name_again(tmp_path: Path) -> None:
+    """Its writer died between the two renames."""
+    folder = write_checkpoint(tmp_path / "step=3.ckpt")
+    folder.rename(tmp_path / ".step=3.ckpt.partial-1.replaced")
+    tidy(tmp_path)
+    Checkpoint(folder).verify()
