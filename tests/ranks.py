@@ -1,13 +1,15 @@
 """Ranks that are forked once and reused: a pool of processes joined in one gloo group, running what they are sent.
 
 They are forked from a server that has the imports and nothing else, because a process that has run a backward cannot
-be forked and run another.
+be forked and run another. Between two runs they are stopped: each of gloo's groups has a thread that wakes a hundred
+times a second, and idle pools would take a good part of the machine.
 """
 
 import contextlib
 import multiprocessing as mp
 import os
 import pickle
+import signal
 import socket
 import time
 import traceback
@@ -47,6 +49,7 @@ class Ranks:
         Raises:
             RankError: with every failed rank's traceback.
         """
+        self.signal(signal.SIGCONT)
         for pipe in self.pipes:
             pipe.send((function, args))
         answers: dict[int, tuple[str | None, Any]] = {}
@@ -61,13 +64,20 @@ class Ranks:
         if errors or missing:
             silent = [f"ranks {missing} have not answered"] if missing else []
             raise RankError("\n".join([*errors, *silent]))
+        self.signal(signal.SIGSTOP)
         return [answers[rank][1] for rank in range(len(self.pipes))]
+
+    def signal(self, number: signal.Signals) -> None:
+        for process in self.processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
 
     def answering(self, ranks: set[int], timeout: float) -> list[int]:
         ready = wait([self.pipes[rank] for rank in ranks], timeout)
         return [rank for rank in ranks if self.pipes[rank] in ready]
 
     def close(self) -> None:
+        self.signal(signal.SIGCONT)
         for pipe in self.pipes:
             with contextlib.suppress(BrokenPipeError):  # a rank that died has nothing to close
                 pipe.send(None)
@@ -81,8 +91,10 @@ def serve(rank: int, world_size: int, port: int, pipe: Connection, backend: str)
     import torch
     import torch.distributed as dist
 
+    from project.strategy.launcher import die_with
     from tests import staged_gloo
 
+    die_with(os.getppid())
     staged_gloo.register()
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
