@@ -20,6 +20,7 @@ from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults
 from project.planner.cluster import cluster_faults
+from project.preflight.document import document_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
 from project.preflight.initial_weights import init_from_faults, init_from_warnings
@@ -55,7 +56,7 @@ def faults(
     if absent:
         return [Fault(key, "null", "must not be left out") for key in absent]
     settings = list(setting_faults(config))
-    return [
+    found = [
         *_layout_faults(config, environ, gpus),
         *settings,
         *trainer_key_faults(config["trainer"]),
@@ -65,6 +66,7 @@ def faults(
         *init_from_faults(config.get("init_from"), _model(config)),
         *(folder_faults("hydra.run.dir", run_folder) if run_folder else ()),
     ]
+    return found or list(document_faults(config))
 
 
 def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]:

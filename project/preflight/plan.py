@@ -14,14 +14,13 @@ from project.legal_values import legal, said
 from project.model.config import ModelConfig
 from project.parallel.layout import PRECISIONS, ParallelLayout
 from project.parallel.legality import layout_faults
-from project.planner.claims import claim_faults
 from project.planner.cluster import cluster_faults, read_cluster
-from project.planner.derive import derive
 from project.planner.nearest import nearest_fitting, peak
-from project.planner.run import claims_path, step_of
+from project.planner.run import step_of
 from project.planner.search import Objective, capacity, overrides
 from project.planner.search_sheets import Searched
 from project.planner.sheet import number
+from project.preflight.document import document_faults
 from project.preflight.places import folder_faults
 from project.preflight.schedule import schedule_faults
 from project.preflight.sections import filled
@@ -54,7 +53,7 @@ def faults(
         return [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
     found = [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
     found = found or list(_too_few(config))
-    found = found or list(_claims(config))
+    found = found or list(document_faults(config))
     return found or list(_too_large(config))
 
 
@@ -118,12 +117,6 @@ def _too_few(config: Any) -> Iterator[Fault]:
             cluster.name,
             f"has {cluster.gpus} GPUs, but {layout} needs {layout.world_size}; cluster.nodes={nodes} would do",
         )
-
-
-def _claims(config: Any) -> Iterator[Fault]:
-    if config.get("document"):
-        known = derive(step_of(config), read_cluster(config["cluster"])).quantities
-        yield from claim_faults("document", claims_path(str(config["document"])), known)
 
 
 def _too_large(config: Any) -> Iterator[Fault]:

@@ -1,9 +1,12 @@
 """The reference document's claims against the arithmetic of its own layout (notes on the planner's figures)."""
 
+import json
 from pathlib import Path
 from random import Random
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
@@ -11,7 +14,7 @@ from project.planner.claims import check, claim_faults, read_claims
 from project.planner.cluster_file import load_cluster
 from project.planner.derive import Derived, derive
 from project.planner.routing import expected_imbalance
-from project.planner.run import claims_path
+from project.planner.run import claims_path, plan_run
 from project.planner.traffic import Step
 
 DOCUMENT = claims_path("reference_document")
@@ -47,6 +50,16 @@ def test_the_document_s_claims_hold_or_fail_as_its_arithmetic_says() -> None:
     weights = next(claim for claim in checked if claim["quantity"] == "weight_bytes")
     assert 38e6 < weights["found"] < 71e6, "in bf16, whether experts have two matrices or three"
     assert weights["by"] == weights["found"] / 2e9
+
+
+def test_the_document_s_experiment_leaves_its_claims_beside_the_plan_of_every_run(tmp_path: Path) -> None:
+    with hydra.initialize_config_dir(str(DOCUMENT.parent.parent), version_base="1.3"):
+        cfg = hydra.compose("train", ["+experiment=tp4_ep4_pp4", "model=tiny"])
+    config = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "parallel", "data", "trainer")}
+    cluster = OmegaConf.to_container(cfg.cluster, resolve=True)
+    plan_run(config | {"cluster": cluster, "document": cfg.document}, tmp_path)
+    told = json.loads((tmp_path / "plan.json").read_text())["claims"]
+    assert [claim["claim"] for claim in told] == [claim["claim"] for claim in read_claims(DOCUMENT)]
 
 
 def test_the_pipeline_alone_idles_27_percent_and_interleaved_16() -> None:

@@ -48,6 +48,7 @@ CASES = {
         "parallel.pp=2: makes 18 stages (pp x virtual_stages), more than model.num_layers=8",
         "parallel.virtual_stages=9: is more than model.num_layers=8",
     ],
+    "document=nowhere.yaml": ["document=nowhere.yaml: does not exist; give the path of a YAML file, or a name in"],
     "parallel.schedule=nowhere.csv": ["parallel.schedule=nowhere.csv: does not exist; give a path"],
     "parallel.tp=2 parallel.etp=2 model.d_ff=129": ["parallel.etp=2: does not divide model.d_ff=129; legal: 1"],
     "model.num_dense_layers=8 parallel.tp=2 parallel.ep=2": [

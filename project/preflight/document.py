@@ -1,0 +1,19 @@
+"""What is wrong with the file of claims that `document` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from project.fault import Fault
+from project.planner.claims import claim_faults
+from project.planner.cluster import read_cluster
+from project.planner.derive import derive
+from project.planner.run import claims_path, step_of
+
+
+def document_faults(config: Any) -> Iterator[Fault]:
+    """For a configuration whose layout and cluster are sound: what may be claimed are the quantities of its plan."""
+    if config.get("document"):
+        known = derive(step_of(config), read_cluster(config["cluster"])).quantities
+        yield from claim_faults("document", claims_path(str(config["document"])), known)
