@@ -20,7 +20,8 @@ def figure(run: Run) -> go.Figure | None:
     layers = [(int(found[1]), name) for name in run.columns if (found := COLUMN.fullmatch(name))]
     if not layers:
         return None
-    shades = sample_colorscale(AMOUNTS, [0.9 * place / max(1, len(layers) - 1) for place in range(len(layers))])
+    middle = [0.3 + 0.5 * place / max(1, len(layers) - 1) for place in range(len(layers))]  # seen on both grounds
+    shades = sample_colorscale(AMOUNTS, middle)
     chart = go.Figure()
     for (layer, column), colour in zip(layers, shades, strict=True):
         steps, values = run.series(column, max(50, MOST_POINTS // len(layers)))
