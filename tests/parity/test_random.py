@@ -12,7 +12,7 @@ from project.parallel.legality import layout_faults
 from tests.parity.test_layouts import TOLERANCE, check_step
 from tests.parity.training import Case, expected, train
 
-IN_MAKE_TEST = 8
+IN_MAKE_TEST = 12
 MOST_RANKS = 8
 DEGREES = st.sampled_from([1, 1, 2, 3, 4])
 
