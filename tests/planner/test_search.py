@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.planner_search import DEEPSEEK
 from project import command_line
 from project.model.config import ModelConfig
 from project.parallel.layout import SCHEDULES, ParallelLayout
@@ -23,19 +24,6 @@ from project.planner.workload import Workload
 MODEL = ModelConfig()
 BATCH, SEQ_LEN = 8, 256
 SIXTEEN = load_cluster("h100_2x8")
-DEEPSEEK = ModelConfig(
-    num_layers=61,
-    num_dense_layers=3,
-    d_model=7168,
-    num_heads=128,
-    num_kv_heads=128,
-    head_dim=128,
-    d_ff=2048,
-    num_experts=256,
-    top_k=8,
-    num_shared_experts=1,
-    vocab_size=129280,
-)
 
 
 def of(layout: ParallelLayout) -> Workload:

@@ -1,7 +1,6 @@
 """The optional extras: Optuna's sweeper and submitit's launchers, with jobs that run for no time at all."""
 
 import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from project.command_line.resolvers import register_resolvers
-from tests.preflight.test_status import ended
+from tests.sweep.scripted import swept
 from tests.sweep.test_variants import ROOT
 
 SCRIPT = f"""
@@ -42,13 +41,6 @@ if __name__ == "__main__":
 """
 
 
-def swept(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    common = ["model=tiny", "data=synthetic", "trainer.accelerator=cpu", f"hydra.sweep.dir={folder / 'sweep'}"]
-    return ended(folder, *overrides, *common, script=script)
-
-
 def results(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(**OmegaConf.to_container(OmegaConf.load(folder / "sweep/optimization_results.yaml")))
 
@@ -56,7 +48,7 @@ def results(folder: Path) -> SimpleNamespace:
 def test_optuna_finds_the_most_of_what_there_should_be_more_of(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     study = ["+sweep=optuna", "hydra.sweeper.n_trials=6", "objective=tokens_per_second"]
-    done = swept(tmp_path, *study, "parallel.microbatches=choice(3,4)")
+    done = swept(tmp_path, SCRIPT, *study, "parallel.microbatches=choice(3,4)")
     assert done.returncode == 1, done.stderr  # 3 does not divide the batch: a failed trial, and the study went on
     assert results(tmp_path).best_params == {"parallel.microbatches": 4}
     assert results(tmp_path).best_value == 4000.0
@@ -68,7 +60,7 @@ def test_optuna_finds_the_most_of_what_there_should_be_more_of(tmp_path: Path) -
 def test_optuna_weighs_several_objectives(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     study = ["hydra.sweeper.n_trials=3", "objective=[tokens_per_second,val_loss]", "parallel.microbatches=choice(1,2)"]
-    done = swept(tmp_path, "+sweep=optuna", *study)
+    done = swept(tmp_path, SCRIPT, "+sweep=optuna", *study)
     assert done.returncode == 0, done.stderr
     assert "Directions: ['maximize', 'minimize']" in done.stdout
     assert all(solution["values"][1] == 2.5 for solution in results(tmp_path).solutions)
@@ -77,7 +69,7 @@ def test_optuna_weighs_several_objectives(tmp_path: Path) -> None:
 def test_submitit_s_jobs_are_other_processes_and_know_the_variants(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     layouts = ["+sweep=layouts", "sweep.world_size=2", "sweep.ep=1", "sweep.etp=1"]
-    done = swept(tmp_path, *layouts, "hydra/launcher=submitit_local")
+    done = swept(tmp_path, SCRIPT, *layouts, "hydra/launcher=submitit_local")
     assert done.returncode == 0, done.stderr
     assert "3 of 3 jobs completed" in done.stdout
     for layout in ("pp2", "dp2", "tp2"):

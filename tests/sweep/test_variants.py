@@ -1,6 +1,5 @@
 """`+sweep=...`: which jobs it makes, asked of a script whose jobs run for no time at all."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from project.parallel.layout import ParallelLayout
 from project.sweep.variants import variant_names
-from tests.preflight.test_status import ended
+from tests.sweep.scripted import swept
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = f"""
@@ -28,15 +27,8 @@ run()
 """
 
 
-def swept(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    script = folder / "script.py"
-    script.write_text(SCRIPT)
-    common = ["model=tiny", "data=synthetic", "trainer.accelerator=cpu", f"hydra.sweep.dir={folder / 'sweep'}"]
-    return ended(folder, *overrides, *common, script=script)
-
-
 def jobs(folder: Path, *overrides: str) -> list[list[str]]:
-    result = swept(folder, *overrides)
+    result = swept(folder, SCRIPT, *overrides)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("job pp") or "False" in line]
@@ -88,7 +80,7 @@ def test_schedules_and_microbatches_multiply(tmp_path: Path) -> None:
     ],
 )
 def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: str, tmp_path: Path) -> None:
-    result = swept(tmp_path, *overrides)
+    result = swept(tmp_path, SCRIPT, *overrides)
     assert result.returncode == 2
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -97,7 +89,9 @@ def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: s
 
 
 def test_hydra_s_own_ways_of_naming_jobs_and_a_quiet_sweep(tmp_path: Path) -> None:
-    result = swept(tmp_path, "-m", "parallel=glob(*,exclude=tp*)", "model.num_layers=range(4,9,4)", "verbosity=quiet")
+    result = swept(
+        tmp_path, SCRIPT, "-m", "parallel=glob(*,exclude=tp*)", "model.num_layers=range(4,9,4)", "verbosity=quiet"
+    )
     lines = [line.split() for line in result.stdout.splitlines()]
     assert [line[:2] for line in lines] == [["job", choice] for choice in ("pp4", "pp4", "single", "single")]
 
