@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from project.run_folder import hold
+from tests.terminal import in_terminal, press_ctrl_c
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = [sys.executable, str(ROOT / "project/train.py")]
@@ -169,26 +170,17 @@ def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> N
 @pytest.mark.alone
 def test_ctrl_c_ends_all_ranks_at_once(tmp_path: Path) -> None:
     arguments = [*RANKS_4, "logger=csv", "trainer.max_steps=1000", f"hydra.run.dir={tmp_path}"]
-    process = subprocess.Popen(
-        [*TRAIN, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=environment(),
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "summary.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    start = time.monotonic()
-    _, stderr = process.communicate(timeout=30)
-    assert time.monotonic() - start < 5
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert summary(tmp_path)["status"] == "interrupted"
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    with in_terminal([*TRAIN, *arguments], environment()) as process:
+        wait_for(tmp_path / "summary.json")
+        press_ctrl_c(process)
+        start = time.monotonic()
+        _, stderr = process.communicate(timeout=30)
+        assert time.monotonic() - start < 5
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert summary(tmp_path)["status"] == "interrupted"
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
 
 
 def test_a_corpus_too_short_for_a_batch_is_refused_before_any_rank_starts(tmp_path: Path) -> None:

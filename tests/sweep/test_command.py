@@ -3,14 +3,13 @@
 import csv
 import json
 import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.test_train import TRAIN, environment, run, summary
+from tests.terminal import in_terminal, press_ctrl_c
+from tests.test_train import TRAIN, environment, run, summary, wait_for
 
 # Jobs of one rank that train for a moment.
 MOMENT = [
@@ -91,23 +90,14 @@ def test_a_second_start_runs_only_what_is_not_done(folder: Path, first: object, 
 
 def test_ctrl_c_ends_the_sweep_whole(tmp_path: Path) -> None:
     jobs = ["trainer.max_steps=1000000", "seed=1,2,3", f"hydra.sweep.dir={tmp_path}"]
-    process = subprocess.Popen(
-        [*SWEEP, *jobs],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=environment(),
-    )
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "0/summary.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Traceback" not in stderr
-    assert summary(tmp_path / "0")["status"] == "interrupted"
-    assert [row["status"] for row in rows(tmp_path)] == ["interrupted"]
-    assert "0 of 1 jobs completed" in stdout
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    with in_terminal([*SWEEP, *jobs], environment()) as process:
+        wait_for(tmp_path / "0/summary.json")
+        press_ctrl_c(process)
+        stdout, stderr = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert "Traceback" not in stderr
+        assert summary(tmp_path / "0")["status"] == "interrupted"
+        assert [row["status"] for row in rows(tmp_path)] == ["interrupted"]
+        assert "0 of 1 jobs completed" in stdout
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
