@@ -26,10 +26,11 @@ class Stage(Protocol):
 
 
 class Saved:
-    """What autograd holds in a saved tensor's place, and drops when it would drop the tensor."""
+    """What autograd holds in a saved tensor's place, and drops when it would drop the tensor. The tensor itself would
+    hold the graph that holds it, and what a split backward does not use up would live for ever."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+        self.tensor = tensor.detach()
 
 
 class Activations:

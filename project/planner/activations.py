@@ -3,10 +3,6 @@ operations save them (torch 2.13). The tests hold the sums to `project.metrics.a
 
 A microbatch has B sequences of S tokens; between the matrices a rank of tp has T = B S / tp of them. A token has k
 assignments, and with expert slices (etp) k etp rows. Experts are taken to be balanced.
-
-Not exact for schedules that split a backward, where layers are not recomputed: between its halves all of a microbatch
-is counted, and after them nothing, but torch 2.13 was seen to hold what is no input of a matrix product (two thirds of
-a microbatch at the tests' size) until the batch ends.
 """
 
 from __future__ import annotations
@@ -16,35 +12,39 @@ from typing import NamedTuple
 
 from project.model.config import ModelConfig
 from project.pipeline.partition import Part
-from project.pipeline.placement import stages_of
-from project.planner.order import Order, peak_in_flight
+from project.planner.order import InFlight, Order, peaks_in_flight
 from project.planner.precision import INT32, INT64, width_of
 from project.planner.traffic import Step, rows_sent
 
 
 class Kept(NamedTuple):
-    """Bytes of one stage on one rank: of each microbatch in flight, by module, and of the whole batch, whose tokens
-    (or targets) are one storage however many microbatches see a part of it."""
+    """Bytes of one stage on one rank: of each microbatch in flight, by module; of those what the first half of a split
+    backward gives back; and of the whole batch, whose tokens (or targets) are one storage however many microbatches
+    see a part of it."""
 
     microbatch: dict[str, int]
+    first_half: dict[str, int]
     batch: int
 
-    def at(self, in_flight: int) -> int:
-        return in_flight * sum(self.microbatch.values()) + self.batch
+    def by_module(self, moment: InFlight) -> dict[str, int]:
+        return {
+            module: moment.all * size - moment.second_half * self.first_half.get(module, 0)
+            for module, size in self.microbatch.items()
+        }
 
+    def at(self, moment: InFlight) -> int:
+        return sum(self.by_module(moment).values()) + self.batch
 
-def kept_by_stage(step: Step, pp_rank: int) -> dict[int, Kept]:
-    parts = step.parts
-    return {stage: kept(step, parts[stage]) for stage in stages_of(pp_rank, step.layout)}
+    def peak(self, moments: set[InFlight]) -> InFlight:
+        return max(moments, key=self.at)
 
 
 def activation_peaks(step: Step, order: Order) -> list[int]:
     """By stage: with as many microbatches in flight as the schedule has there."""
     split = step.layout.recompute == "none"
-    in_flight: dict[int, int] = {}
-    for row in order:
-        in_flight |= peak_in_flight(row, split)
-    return [kept(step, part).at(in_flight[part.stage]) for part in step.parts]
+    moments = {stage: found for row in order for stage, found in peaks_in_flight(row, split).items()}
+    stages = [kept(step, part) for part in step.parts]
+    return [here.at(here.peak(moments[stage])) for stage, here in enumerate(stages)]
 
 
 def kept(step: Step, part: Part) -> Kept:
@@ -58,7 +58,7 @@ def kept(step: Step, part: Part) -> Kept:
     if part.last:
         found.update(layers.head())
     batch = step.batch // step.layout.dp * step.seq_len * INT64
-    return Kept(dict(found), batch * (part.first + part.last))
+    return Kept(dict(found), layers.above_all_weights(part), batch * (part.first + part.last))
 
 
 def recomputed_layer(step: Step) -> int:
@@ -123,6 +123,15 @@ class _Layers:
                 kept["shared"] -= self.input_of_product()  # which the router keeps as well
         return kept
 
+    def above_all_weights(self, part: Part) -> dict[str, int]:
+        """What only the gradients of a stage's inputs need, none of its weights', for no weight is nearer to the end:
+        the loss; or after experts the choice's weights and balance, and the way back."""
+        if part.last:
+            return {"logits": self.head()["logits"]}
+        if part.layers and part.layers[-1] in self.config.moe_layers:
+            return {"router": self.choice(), "dispatch": self.combination()}
+        return {}
+
     def stream(self) -> int:
         """What is between the layers: the input of each."""
         return self.tokens * self.config.d_model * self.width.weight
@@ -166,15 +175,19 @@ class _Layers:
         )
 
     def router(self) -> int:
-        """In fp32 the input and, in half precision, the weights; scores and logits; the choice; what it is normalised
-        by; and sums over sequences of what balances."""
+        """In fp32 the input and, in half precision, the weights; and the choice."""
         config, wide = self.config, self.width.wide
         weights = config.num_experts * config.d_model * wide if self.widens else 0
-        per_token = config.d_model * wide + 2 * config.num_experts * wide + config.top_k * (INT64 + wide)
+        return weights + self.tokens * config.d_model * wide + self.choice()
+
+    def choice(self) -> int:
+        """Scores and logits; the choice; what it is normalised by; and sums over sequences of what balances."""
+        config, wide = self.config, self.width.wide
+        per_token = 2 * config.num_experts * wide + config.top_k * (INT64 + wide)
         # The sum of the chosen scores, twice, and the logarithm of all logits; of sigmoids also the sum of all, twice.
         scalars = 5 if config.score == "sigmoid" else 3
         balance = 2 * self.pooled() * config.num_experts * wide
-        return weights + self.tokens * (per_token + scalars * wide) + self.sums(self.pooled()) + balance
+        return self.tokens * (per_token + scalars * wide) + self.sums(self.pooled()) + balance
 
     def pooled(self) -> int:
         return self.step.sequences if self.config.auxiliary_per == "sequence" else 1
@@ -188,17 +201,23 @@ class _Layers:
         return self.layout.ep * self.layout.etp > 1
 
     def dispatch(self) -> int:
-        """Orders of rows, there and back, and again among a rank's several experts; the rows that came back and their
-        weights."""
-        config, layout = self.config, self.layout
-        assigned = self.tokens * config.top_k * layout.etp
-        if config.capacity_factor is None:
-            orders = 2 * assigned * INT64
-        else:  # each assignment's slot, and each slot's assignment, with one to spare
-            orders = (assigned + rows_sent(self.step) + 1) * INT64
-        if self.exchanges and config.num_experts > layout.ep:
-            orders += 2 * rows_sent(self.step) * INT64
-        return orders + assigned * (config.d_model + 1) * self.width.compute
+        """Orders of rows on their way there, and again among a rank's several experts; and what `combination` keeps."""
+        return self.assigned * INT64 + self.order_among_experts() + self.combination()
+
+    def combination(self) -> int:
+        """Orders of rows on their way back, the rows that came back, and their weights. With a capacity the order is of
+        slots, and one to spare."""
+        returned = self.assigned if self.config.capacity_factor is None else rows_sent(self.step) + 1
+        rows = self.assigned * (self.config.d_model + 1) * self.width.compute
+        return returned * INT64 + self.order_among_experts() + rows
+
+    @property
+    def assigned(self) -> int:
+        return self.tokens * self.config.top_k * self.layout.etp
+
+    def order_among_experts(self) -> int:
+        several = self.exchanges and self.config.num_experts > self.layout.ep
+        return rows_sent(self.step) * INT64 * several
 
     def experts(self) -> int:
         """Rows, gate, its SiLU, up, and their product; where each expert's rows end, for a grouped product."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from project.parallel.layout import ParallelLayout
 from project.pipeline.placement import stages_of
 from project.planner.activations import kept, recomputed_layer
-from project.planner.order import order_of, peak_in_flight
+from project.planner.order import InFlight, order_of, peaks_in_flight
 from project.planner.parameters import Parameters, parameters_of
 from project.planner.precision import width_of
 from project.planner.traffic import Step, rows_sent
@@ -38,12 +38,14 @@ class Memory(NamedTuple):
 
 
 @cache
-def in_flight(layout: ParallelLayout) -> dict[int, int]:
-    """Microbatches by stage, at most."""
-    found: dict[int, int] = {}
-    for row in order_of(layout):
-        found |= peak_in_flight(row, layout.recompute == "none")
-    return found
+def in_flight(layout: ParallelLayout) -> dict[int, set[InFlight]]:
+    """By stage, when it has most."""
+    rows = (peaks_in_flight(row, layout.recompute == "none") for row in order_of(layout))
+    return {stage: moments for row in rows for stage, moments in row.items()}
+
+
+def most_in_flight(layout: ParallelLayout, stage: int) -> int:
+    return max(moment.all for moment in in_flight(layout)[stage])
 
 
 def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
@@ -57,8 +59,9 @@ def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
     activations, logits = 0, 0
     for stage in stages_of(pp_rank, layout):
         found = kept(step, step.parts[stage])
-        of_logits = found.microbatch.get("logits", 0) * in_flight(layout)[stage]
-        activations += found.at(in_flight(layout)[stage]) - of_logits
+        peak = found.peak(in_flight(layout)[stage])
+        of_logits = found.by_module(peak).get("logits", 0)
+        activations += found.at(peak) - of_logits
         logits += of_logits
     return Memory(
         weights=whole.total * width,
@@ -77,8 +80,7 @@ def by_module(step: Step, pp_rank: int) -> dict[str, int]:
     found: Counter[str] = Counter()
     for stage in stages_of(pp_rank, step.layout):
         here = kept(step, step.parts[stage])
-        for module, size in here.microbatch.items():
-            found[module] += size * in_flight(step.layout)[stage]
+        found.update(here.by_module(here.peak(in_flight(step.layout)[stage])))
         found["tokens and targets"] += here.batch
     return dict(found)
 
@@ -93,7 +95,7 @@ def buffers(step: Step, pp_rank: int) -> dict[str, int]:
     for part in step.parts_on(pp_rank):
         stage = part.stage
         if not part.first and rank_of[stage - 1] != pp_rank:
-            messages += (layout.microbatches - in_flight(layout)[stage]) * stream
+            messages += (layout.microbatches - most_in_flight(layout, stage)) * stream
         if not part.last and rank_of[stage + 1] != pp_rank:
             messages += layout.microbatches * stream
     rows = 2 * rows_sent(step) * config.d_model * width.compute if layout.ep * layout.etp > 1 else 0

@@ -16,7 +16,7 @@ from project.model.cost import (
 )
 from project.parallel.layout import ParallelLayout
 from project.planner import collective_time
-from project.planner.memory import Memory, in_flight
+from project.planner.memory import Memory, most_in_flight
 from project.planner.parameters import parameters_on
 from project.planner.precision import width_of
 from project.planner.routing import expected_imbalance
@@ -73,7 +73,9 @@ def counts(found: Derived) -> dict[str, Quantity]:
         "gradient_bytes": derived(at_most.gradients, "B", "as wide as the weights"),
         "optimizer_bytes": derived(at_most.optimizer, "B", "Adam's two moments, each as wide as a weight"),
         "activation_bytes": derived(
-            at_most.activations, "B", f"{in_flight(layout)[0]} microbatches in flight at stage 0, storage by storage"
+            at_most.activations,
+            "B",
+            f"{most_in_flight(layout, 0)} microbatches in flight at stage 0, storage by storage",
         ),
         "logits_bytes": derived(at_most.logits, "B", "on the last stage, of each microbatch in flight, fp32"),
         "recomputation_bytes": derived(at_most.recomputation, "B", f"recompute {layout.recompute}: one layer's"),

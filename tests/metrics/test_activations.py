@@ -72,6 +72,25 @@ def test_what_backward_has_used_is_counted_no_more(ranks) -> None:
     assert ranks.run(1, peaks_in_turn)[0] == [one, 2 * one, 2 * one, 2 * one, 2 * one, 2 * one]
 
 
+class Exponential(nn.Module):
+    """Saves its own result."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
+
+
+def left_of_a_retained_graph(rank: int, world_size: int) -> int:
+    activations, part = Activations(), Exponential()
+    with activations.forward(SimpleNamespace(stage_index=0, submod=part)):
+        part(torch.ones(BATCH, WIDTH, requires_grad=True)).sum().backward(retain_graph=True)
+    return len(activations.saved[0])
+
+
+def test_watching_does_not_keep_a_graph_that_nobody_else_keeps(ranks) -> None:
+    """As the first half of a split backward leaves it."""
+    assert ranks.run(1, left_of_a_retained_graph)[0] == 0
+
+
 # -- the stages of a run ------------------------------------------------------------------------------------------
 
 

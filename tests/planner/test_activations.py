@@ -31,12 +31,10 @@ SCHEDULES = {
     "ZBVZeroBubble": 2,
     "DualPipeV": 2,
 }
-# A backward in two halves (layers not recomputed) leaves more behind than this counts: see `activations`.
-WHOLE_BACKWARDS = ("GPipe", "1F1B", "Interleaved1F1B", "LoopedBFS")
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-@pytest.mark.parametrize("schedule", WHOLE_BACKWARDS)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_of_every_stage_of_a_schedule(ranks, schedule: str, recompute: str) -> None:
     layout = ParallelLayout(
         pp=2, schedule=schedule, virtual_stages=SCHEDULES[schedule], microbatches=4, recompute=recompute
@@ -45,9 +43,27 @@ def test_of_every_stage_of_a_schedule(ranks, schedule: str, recompute: str) -> N
 
 
 @pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV"])
-def test_of_schedules_that_split_backwards_where_layers_are_recomputed(ranks, schedule: str) -> None:
-    layout = ParallelLayout(pp=2, schedule=schedule, virtual_stages=2, microbatches=4, recompute="selective")
-    check(ranks, Case(layout, STAGED, steps=2))
+def test_of_a_longer_pipeline_whose_backwards_are_in_two_halves(ranks, schedule: str) -> None:
+    layout = ParallelLayout(pp=4, schedule=schedule, virtual_stages=2, microbatches=8)
+    check(ranks, Case(layout, replace(STAGED, num_layers=9), steps=2))
+
+
+HALVES = {
+    "experts over ranks": ({"tp": 2, "ep": 2}, {}),
+    "several experts on a rank": ({"tp": 2, "ep": 2}, {"num_experts": 8, "score": "sigmoid", "expert_balance": "bias"}),
+    "slices of experts": ({"tp": 2, "etp": 2}, {"auxiliary_per": "microbatch"}),
+    "a capacity": ({"tp": 2, "ep": 2}, {"capacity_factor": 1.25, "capacity_group": 4}),
+    "a shared expert": ({}, {"num_shared_experts": 1}),
+    "no experts": ({}, {"num_dense_layers": 5}),
+}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("name", HALVES)
+def test_while_a_microbatch_is_between_the_halves_of_its_backward(ranks, name: str, precision: str) -> None:
+    layout, model = HALVES[name]
+    layout = ParallelLayout(pp=2, virtual_stages=2, schedule="InterleavedZeroBubble", microbatches=4, **layout)
+    check(ranks, Case(layout, replace(STAGED, **model), precision=precision, steps=2))
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])

@@ -9,6 +9,7 @@ from project.parallel.layout import ParallelLayout
 from project.planner.activations import kept
 from project.planner.memory import buffers, by_module, in_flight, memory
 from project.planner.nearest import nearest_fitting, peak
+from project.planner.order import InFlight
 from project.planner.parameters import parameters_on
 from project.planner.traffic import Step
 
@@ -25,10 +26,11 @@ def test_adam_keeps_four_numbers_a_parameter(precision: str, width: int) -> None
 
 def test_activations_are_what_the_microbatches_in_flight_keep() -> None:
     for rank, flying in enumerate((4, 3, 2, 1)):
-        assert in_flight(STEP.layout)[rank] == flying
+        moment = InFlight(flying)
+        assert in_flight(STEP.layout)[rank] == {moment}
         found, of_stage = memory(STEP, rank), kept(STEP, STEP.parts[rank])
-        assert found.activations + found.logits == of_stage.at(flying)
-        assert sum(by_module(STEP, rank).values()) == of_stage.at(flying)
+        assert found.activations + found.logits == of_stage.at(moment)
+        assert sum(by_module(STEP, rank).values()) == of_stage.at(moment)
     assert memory(STEP, 3).logits > 0 == memory(STEP, 0).logits
 
 

@@ -9,9 +9,10 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti, _Actio
 from project.model.config import ModelConfig
 from project.parallel.layout import SCHEDULES, ParallelLayout
 from project.parallel.legality import layout_faults
+from project.pipeline.action import Action
 from project.pipeline.schedule import leaves
 from project.pipeline.schedule_order import count_faults, order_faults, stuck
-from project.planner.order import order_of, peak_in_flight
+from project.planner.order import InFlight, order_of, peaks_in_flight
 from tests.parity.training import SMALL, Case
 from tests.pipeline.lowering import build
 from tests.pipeline.test_spans import record
@@ -83,10 +84,12 @@ def test_and_that_of_a_file(ranks, tmp_path: Path) -> None:
 def test_1f1b_holds_a_microbatch_for_each_stage_from_here_on_and_gpipe_all() -> None:
     for stages, microbatches in ((4, 8), (4, 4), (3, 7)):
         layout = ParallelLayout(pp=stages, microbatches=microbatches)
-        held = [peak_in_flight(row) for row in order_of(layout)]
-        assert held == [{stage: min(microbatches, stages - stage)} for stage in range(stages)]
+        held = [peaks_in_flight(row) for row in order_of(layout)]
+        assert held == [{stage: {InFlight(min(microbatches, stages - stage))}} for stage in range(stages)]
         all_ = ParallelLayout(pp=stages, microbatches=microbatches, schedule="GPipe")
-        assert [peak_in_flight(row) for row in order_of(all_)] == [{stage: microbatches} for stage in range(stages)]
+        assert [peaks_in_flight(row) for row in order_of(all_)] == [
+            {stage: {InFlight(microbatches)}} for stage in range(stages)
+        ]
 
 
 def test_interleaved_1f1b_holds_about_one_and_a_fraction_of_the_pipeline_s_layers() -> None:
@@ -101,7 +104,12 @@ def test_interleaved_1f1b_holds_about_one_and_a_fraction_of_the_pipeline_s_layer
         assert most == pp * virtual + pp - 1
 
 
-def test_a_backward_in_two_halves_holds_until_the_second() -> None:
-    layout = ParallelLayout(pp=4, virtual_stages=2, microbatches=8, schedule="InterleavedZeroBubble")
-    row = order_of(layout)[3]
-    assert max(peak_in_flight(row).values()) > max(peak_in_flight(row, split_backward=False).values())
+def test_a_backward_in_two_halves_is_in_flight_until_the_second() -> None:
+    def rows(stage: int, text: str) -> list[Action]:
+        return [Action(stage, kind, int(microbatch)) for kind, microbatch in text.split()]
+
+    text = "F0 F1 I0 F2 W0 I1 F3"
+    assert peaks_in_flight(rows(1, text)) == {1: {InFlight(2, 1)}}
+    assert peaks_in_flight(rows(0, text)) == {0: {InFlight(3)}}, "the first stage runs all of it at the weights' turn"
+    assert peaks_in_flight(rows(1, text), split_backward=False) == {1: {InFlight(2)}}, "and recomputed ones none of it"
+    assert peaks_in_flight(rows(1, "F0 F1 I0 I1 F2 W0 W1 F3 B2 B3")) == {1: {InFlight(2), InFlight(1, 2)}}
