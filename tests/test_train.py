@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -165,6 +166,20 @@ def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> N
     )
     assert said in done.stderr
     assert "; the others: rank " in summary(tmp_path)["error"]
+
+
+@pytest.mark.alone
+def test_a_rank_that_hangs_under_torchrun_is_named_too(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", TRAIN[1]]
+    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=sleep"]
+    arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=5", "logger=csv", "trainer.max_steps=5"]
+    done = run(*arguments, f"hydra.run.dir={tmp_path}", command=torchrun, status=1)
+    error = summary(tmp_path)["error"]
+    assert (
+        "rank 3 failed: did not arrive where the others wait (watchdog.timeout_s); began last: rank 3: step 1," in error
+    )
+    assert re.search(r"; the others: rank 0: step 2, action 0F\d; rank 1: step 2, action 0F\d; rank 2: ", error)
+    assert error.removeprefix("NotArrived: ") in done.stderr
 
 
 @pytest.mark.alone

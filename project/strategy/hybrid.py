@@ -30,9 +30,11 @@ from project.pipeline.placement import stages_of
 from project.pipeline.stage import Watch
 from project.strategy.checkpoint import CheckpointedStrategy
 from project.strategy.finite import NotFinite, first_not_finite
-from project.strategy.launcher import ForkLauncher
+from project.strategy.last_action import TIMED_OUT
+from project.strategy.launcher import ForkLauncher, one_line
 from project.strategy.module import HybridModule
 from project.strategy.parts import build_parts
+from project.strategy.posted_action import PostedActions
 from project.strategy.precision import HybridPrecision
 from project.strategy.rendezvous import store_of_this_attempt
 from project.strategy.stop import StopRequest, StopSignals, requeue_this_job
@@ -74,6 +76,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         self.phases = Phases()
         self._mesh: Mesh | None = None
         self._pipeline: Pipeline | None = None
+        self.posted_actions: PostedActions | None = None
 
     # -- processes ------------------------------------------------------------------------------------------------
 
@@ -122,10 +125,26 @@ class HybridParallelStrategy(CheckpointedStrategy):
             device_id=device_id,
             store=None if dist.is_initialized() else store_of_this_attempt(os.environ, self._timeout),
         )
+        if self.launcher is None and self.posted_actions is None:
+            assert self._timeout is not None, "the constructor's"
+            store: Any = dist.distributed_c10d._get_default_store()
+            self.posted_actions = PostedActions(store, self.global_rank, self.world_size, self._timeout)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Raises:
+        NotArrived: where that is what the exception means, and no launcher sees all ranks.
+        """
+        super().on_exception(exception)
+        if self.posted_actions is None or not TIMED_OUT.search(one_line(exception)):
+            return
+        if (late := self.posted_actions.not_arrived()) is not None:
+            raise late from None  # whoever asks for the cause is to hear this one
 
     def teardown(self) -> None:
         super().teardown()
         self._pipeline = None
+        if self.posted_actions is not None:
+            self.posted_actions.end()
 
     @property
     def mesh(self) -> Mesh:
@@ -269,9 +288,11 @@ class HybridParallelStrategy(CheckpointedStrategy):
 
     def note(self, action: str) -> None:
         """What this rank begins, for the watchdog."""
+        text = f"step {self.hybrid_module.trainer.global_step + 1}, {action}"
         if isinstance(self.launcher, ForkLauncher):
-            step = self.hybrid_module.trainer.global_step + 1
-            self.launcher.last_actions.note(self.global_rank, f"step {step}, {action}")
+            self.launcher.last_actions.note(self.global_rank, text)
+        elif self.posted_actions is not None:
+            self.posted_actions.note(text)
 
     def finish_gradients(self) -> None:
         """Once an optimizer step, before hooks, clipping and update see the gradients."""

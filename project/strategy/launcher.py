@@ -7,7 +7,6 @@ processes are there already, and the strategy has no launcher.
 import ctypes
 import math
 import os
-import re
 import signal
 import time
 import traceback
@@ -25,7 +24,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from project.fault import Told
-from project.strategy.last_action import LastActions
+from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
 from project.strategy.stop import SIGNALS
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
-TIMED_OUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 AFTER_CTRL_C_S = 2.0
 """How long the first Ctrl-C leaves the ranks to finish a batch and save; the second one nothing."""
 GRACE_S = 1.0
@@ -202,10 +200,8 @@ class ForkLauncher(_MultiProcessingLauncher):
         late = [rank for rank in sorted(silent) if self.ranks[rank].is_alive()]
         if not late:
             return None
-        began = "; ".join(f"rank {rank}: {self.last_actions.of(rank)}" for rank in late)
-        others = "; ".join(f"rank {rank}: {self.last_actions.of(rank)}" for _, rank, _, _ in sorted(reports)[:4])
-        told = f"did not arrive where the others wait (watchdog.timeout_s); began last: {began}; the others: {others}"
-        return RankFailed(late[0], told if len(late) == 1 else f"with ranks {late[1:]} it {told}")
+        others = [rank for _, rank, _, _ in sorted(reports)]
+        return RankFailed(late[0], waited_in_vain(late, others, self.last_actions.of))
 
     def _end(self) -> None:
         for process in self.ranks:

@@ -17,6 +17,9 @@ class Bomb(L.Callback):
         if self.kind == "kill once" and os.environ["TORCHELASTIC_RESTART_COUNT"] != "0":
             return
         print(f"bomb {time.time()}", flush=True)
+        if self.kind == "sleep":  # deaf to SIGTERM, as a rank in the middle of a batch is
+            time.sleep(15)
+            os._exit(1)
         if self.kind == "raise":
             raise ZeroDivisionError("planted in a callback")
         os.kill(os.getpid(), signal.SIGSTOP if self.kind == "hang" else signal.SIGKILL)

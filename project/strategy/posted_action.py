@@ -1,0 +1,82 @@
+"""What each rank began last, where no process is the parent of all (torchrun, SLURM): in the store by which the ranks
+found one another."""
+
+import threading
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from project.fault import Told
+from project.strategy.last_action import COMING_UP, waited_in_vain
+
+POST_S = 1.0
+"""How old what stands there may be: posting each action at once would cost a round trip for each."""
+GRACE_S = 10.0
+"""How long a rank whose time ran out waits for the others' to run out: they began to wait a little later, in the same
+step, and until then nobody knows who is waited for."""
+ANSWER_S = 10.0
+"""How long the store may take to answer: it is gone with the process that kept it, which may be the late one."""
+
+
+class NotArrived(Told):
+    """Ranks that the others have waited for in vain."""
+
+
+class PostedActions:
+    """`timeout` is the process group's."""
+
+    def __init__(self, store: Any, rank: int, ranks: int, timeout: timedelta) -> None:
+        # A connection of its own, for the main thread's may be in the middle of waiting for somebody.
+        self.store = dist.PrefixStore("last actions", store.clone())
+        self.rank, self.ranks = rank, ranks
+        self.grace_s = min(GRACE_S, timeout.total_seconds() / 2)
+        self.text = COMING_UP
+        self.ended = threading.Event()
+        threading.Thread(target=self._post, name="last actions", daemon=True).start()
+
+    def note(self, text: str) -> None:
+        self.text = text
+
+    def end(self) -> None:
+        self.ended.set()
+
+    def _post(self) -> None:
+        posted = None
+        while not self.ended.wait(POST_S):
+            if (text := self.text) != posted:
+                try:
+                    self.store.set(f"began {self.rank}", text)
+                except dist.DistError:
+                    return  # who kept it is gone, and soon all are
+                posted = text
+
+    def not_arrived(self) -> NotArrived | None:
+        """For a rank whose time ran out. None where nobody is late, or the store does not answer."""
+        found: list[NotArrived] = []
+        asking = threading.Thread(target=self._ask, args=(found,), daemon=True)
+        asking.start()
+        asking.join(self.grace_s + ANSWER_S)
+        return found[0] if found else None
+
+    def _ask(self, found: list[NotArrived]) -> None:
+        self.store.set(f"began {self.rank}", self.text)
+        self.store.set(f"waits {self.rank}", "")
+        time.sleep(self.grace_s)
+        waiting = [rank for rank in range(self.ranks) if self.store.check([f"waits {rank}"])]
+        late = sorted(set(range(self.ranks)) - set(waiting))
+        if late:
+            found.append(self._told(late, waiting))
+
+    def _told(self, late: Sequence[int], waiting: Sequence[int]) -> NotArrived:
+        """By one of those who wait, in full."""
+        if self.rank != waiting[0]:
+            time.sleep(2 * POST_S)  # the first that ends is heard, and the others may be ended
+            return NotArrived(f"rank {self.rank} waited in vain; rank {waiting[0]} says for whom")
+        return NotArrived(f"rank {late[0]} failed: {waited_in_vain(late, waiting, self._began)}")
+
+    def _began(self, rank: int) -> str:
+        key = f"began {rank}"
+        return self.store.get(key).decode(errors="replace") if self.store.check([key]) else COMING_UP
