@@ -10,7 +10,7 @@ a random moment: while the ranks come up, in a step, while a checkpoint is writt
 
 and the next start with `resume=auto` in the same folder goes on from the newest one (or from the beginning, while there
 is none), removes what the dead have left, and so on until a run comes to its end. Its losses are then bit for bit those
-of the run that nobody disturbed, and nothing hidden is left in its folder.
+of the run that nobody disturbed, and nothing is left hidden in its folder, in shared memory, or among temporary files.
 """
 
 import argparse
@@ -39,8 +39,9 @@ RUN = [
 
 
 def start(folder: Path, steps: int, log: Path) -> subprocess.Popen:
+    """Its temporary files go beside the log."""
     command = [sys.executable, str(ROOT / "project/train.py"), *RUN, f"trainer.max_steps={steps}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(log.parent / "temporary")}
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, f"hydra.run.dir={folder}"],
@@ -67,6 +68,15 @@ def all_ended(process: subprocess.Popen, everybody: list[psutil.Process]) -> boo
 
 def partials(folder: Path) -> list[str]:
     return [path.name for path in (folder / "checkpoints").glob(".*.partial-*")]
+
+
+def doing(processes: list[psutil.Process]) -> list[str]:
+    """Of each that still runs: who it is, and in what function of the system each of its threads waits."""
+    return [
+        f"{pid} ({psutil.Process(pid).status()}, child of {psutil.Process(pid).ppid()}): "
+        + ", ".join((task / "wchan").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+        for pid in alive(processes)
+    ]
 
 
 def alive(processes: list[psutil.Process]) -> list[int]:
@@ -100,17 +110,17 @@ def disturbed(
         delay = randomness.uniform(0.0, duration) if len(kills) < wanted else float("inf")
         # Every third kill waits for a write that is underway, which would be hit by chance alone too seldom.
         aimed = len(kills) % 3 == 2
-        while process.poll() is None and time.monotonic() - began < delay:
-            if aimed and delay < float("inf") and partials(folder) and time.monotonic() - began > delay / 2:
-                break
+        while process.poll() is None and (time.monotonic() - began < delay or (aimed and not partials(folder))):
             time.sleep(0.002)
+        if aimed:
+            time.sleep(randomness.uniform(0.0, 0.05))  # into the write
         if process.poll() is not None:
             assert process.returncode == 0, f"the run ended with {process.returncode}; see {log}"
             return
         writing = bool(partials(folder))
         who, everybody = kill_one(process, randomness)
         at = time.monotonic()
-        assert all_ended(process, everybody), f"{alive(everybody)} still run {WITHIN_S} s after {who} was killed"
+        assert all_ended(process, everybody), f"{doing(everybody)} still run {WITHIN_S} s after {who} was killed"
         whole = []
         for path in named(folder / "checkpoints"):
             checkpoint = Checkpoint(path)
@@ -128,6 +138,7 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
     randomness = random.Random(seed)
     print(f"seed {seed}; {place}", flush=True)
     shared = set(os.listdir("/dev/shm"))
+    (place / "temporary").mkdir()
     log = place / "output.log"
     process = start(place / "undisturbed", steps, log)
     began = time.monotonic()
@@ -147,6 +158,8 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
         print(f"run {finished} came to its end: {steps} losses bit for bit the undisturbed run's", flush=True)
     left = sorted(set(os.listdir("/dev/shm")) - shared)
     assert not left, f"left in shared memory: {left}"
+    left = os.listdir(place / "temporary")
+    assert not left, f"left of temporary files: {left}"
     by_parent = kills.count("parent")
     print(f"{len(kills)} kills ({by_parent} of the parent), {finished} runs, none lost; seed {seed}")
 
