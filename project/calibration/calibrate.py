@@ -17,6 +17,7 @@ from project.calibration import collectives, gpu_rates, overhead, rates
 from project.calibration.ranks import on_ranks
 from project.planner.cluster import Achieved, Cluster, Host, Link, Peak, Stated
 from project.planner.cluster_file import load_cluster
+from project.strategy.ranks import available_cores
 
 Progress = Callable[[str], None]
 STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1
@@ -131,10 +132,6 @@ def wide_layer_flops() -> float:
     from project.model.cost import layer_flops_per_token
 
     return 3.0 * overhead.WIDE_TOKENS * layer_flops_per_token(overhead.WIDE, overhead.WIDE.max_seq_len, 0)
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def heading() -> str:

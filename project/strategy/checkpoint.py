@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import lightning
 import torch
 import torch.distributed as dist
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
-from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
@@ -24,19 +24,19 @@ from project.checkpoint.partial import remove_checkpoint
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
 from project.strategy.module import HybridModule
+from project.strategy.ranks import RanksStrategy
 from project.strategy.snapshot import fill
 from project.strategy.state import NamedOptimizer, SavedGroups, Tensors, weights
 from project.strategy.writer import CheckpointWriter, raise_everywhere
 
 
-class CheckpointedStrategy(ModelParallelStrategy):
+class CheckpointedStrategy(RanksStrategy):
     """`asynchronous` says that files are written while training goes on; `run_config` goes into every checkpoint."""
 
     def __init__(
-        self, layout: ParallelLayout, asynchronous: bool, run_config: Mapping[str, Any], **options: Any
+        self, layout: ParallelLayout, timeout: timedelta, asynchronous: bool, run_config: Mapping[str, Any]
     ) -> None:
-        super().__init__(**options)
-        self.layout = layout
+        super().__init__(layout, timeout)
         self.writer = CheckpointWriter(asynchronous)
         self.run_config = run_config
         self.random_state: dict[str, Any] | None = None

@@ -1,15 +1,13 @@
 """Tensor x expert x pipeline parallel training under plain `trainer.fit`."""
 
 import math
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
 import torch.distributed as dist
-from lightning.fabric.utilities.distributed import _init_dist_connection
 from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.trainer.states import TrainerFn
@@ -19,27 +17,19 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
-from project.metrics.clock import Clock, common_clock
 from project.metrics.spans import Phases, Span
 from project.parallel.gradients import finish_sums, global_norm, local_gradients
 from project.parallel.layout import ParallelLayout
 from project.parallel.materialize import local_tensor
-from project.parallel.mesh import Mesh, build_mesh
 from project.pipeline.pipeline import Pipeline
 from project.pipeline.placement import stages_of
 from project.pipeline.stage import Watch
 from project.strategy.checkpoint import CheckpointedStrategy
 from project.strategy.finite import NotFinite, first_not_finite
-from project.strategy.last_action import TIMED_OUT
-from project.strategy.launcher import ForkLauncher, one_line
 from project.strategy.module import HybridModule
 from project.strategy.parts import build_parts
-from project.strategy.posted_action import PostedActions
 from project.strategy.precision import HybridPrecision
-from project.strategy.rendezvous import store_of_this_attempt
-from project.strategy.stop import StopRequest, StopSignals, requeue_this_job
-
-Found = TypeVar("Found")
+from project.strategy.stop import StopSignals, requeue_this_job
 
 
 class HybridParallelStrategy(CheckpointedStrategy):
@@ -51,7 +41,6 @@ class HybridParallelStrategy(CheckpointedStrategy):
     Attributes:
         grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
         watchers: of every stage's forward computation, as long as they are in the list.
-        clock: of all ranks; this process's own before they are up.
         phases: of the last batch, what went on around its actions: `schedule`, in it `loss`; `statistics`, summed over
             ranks; `gradients`, their synchronisation, norm and clipping; `optimizer`.
     """
@@ -66,94 +55,22 @@ class HybridParallelStrategy(CheckpointedStrategy):
         not_finite: Literal["stop", "skip"] = "stop",
     ) -> None:
         self._precision = precision
-        super().__init__(layout, asynchronous_checkpoints, run_config or {}, timeout=timeout)
+        super().__init__(layout, timeout, asynchronous_checkpoints, run_config or {})
         self.grad_norm = float("nan")
-        self.stop = StopRequest()
         self.losses_of_step: list[Tensor] = []
         self.not_finite = not_finite
         self.watchers: list[Watch] = []
-        self.clock = Clock()
         self.phases = Phases()
-        self._mesh: Mesh | None = None
         self._pipeline: Pipeline | None = None
-        self.posted_actions: PostedActions | None = None
-
-    # -- processes ------------------------------------------------------------------------------------------------
-
-    def _configure_launcher(self) -> None:
-        assert self.cluster_environment is not None
-        if not self.cluster_environment.creates_processes_externally:
-            self._launcher = ForkLauncher(self)
-
-    def found_first(self, find: Callable[[], Found | None]) -> Found | None:
-        """What `find` finds, asked before the fit: in the process that will fork the ranks, or on rank 0 of those that
-        are there already, which then all know it."""
-        if self.launcher is not None:
-            return find()
-        assert self.accelerator is not None
-        self.accelerator.setup_device(self.root_device)
-        self._setup_distributed()
-        return self.broadcast(find() if self.is_global_zero else None)
 
     def connect(self, model: L.LightningModule) -> None:
         if not isinstance(model, HybridModule):
             raise TypeError(f"HybridParallelStrategy trains a HybridModule, which {type(model).__name__} is not")
         super().connect(model)
 
-    def setup_environment(self) -> None:
-        assert self.accelerator is not None
-        self.accelerator.setup_device(self.root_device)
-        # The same under every launcher: how many threads share a sum decides its last bit.
-        torch.set_num_threads(max(1, available_cores() // self.num_processes))
-        self._setup_distributed()
-        self.clock = common_clock(self.root_device)
-        self._mesh = build_mesh(self.layout, self.root_device.type, self._timeout)
-        self._device_mesh = self._mesh.dense
-        assert self.lightning_module is not None
-        self.lightning_module._device_mesh = self._mesh.dense
-
-    def _setup_distributed(self) -> None:
-        # The parent class's would set up a mesh of its own as well.
-        self.set_world_ranks()
-        self._process_group_backend = self._get_process_group_backend()
-        device_id = None if self.root_device.type == "cpu" else self.root_device
-        assert self.cluster_environment is not None
-        _init_dist_connection(
-            self.cluster_environment,
-            self._process_group_backend,
-            timeout=self._timeout,
-            device_id=device_id,
-            store=None if dist.is_initialized() else store_of_this_attempt(os.environ, self._timeout),
-        )
-        if self.launcher is None and self.posted_actions is None:
-            assert self._timeout is not None, "the constructor's"
-            store: Any = dist.distributed_c10d._get_default_store()
-            self.posted_actions = PostedActions(store, self.global_rank, self.world_size, self._timeout)
-
-    def on_exception(self, exception: BaseException) -> None:
-        """Raises:
-        NotArrived: where that is what the exception means, and no launcher sees all ranks.
-        """
-        super().on_exception(exception)
-        if self.posted_actions is None or not TIMED_OUT.search(one_line(exception)):
-            return
-        if (late := self.posted_actions.not_arrived()) is not None:
-            raise late from None  # whoever asks for the cause is to hear this one
-
     def teardown(self) -> None:
         super().teardown()
         self._pipeline = None
-        if self.posted_actions is not None:
-            self.posted_actions.end()
-
-    @property
-    def mesh(self) -> Mesh:
-        assert self._mesh is not None, "there is no mesh before the processes are up"
-        return self._mesh
-
-    @property
-    def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        return {"num_replicas": self.layout.dp, "rank": self.mesh.dp.get_local_rank()}
 
     # -- precision ------------------------------------------------------------------------------------------------
 
@@ -286,14 +203,6 @@ class HybridParallelStrategy(CheckpointedStrategy):
     def weights(self) -> Iterable[nn.Parameter]:
         return (parameter for _, parameter in self.hybrid_module.named_weights())
 
-    def note(self, action: str) -> None:
-        """What this rank begins, for the watchdog."""
-        text = f"step {self.hybrid_module.trainer.global_step + 1}, {action}"
-        if isinstance(self.launcher, ForkLauncher):
-            self.launcher.last_actions.note(self.global_rank, text)
-        elif self.posted_actions is not None:
-            self.posted_actions.note(text)
-
     def finish_gradients(self) -> None:
         """Once an optimizer step, before hooks, clipping and update see the gradients."""
         self.note("the sums of gradients")
@@ -345,12 +254,6 @@ class HybridParallelStrategy(CheckpointedStrategy):
             for name, weight in part.named_parameters():
                 yield stage, name, weight
 
-    def gathered(self, value: Any) -> list[Any]:
-        """Every rank's, on all; collective."""
-        values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
-        return values
-
     @property
     def took_step(self) -> bool:
         """Whether the last optimizer step was taken: one whose gradient is not finite is not."""
@@ -359,7 +262,3 @@ class HybridParallelStrategy(CheckpointedStrategy):
     @property
     def grad_norm_is_finite(self) -> bool:
         return math.isfinite(self.grad_norm)
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -28,7 +28,7 @@ from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
 from project.strategy.stop import SIGNALS
 
 if TYPE_CHECKING:
-    from project.strategy.hybrid import HybridParallelStrategy
+    from project.strategy.ranks import RanksStrategy
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
@@ -55,7 +55,7 @@ class Joined:
 
 
 class ForkLauncher(_MultiProcessingLauncher):
-    def __init__(self, strategy: "HybridParallelStrategy") -> None:
+    def __init__(self, strategy: "RanksStrategy") -> None:
         super().__init__(strategy, start_method="fork")
         self.num_processes, self.stop = strategy.num_processes, strategy.stop
         self.ranks: list[BaseProcess] = []
