@@ -1,7 +1,8 @@
 """Measured runs of others (`published_runs.csv`) as workloads and layouts that the planner can time.
 
 What a source does not say is left to the planner: it takes the fastest of all microbatch sizes, virtual stages and
-modes of recomputation that fit the memory. Nothing here is a rate.
+modes of recomputation that fit the memory. Nothing here is a rate, and nothing knows a row by its name: all that tells
+one from another is in a column.
 """
 
 import csv
@@ -20,14 +21,13 @@ from project.planner.implementation import (
     MEGATRON_2022_SP,
     MEGATRON_CORE,
     MEGATRON_CORE_DEEPEP,
-    Implementation,
 )
 from project.planner.step_time import step_time
 from project.planner.workload import Workload
 
 TABLE = Path(__file__).with_name("published_runs.csv")
 RECOMPUTE = {"full": "full", "selective+sp": "selective", "norm+act": "selective", "none": "none"}
-SHARED_WIDTH = {"Qwen2-57B-A14B": 20480}  # of the experts that every token passes through
+TRAINERS = {how.name: how for how in (MEGATRON_2021, MEGATRON_2022_SP, MEGATRON_CORE, MEGATRON_CORE_DEEPEP)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Predicted(NamedTuple):
 
 def runs() -> list[Run]:
     with TABLE.open(encoding="utf-8", newline="") as file:
-        return [_run(row) for row in csv.DictReader(file)]
+        return [run_of(row) for row in csv.DictReader(file)]
 
 
 def predict(run: Run, cluster: Cluster) -> Predicted:
@@ -80,9 +80,9 @@ def predict(run: Run, cluster: Cluster) -> Predicted:
     return min(found, key=lambda option: option.seconds)
 
 
-def _run(row: dict[str, str]) -> Run:
+def run_of(row: dict[str, str]) -> Run:
     config = _config(row)
-    work = Workload(config, int(row["global_batch"]), int(row["seq"]), _implementation(row))
+    work = Workload(config, int(row["global_batch"]), int(row["seq"]), TRAINERS[row["trainer"]])
     return Run(row, work, tuple(_options(row, config)))
 
 
@@ -99,15 +99,9 @@ def _config(row: dict[str, str]) -> ModelConfig:
         d_ff=width,
         num_experts=1 if dense else int(row["experts"]),
         top_k=1 if dense else int(row["top_k"]),
-        num_shared_experts=SHARED_WIDTH.get(row["model"], 0) // width,
+        num_shared_experts=int(row["shared_ffn"]) // width,
         vocab_size=int(row["vocab"]),
     )
-
-
-def _implementation(row: dict[str, str]) -> Implementation:
-    if row["kind"] == "dense":
-        return MEGATRON_2022_SP if row["recompute"].endswith("sp") else MEGATRON_2021
-    return MEGATRON_CORE_DEEPEP if "ModelZoo" in row["source"] else MEGATRON_CORE
 
 
 def _options(row: dict[str, str], config: ModelConfig) -> Iterator[ParallelLayout]:
@@ -147,10 +141,9 @@ def _even(layers: int, stages: int) -> tuple[int, ...]:
 
 
 def _claimed_flops(row: dict[str, str], work: Workload) -> float:
-    """By the formula of the row's source.
+    """By the formula of the row's source, where it has FLOP/s but no seconds.
 
-    Narayanan et al., eq. 3: with the recomputed forward. Megatron-Core: without, attention in full until 2025 and its
-    causal half since, which the ModelZoo's own step times (19.7 s at 245 TFLOP/s, 29.0 s at 167) bear out.
+    Narayanan et al., eq. 3: with the recomputed forward. Megatron-Core in 2024: without, attention in full.
     """
     config, tokens = work.config, work.batch * work.seq_len
     h, layers, vocab = config.d_model, config.num_layers, config.vocab_size
@@ -158,6 +151,5 @@ def _claimed_flops(row: dict[str, str], work: Workload) -> float:
         return 96 * tokens * layers * h * h * (1 + work.seq_len / (6 * h) + vocab / (16 * layers * h))
     heads, kv = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     active = 3 * h * (config.top_k + config.num_shared_experts) * config.d_ff + h * config.num_experts
-    masked = 0.5 if "ModelZoo" in row["source"] else 1.0
-    layer = 2 * (h * (2 * heads + 2 * kv) + active) + 4 * work.seq_len * heads * masked
+    layer = 2 * (h * (2 * heads + 2 * kv) + active) + 4 * work.seq_len * heads
     return 3 * tokens * (layers * layer + 2 * h * vocab)

@@ -10,8 +10,10 @@ import pytest
 
 import benchmarks.planner_scoreboard as scoreboard
 import benchmarks.published_runs as published
+from project.planner import collective_time, compute, footprint, group, implementation, step_time, work, workload
 from project.planner.cluster_file import load_cluster
 
+TIMING = (published, step_time, compute, collective_time, work, workload, group, footprint, implementation)
 DENSE, MOE = scoreboard.scores(False), scoreboard.scores(True)
 
 
@@ -41,8 +43,9 @@ def test_layouts_of_one_model_are_in_the_right_order():
 
 
 @pytest.mark.parametrize("scores", [DENSE, MOE])
-def test_one_cluster_file_times_all_rows_and_every_second_comes_from_it(scores):
-    """Scaling the file's rates scales every row's prediction alike: there is no other rate in it."""
+def test_one_cluster_file_times_all_rows_and_no_second_comes_from_elsewhere(scores):
+    """Three times slower rates make every row three times as long: nobody adds seconds of his own. A factor would pass;
+    the next two tests are about factors."""
     cluster = load_cluster(scoreboard.clusters()[scores[0][0].is_moe])
     slower = dataclasses.replace(
         cluster,
@@ -56,6 +59,32 @@ def test_one_cluster_file_times_all_rows_and_every_second_comes_from_it(scores):
         assert published.predict(run, slower).seconds == pytest.approx(3 * predicted.seconds)
 
 
+@pytest.mark.parametrize(("run", "predicted"), [pytest.param(*one, id=one[0].name) for one in DENSE + MOE])
+def test_a_row_is_timed_by_its_model_and_layout_and_not_by_its_name(run, predicted):
+    """Exactly what `step_time` says of them, with everything that only names the row taken away."""
+    cluster = load_cluster(scoreboard.clusters()[run.is_moe])
+    assert predicted.seconds == step_time.step_time(run.work, predicted.layout, cluster).total
+    nameless = published.run_of({**run.row, "source": "", "model": "", "gpu": "", "note": ""})
+    assert (nameless.work, nameless.options) == (run.work, run.options)
+    assert nameless.seconds == run.seconds
+    assert published.predict(nameless, cluster) == predicted
+
+
+@pytest.mark.parametrize("module", TIMING, ids=lambda module: module.__name__)
+def test_no_code_that_times_a_row_tells_rows_apart(module):
+    """Not by a name, and not by a size: nothing is asked whether it has so many layers or is so wide."""
+    tree = ast.parse(Path(module.__file__).read_text())
+    named = {run.row[key] for run in published.runs() for key in ("source", "model")}
+    texts = {text for text in constants(tree, str) if len(text) > 2 and "\n" not in text}
+    assert not {text for text in texts if any(text in name or name in text for name in named)}
+    compared = (node for node in ast.walk(tree) if isinstance(node, ast.Compare | ast.Dict))
+    assert all(number <= 2 for node in compared for number in constants(node, int, float))
+
+
+def constants(tree, *kinds):
+    return [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) in kinds]
+
+
 def three_times_slower(link):
     return dataclasses.replace(
         link,
@@ -66,13 +95,8 @@ def three_times_slower(link):
 
 def test_how_trainers_differ_is_said_in_choices_and_counts_but_not_in_rates():
     """No number below one is in `implementation`: an efficiency would be."""
-    import project.planner.implementation as implementation
-
     tree = ast.parse(Path(implementation.__file__).read_text())
-    numbers = [
-        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and type(node.value) in (int, float)
-    ]
-    assert all(number == 0 or number >= 1 for number in numbers)
+    assert all(number == 0 or number >= 1 for number in constants(tree, int, float))
 
 
 def test_what_a_source_does_not_say_is_searched_for_and_fits_the_memory():
