@@ -35,6 +35,11 @@ class Stated:
 
 
 @dataclass(frozen=True)
+class StatedFraction(Stated):
+    """Of something that nothing exceeds."""
+
+
+@dataclass(frozen=True)
 class Link:
     """Between two devices, one direction: seconds before the first byte, bytes a second, and the fraction of the
     latter that collectives reach."""
@@ -59,6 +64,17 @@ class Achieved:
     gemm: float
     attention: float
     memory: float
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How well a matrix product goes in pieces: what smaller tiles reach of the rate of one of 256 x 128, and how many
+    columns of the inner dimension a tile spends on filling and draining its pipeline."""
+
+    rate_128x128: StatedFraction
+    rate_128x64: StatedFraction
+    rate_64x64: StatedFraction
+    depth: Stated
 
 
 @dataclass(frozen=True)
@@ -94,10 +110,10 @@ class Host:
 @dataclass(frozen=True)
 class Cluster:
     """`peak_flops` and `memory_bytes` are of one device, `reserved_bytes` of the latter what is not the trainer's:
-    contexts, communicators' buffers, fragmentation. `multiprocessors` is how many
-    tiles of a matrix product it works on at once. `launch_s` is the least time from one kernel to the next, and
-    `dispatch_s` the host's for one operator, which shows where kernels are shorter. `intra` links the devices of a
-    node, `inter` those of two. `price_per_hour` is of one device, for the cost of a token."""
+    contexts, communicators' buffers, fragmentation. `multiprocessors` is how many tiles of a matrix product it works on
+    at once, `tiles` what they reach; a core, which is one multiprocessor, has none. `launch_s` is the least time from
+    one kernel to the next. `intra` links the devices of a node, `inter` those of two. `price_per_hour` is of one
+    device, for the cost of a token."""
 
     name: str
     nodes: int
@@ -111,6 +127,7 @@ class Cluster:
     launch_s: Stated
     intra: Link
     inter: Link
+    tiles: Tiles | None = None
     host: Host | None = None
     price_per_hour: float | None = None
 
@@ -157,17 +174,9 @@ def as_entries(cluster: Cluster) -> dict[str, Any]:
     return dataclasses.asdict(cluster)
 
 
-_OPTIONAL = ("host", "price_per_hour")
+_OPTIONAL = ("tiles", "host", "price_per_hour")
 _COUNTS = ("nodes", "gpus_per_node", "multiprocessors", "cores")
-_FROM_ZERO = (
-    "reserved_bytes",
-    "operation_s",
-    "distributed_operation_s",
-    "message_s",
-    "byte_s",
-    "step_s",
-    "price_per_hour",
-)
+_FROM_ZERO = ("reserved_bytes", "price_per_hour")
 
 
 def _faults(kind: type, at: str, entries: Any) -> Iterator[Fault]:
@@ -186,7 +195,9 @@ def _faults(kind: type, at: str, entries: Any) -> Iterator[Fault]:
             yield from _faults(part, key, value)
         elif (reason := _reason(kind, name, value)) is not None:
             yield Fault(key, said(value), reason)
-    if kind is Stated and all(is_number(entries.get(name)) for name in _names(kind)):
+    if kind is Cluster and entries.get("multiprocessors") != 1 and entries.get("tiles") is None:
+        yield Fault(f"{at}.tiles", "null", "must be given where multiprocessors is not 1")
+    if issubclass(kind, Stated) and all(is_number(entries.get(name)) for name in _names(kind)):
         low, value, high = entries["low"], entries["value"], entries["high"]
         if not low <= value <= high:
             yield Fault(f"{at}.value", said(value), f"is not between low={low} and high={high}")
@@ -197,7 +208,7 @@ def _reason(kind: type, name: str, value: Any) -> str | None:
         return None if isinstance(value, str) and value else "must be a word"
     if name in _COUNTS:
         return None if type(value) is int and value >= 1 else "must be a whole number of at least 1"
-    if kind is Achieved or name == "achieved":
+    if kind in (Achieved, StatedFraction) or name == "achieved":
         return None if is_number(value) and 0 < value <= 1 else "must be a number above 0 and at most 1"
     if name in _FROM_ZERO or kind is Host:
         return None if is_number(value) and value >= 0 else "must be a number of at least 0"

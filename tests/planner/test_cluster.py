@@ -47,6 +47,10 @@ def test_what_is_written_is_read_again(tmp_path):
         (("inter", "achieved"), 0, "above 0 and at most 1"),
         (("intra", "latency_s", "low"), 1.0, "is not between"),
         (("launch_s",), 1e-6, "must have the keys value, low, high"),
+        (("tiles",), None, "must be given where multiprocessors is not 1"),
+        (("tiles",), 0.9, "must have the keys rate_128x128"),
+        (("tiles", "rate_64x64", "high"), 1.2, "at most 1"),
+        (("tiles", "depth", "value"), 1000, "is not between"),
         (("inter", "bandwith"), 1e9, "nearest bandwidth"),
     ],
 )

@@ -40,8 +40,19 @@ def test_the_time_never_beats_the_peak_and_grows_with_the_work():
         assert seconds(gemm) <= seconds(gemm._replace(m=2 * m)) <= seconds(gemm._replace(m=2 * m, batch=2))
 
 
+def test_what_small_tiles_reach_is_the_clusters():
+    assert H100.tiles is not None
+    fraction, depth = H100.tiles.rate_64x64, H100.tiles.depth
+    slower = dataclasses.replace(fraction, value=fraction.value / 1.1)
+    deeper = dataclasses.replace(depth, value=2 * depth.value)
+    one = Gemm(64, 64, 4096)  # a tile of the least size, and no other is better
+    for changed, factor in (({"rate_64x64": slower}, 1.1), ({"depth": deeper}, (4096 + 128) / (4096 + 64))):
+        there = dataclasses.replace(H100, tiles=dataclasses.replace(H100.tiles, **changed))
+        assert gemm_seconds(one, there, "half", 2) == pytest.approx(factor * seconds(one))
+
+
 def test_a_core_has_no_waves():
-    core = dataclasses.replace(H100, multiprocessors=1)
+    core = dataclasses.replace(H100, multiprocessors=1, tiles=None)
     gemm = Gemm(100, 100, 1000)
     assert gemm_seconds(gemm, core, "fp32", 4) == pytest.approx(
         gemm.flops / (core.peak_flops.fp32 * core.achieved.gemm), rel=1e-9

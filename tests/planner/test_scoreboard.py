@@ -93,10 +93,11 @@ def three_times_slower(link):
     )
 
 
-def test_how_trainers_differ_is_said_in_choices_and_counts_but_not_in_rates():
-    """No number below one is in `implementation`: an efficiency would be."""
-    tree = ast.parse(Path(implementation.__file__).read_text())
-    assert all(number == 0 or number >= 1 for number in constants(tree, int, float))
+@pytest.mark.parametrize("module", TIMING, ids=lambda module: module.__name__)
+def test_no_efficiency_is_outside_the_cluster_file(module):
+    """How trainers differ is said in choices and counts, how a product is cut in sizes: no number is below one."""
+    numbers = constants(ast.parse(Path(module.__file__).read_text()), int, float)
+    assert all(number == 0 or number >= 1 for number in numbers)
 
 
 def test_what_a_source_does_not_say_is_searched_for_and_fits_the_memory():
