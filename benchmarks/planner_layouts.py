@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, median
 
-from project.calibration.calibrate import calibrate_processors, heading
+from project.calibration import processors
+from project.calibration.measured import heading
 from project.calibration.overhead import Case, rank_seconds
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
@@ -103,7 +104,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
     if arguments.calibrate:
-        cluster = calibrate_processors(arguments.cluster, lambda what: print(f"  {what}", flush=True))
+        cluster = processors.calibrate(arguments.cluster, lambda what: print(f"  {what}", flush=True))
         write_cluster(cluster, CLUSTERS / f"{arguments.cluster}.yaml", heading())
     cluster = load_cluster(arguments.cluster)
     if arguments.core_seconds:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from project.calibration.ranks import on_ranks
+from project.calibration.ranks import device_of, on_ranks
+from project.calibration.rates import wait
 
 SIZES = (2**10, 2**16, 2**19)  # bytes that a rank gives
 RANKS = (2, 4)
@@ -39,11 +40,16 @@ class Costs(NamedTuple):
     bandwidth: float
 
 
-def measure(progress: Callable[[str], None], backend: str = "gloo", ranks: tuple[int, ...] = RANKS) -> list[Point]:
+def measure(
+    progress: Callable[[str], None],
+    backend: str = "gloo",
+    ranks: tuple[int, ...] = RANKS,
+    sizes: tuple[int, ...] = SIZES,
+) -> list[Point]:
     found = []
     for size in ranks:
         progress(f"collectives over {size} ranks")
-        by_rank = on_ranks(size, partial(_points, size, backend), backend)
+        by_rank = on_ranks(size, partial(_points, size, sizes, backend), backend)
         for points in zip(*by_rank, strict=True):
             core = sum(point.core_s for point in points) / size
             found.append(points[0]._replace(core_s=core, clock_s=max(point.clock_s for point in points)))
@@ -63,10 +69,12 @@ def fit(points: list[Point]) -> Costs:
     return Costs(max(call, 0.0), max(peer, 0.0), max(byte, 0.0), max(latency, least), 1 / max(per_byte, 1e-13))
 
 
-def _points(ranks: int, backend: str, rank: int) -> list[Point]:
-    device = torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
+def _points(ranks: int, sizes: tuple[int, ...], backend: str, rank: int) -> list[Point]:
+    device = device_of(backend, rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # barriers are NCCL's too
     found = []
-    for given in SIZES:
+    for given in sizes:
         for name, sent, call in _calls(ranks, rank, given, device):
             laps = [_lap(call, device) for _ in range(ROUNDS)]
             core, clock = (median(values) for values in zip(*laps, strict=True))
@@ -77,11 +85,11 @@ def _points(ranks: int, backend: str, rank: int) -> list[Point]:
 def _lap(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
     call()
     dist.barrier()
+    wait(device)
     core, clock = time.process_time(), time.perf_counter()
     for _ in range(CALLS):
         call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait(device)
     return (time.process_time() - core) / CALLS, (time.perf_counter() - clock) / CALLS
 
 

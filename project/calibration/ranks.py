@@ -11,8 +11,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 
+def device_of(backend: str, rank: int) -> torch.device:
+    """NCCL's ranks have a GPU each, gloo's a core."""
+    return torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
+
+
 def on_ranks(ranks: int, measure: Callable[[int], Any], backend: str = "gloo") -> list[Any]:
-    """What each returns, by rank. They are one process group, one thread each."""
+    """What each returns, by rank. They are one process group, one thread each. What one raises is raised here."""
     port = _free_port()
     context = mp.get_context("fork")
     results = context.SimpleQueue()
@@ -24,6 +29,9 @@ def on_ranks(ranks: int, measure: Callable[[int], Any], backend: str = "gloo") -
     answers = dict(results.get() for _ in processes)
     for process in processes:
         process.join()
+    for answer in answers.values():
+        if isinstance(answer, Exception):
+            raise answer
     return [answers[rank] for rank in range(ranks)]
 
 
@@ -34,6 +42,8 @@ def _main(rank: int, ranks: int, port: int, backend: str, measure: Callable[[int
     try:
         results.put((rank, measure(rank)))
         dist.barrier()
+    except Exception as error:
+        results.put((rank, error))  # or who waits for an answer waits for ever
     finally:
         dist.destroy_process_group()
 

@@ -1,52 +1,74 @@
-"""How fast a core multiplies, moves memory and updates weights, with all cores at it."""
+"""How fast a device multiplies, moves memory, is given work and updates weights: a core with all cores at it, or a
+GPU."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from statistics import median
 
 import torch
 
-SIZES = ((64, 256, 256), (256, 256, 512), (512, 512, 512), (1024, 1024, 1024))  # rows, inner, columns
+Size = tuple[int, int, int]  # of a product: rows, inner, columns
+CORE = torch.device("cpu")
 ROUNDS, LEAST_S = 5, 0.03
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Of this core, for one call."""
+def seconds(call: Callable[[], object], device: torch.device = CORE) -> float:
+    """Of this core, or of the clock where a GPU works, for one call: the median of laps that are long enough."""
     call()
-    laps = []
-    for _ in range(ROUNDS):
-        calls, began = 0, time.process_time()
-        while (spent := time.process_time() - began) < LEAST_S:
-            call()
-            calls += 1
-        laps.append(spent / calls)
+    calls, laps = 1, list[float]()
+    while len(laps) < ROUNDS:
+        spent = _lap(call, calls, device)
+        if spent < LEAST_S:
+            calls *= 2
+        else:
+            laps.append(spent / calls)
     return median(laps)
 
 
-def gemm_rates(rank: int = 0) -> dict[tuple[int, int, int], float]:
-    """FLOP/s by size, fp32."""
+def _lap(call: Callable[[], object], calls: int, device: torch.device) -> float:
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    wait(device)
+    began = clock()
+    for _ in range(calls):
+        call()
+    wait(device)
+    return clock() - began
+
+
+def wait(device: torch.device) -> None:
+    """For all that the device was given; a core has then done it already."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def gemm_rates(
+    sizes: Iterable[Size], device: torch.device = CORE, dtype: torch.dtype = torch.float32
+) -> dict[Size, float]:
+    """FLOP/s by size."""
     found = {}
-    for rows, inner, columns in SIZES:
-        left, right = torch.randn(rows, inner), torch.randn(inner, columns)
-        found[rows, inner, columns] = 2 * rows * inner * columns / seconds(partial(torch.matmul, left, right))
+    for rows, inner, columns in sizes:
+        left = torch.randn(rows, inner, device=device).to(dtype)
+        right = torch.randn(inner, columns, device=device).to(dtype)
+        product = partial(torch.matmul, left, right)
+        found[rows, inner, columns] = 2 * rows * inner * columns / seconds(product, device)
     return found
 
 
-def memory_rate(rank: int = 0) -> float:
-    """Bytes a second that an elementwise sum of two arrays larger than the caches reads and writes."""
-    one, two = torch.ones(8 * 2**20), torch.ones(8 * 2**20)
+def memory_rate(numbers: int, device: torch.device = CORE) -> float:
+    """Bytes a second that an elementwise sum of two arrays reads and writes; they are to be larger than the caches."""
+    one, two = torch.ones(numbers, device=device), torch.ones(numbers, device=device)
     out = torch.empty_like(one)
-    return 3 * 4 * one.numel() / seconds(lambda: torch.add(one, two, out=out))
+    return 3 * 4 * numbers / seconds(lambda: torch.add(one, two, out=out), device)
 
 
-def half_rate(rank: int = 0) -> float:
-    """FLOP/s in bf16, which few processors are built for."""
-    left, right = torch.randn(128, 128).bfloat16(), torch.randn(128, 128).bfloat16()
-    return 2 * 128**3 / seconds(lambda: left @ right)
+def launch_seconds(device: torch.device = CORE) -> float:
+    """From one operator to the next, where they do nothing to speak of."""
+    one = torch.ones(1, device=device)
+    return seconds(lambda: one.add_(1.0), device)
 
 
-def update_seconds(rank: int = 0) -> float:
+def update_seconds() -> float:
     """Of fused AdamW and of zeroing and clipping the gradient, for one parameter."""
     parameter = torch.nn.Parameter(torch.zeros(2**20))
     parameter.grad = torch.ones_like(parameter)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from project.calibration import calibrate as machine
+from project.calibration import gpus, processors
+from project.calibration.measured import heading
 from project.planner.cluster_file import write_cluster
 
 
@@ -13,8 +14,8 @@ def calibrate(clusters: Path, folder: Path) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    on_gpus = torch.cuda.device_count() > 0
-    name, stages = ("gpu_here", machine.GPU_STAGES) if on_gpus else ("cpu_here", machine.STAGES)
+    devices = torch.cuda.device_count()
+    name, stages = ("gpu_here", gpus.stages(devices)) if devices else ("cpu_here", processors.STAGES)
     columns = (TextColumn("{task.description:40}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=stages)
@@ -25,9 +26,8 @@ def calibrate(clusters: Path, folder: Path) -> None:
             bar.update(task, description=what, advance=1 if begun else 0)
             begun = True
 
-        measure = machine.calibrate_gpus if on_gpus else machine.calibrate_processors
-        cluster = measure(name, progress)
+        cluster = gpus.calibrate(name, progress, devices) if devices else processors.calibrate(name, progress)
         bar.update(task, description="done", completed=stages)
     for path in (clusters / f"{name}.yaml", folder / f"{name}.yaml"):
-        write_cluster(cluster, path, machine.heading())
+        write_cluster(cluster, path, heading())
     Console().print(f"{clusters / name}.yaml: use it as cluster={name}", soft_wrap=True)

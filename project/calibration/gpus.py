@@ -1,0 +1,132 @@
+"""A node's GPUs as a cluster: products at several sizes, attention, memory and launches of the first, and NCCL's
+collectives over two of them and more.
+
+What lies between nodes one node cannot measure, nor does anyone need fp32's rate here: both are the data sheet's, from
+the cluster of the same kind, with how smaller tiles do.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from statistics import median
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from project.calibration import collectives, rates
+from project.calibration.measured import Progress, around
+from project.calibration.ranks import device_of, on_ranks
+from project.planner.cluster import Achieved, Cluster, Link
+from project.planner.cluster_file import load_cluster
+from project.planner.compute import gemm_seconds
+from project.planner.work import Gemm
+
+SHEETS = {"B200": "b200", "H200": "h200", "A100": "a100_8x"}  # by what a device's name has in it; else H100's
+SIZES = (2**14, 2**20, 2**26)  # bytes that a rank gives a collective
+
+
+class Loads(NamedTuple):
+    """What is timed: products in bf16; causal attention by heads, length and width; numbers of an elementwise sum."""
+
+    products: tuple[rates.Size, ...]
+    attention: tuple[int, int, int]
+    numbers: int
+
+
+LOADS = Loads(((1024, 4096, 4096), (2048, 2048, 2048), (4096, 4096, 4096), (8192, 8192, 8192)), (32, 4096, 128), 2**28)
+
+
+class Gpu(NamedTuple):
+    name: str
+    memory_bytes: float
+    multiprocessors: int
+
+
+class GpuRates(NamedTuple):
+    """FLOP/s of products and of attention, bytes a second, seconds between two operators."""
+
+    gemm: dict[rates.Size, float]
+    attention: float
+    memory: float
+    launch_s: float
+
+
+def groups(devices: int) -> tuple[int, ...]:
+    """Of how many GPUs collectives are measured: two, four and so on, and all."""
+    return tuple(
+        sorted({2**power for power in range(1, devices.bit_length()) if 2**power <= devices} | {devices} - {1})
+    )
+
+
+def stages(devices: int) -> int:
+    """How often `progress` is called."""
+    return 1 + len(groups(devices))
+
+
+def calibrate(
+    name: str,
+    progress: Progress,
+    devices: int,
+    backend: str = "nccl",
+    loads: Loads = LOADS,
+    sizes: Iterable[int] = SIZES,
+) -> Cluster:
+    """All of it in forked processes, for one that has touched CUDA cannot fork any that do."""
+    progress("products, attention, memory and launches")
+    [(gpu, found)] = on_ranks(1, partial(_first, backend, loads))
+    points = collectives.measure(progress, backend, groups(devices), tuple(sizes))
+    return cluster_of(name, devices, gpu, found, collectives.fit(points) if points else None)
+
+
+def _first(backend: str, loads: Loads, rank: int) -> tuple[Gpu, GpuRates]:
+    device = device_of(backend, rank)
+    return describe(device), measure(device, loads)
+
+
+def describe(device: torch.device) -> Gpu:
+    properties = torch.cuda.get_device_properties(device)
+    return Gpu(properties.name, float(properties.total_memory), properties.multi_processor_count)
+
+
+def measure(device: torch.device, loads: Loads) -> GpuRates:
+    heads, length, width = loads.attention
+    query = torch.randn(1, heads, length, width, device=device).bfloat16()
+    attend = partial(F.scaled_dot_product_attention, query, query, query, is_causal=True)
+    return GpuRates(
+        rates.gemm_rates(loads.products, device, torch.bfloat16),
+        2 * heads * length * length * width / rates.seconds(attend, device),
+        rates.memory_rate(loads.numbers, device),
+        rates.launch_seconds(device),
+    )
+
+
+def cluster_of(name: str, devices: int, gpu: Gpu, found: GpuRates, costs: collectives.Costs | None) -> Cluster:
+    """One GPU has no collectives, and `costs` is None."""
+    sheet = load_cluster(next((file for word, file in SHEETS.items() if word in gpu.name), "h100_8x"))
+    bandwidth = max(found.memory, sheet.memory_bandwidth)
+    cluster = replace(
+        sheet,
+        name=name,
+        nodes=1,
+        gpus_per_node=devices,
+        memory_bytes=gpu.memory_bytes,
+        memory_bandwidth=bandwidth,
+        multiprocessors=gpu.multiprocessors,
+        achieved=Achieved(1.0, min(1.0, found.attention / sheet.peak_flops.half), found.memory / bandwidth),
+        launch_s=around(found.launch_s),
+        intra=Link(around(costs.latency_s), around(costs.bandwidth), achieved=1.0) if costs else sheet.intra,
+    )
+    return replace(cluster, achieved=replace(cluster.achieved, gemm=achieved_of_products(found.gemm, cluster)))
+
+
+def achieved_of_products(found: dict[rates.Size, float], cluster: Cluster) -> float:
+    """Of the peak, beside what waves and memory cost each product in any case: the median of all sizes. `cluster` is
+    the one with nothing lost."""
+
+    def reached(size: rates.Size, rate: float) -> float:
+        rows, inner, columns = size
+        product = Gemm(rows, columns, inner)
+        return gemm_seconds(product, cluster, "half", 2) * rate / product.flops
+
+    return min(1.0, median(reached(size, rate) for size, rate in found.items()))

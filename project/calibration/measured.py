@@ -1,0 +1,26 @@
+"""What every calibration says of its numbers."""
+
+import platform
+from collections.abc import Callable
+from datetime import date
+
+import torch
+
+from project.planner.cluster import Stated
+from project.strategy.ranks import available_cores
+
+Progress = Callable[[str], None]
+
+
+def around(value: float) -> Stated:
+    """One machine was measured at one time: half and twice as much is not excluded."""
+    value = float(value)
+    return Stated(value, value / 2, value * 2)
+
+
+def heading() -> str:
+    return (
+        f"Measured by `python project/plan.py calibrate=true` on {date.today()}: "
+        f"{platform.processor() or platform.machine()}, {available_cores()} cores, torch {torch.__version__}.\n"
+        "Of another machine it says nothing: calibrate there."
+    )

@@ -1,0 +1,19 @@
+"""Forked processes answer, and so does one that fails."""
+
+import pytest
+
+from project.calibration.ranks import on_ranks
+
+
+def test_each_answers_for_itself():
+    assert on_ranks(2, lambda rank: 10 * rank) == [0, 10]
+
+
+def test_what_one_raises_is_raised():
+    def measure(rank: int) -> int:
+        if rank == 0:
+            raise ValueError("no such device")
+        return rank
+
+    with pytest.raises(ValueError, match="no such device"):
+        on_ranks(2, measure)
