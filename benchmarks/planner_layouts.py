@@ -2,8 +2,10 @@
 
     python -m benchmarks.planner_layouts --calibrate
 
-Calibrates (or reads a cluster file with --cluster), has `project/train.py` train each layout, round by round, and
-compares the medians. Nothing that is measured here flows back into the prediction. The machine is to be quiet.
+Calibrates into configs/cluster/cpu_here.yaml (or reads a cluster file with --cluster), has `project/train.py` train
+each layout, round by round, and compares the medians. Nothing that is measured here flows back into the prediction. The
+machine is to be quiet. What was found is written to `planner_layouts.csv`, to be committed together with the cluster
+file; --recorded plans anew against what was measured then, and runs nothing.
 """
 
 import argparse
@@ -12,12 +14,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
+from benchmarks.planner_record import Row, checksum, read, row, table, write
 from project.calibration import processors
 from project.calibration.measured import heading
 from project.calibration.overhead import Case, rank_seconds
@@ -85,49 +88,58 @@ def predicted_core_seconds(layout: ParallelLayout, cluster: Cluster) -> float:
     return layout.microbatches * stages * layout.dp * layout.tp + after
 
 
-def spearman(one: Sequence[float], two: Sequence[float]) -> float:
-    """Correlation of the ranks; without ties."""
+def seconds_of(measure: Callable[[ParallelLayout], float], plans: dict[str, float], rounds: int) -> dict[str, float]:
+    """The median of all rounds, by name; each is printed as it comes."""
+    seen: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+    for _ in range(rounds):
+        for name, layout in LAYOUTS.items():
+            seen[name].append(measure(layout))
+            load = os.getloadavg()[0]
+            print(f"{name}: planned {plans[name]:.3f}, measured {seen[name][-1]:.3f}, load {load:.0f}", flush=True)
+    return {name: median(values) for name, values in seen.items()}
 
-    def ranks(values: Sequence[float]) -> list[int]:
-        return [sorted(values).index(value) for value in values]
 
-    squares = sum((a - b) ** 2 for a, b in zip(ranks(one), ranks(two), strict=True))
-    return 1 - 6 * squares / (len(one) * (len(one) ** 2 - 1))
+def planned_anew(rows: list[Row], cluster: str) -> list[Row]:
+    """What was measured, beside what that cluster's file says today."""
+    loaded, sha256 = load_cluster(cluster), checksum(cluster)
+    plans = (round(predicted(LAYOUTS[row.layout], loaded), 6) for row in rows)
+    return [row._replace(planned_s=plan, cluster=cluster, sha256=sha256) for row, plan in zip(rows, plans, strict=True)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calibrate", action="store_true", help="measure the machine first, into cpu_here.yaml")
-    parser.add_argument("--cluster", default="cpu_here")
-    parser.add_argument("--core-seconds", action="store_true", help="of all ranks together, instead of the clock's")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args()
+def main(command: Sequence[str] | None = None) -> None:
+    arguments = arguments_of(command)
+    if arguments.recorded:
+        print(table(planned_anew(read(), arguments.cluster)))
+        return
     if arguments.calibrate:
-        cluster = processors.calibrate(arguments.cluster, lambda what: print(f"  {what}", flush=True))
-        write_cluster(cluster, CLUSTERS / f"{arguments.cluster}.yaml", heading())
+        calibrated = processors.calibrate(arguments.cluster, lambda what: print(f"  {what}", flush=True))
+        write_cluster(calibrated, CLUSTERS / f"{arguments.cluster}.yaml", heading())
     cluster = load_cluster(arguments.cluster)
     if arguments.core_seconds:
         plan, measure, unit = predicted_core_seconds, core_seconds, "core s"
     else:
         plan, measure, unit = predicted, partial(measured, steps=arguments.steps), "s"
     plans = {name: plan(layout, cluster) for name, layout in LAYOUTS.items()}
-    seen: dict[str, list[float]] = {name: [] for name in LAYOUTS}
-    for _ in range(arguments.rounds):
-        for name, layout in LAYOUTS.items():
-            seen[name].append(measure(layout))
-            load = os.getloadavg()[0]
-            print(
-                f"{name}: planned {plans[name]:.3f}, measured {seen[name][-1]:.3f} {unit}, load {load:.0f}", flush=True
-            )
-    real = {name: median(values) for name, values in seen.items()}
-    errors = {name: plans[name] / real[name] - 1 for name in LAYOUTS}
-    print(f"\n| layout | ranks | planned {unit} | measured {unit} | error |\n|---|---|---|---|---|")
-    for name, layout in LAYOUTS.items():
-        print(f"| {name} | {layout.world_size} | {plans[name]:.2f} | {real[name]:.2f} | {errors[name]:+.0%} |")
-    order = spearman(list(plans.values()), list(real.values()))
-    apart = mean(abs(error) for error in errors.values())
-    print(f"\nSpearman {order:.2f}, mean error {apart:.0%}")
+    real = seconds_of(measure, plans, arguments.rounds)
+    rows = [
+        row(name, layout.world_size, plans[name], real[name], arguments.cluster) for name, layout in LAYOUTS.items()
+    ]
+    if unit == "s":
+        write(rows)
+    print("", table(rows, unit), sep="\n")
+
+
+def arguments_of(command: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calibrate", action="store_true", help="measure the machine first, into the cluster's file")
+    parser.add_argument("--cluster", default="cpu_here")
+    parser.add_argument(
+        "--recorded", action="store_true", help="plan against planner_layouts.csv, run nothing"
+    )
+    parser.add_argument("--core-seconds", action="store_true", help="of all ranks together, instead of the clock's")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    return parser.parse_args(command)
 
 
 if __name__ == "__main__":
