@@ -133,9 +133,7 @@ def arguments_of(command: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calibrate", action="store_true", help="measure the machine first, into the cluster's file")
     parser.add_argument("--cluster", default="cpu_here")
-    parser.add_argument(
-        "--recorded", action="store_true", help="plan against planner_layouts.csv, run nothing"
-    )
+    parser.add_argument("--recorded", action="store_true", help="plan against planner_layouts.csv, run nothing")
     parser.add_argument("--core-seconds", action="store_true", help="of all ranks together, instead of the clock's")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=STEPS)
