@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.manifest import MANIFEST, weights_alone
+from project.checkpoint.last import named, written
+from project.checkpoint.manifest import weights_alone
 from project.checkpoint.partial import LOCK, remove_leftovers
 from project.checkpoint.reader import Checkpoint
 
@@ -28,21 +28,6 @@ def newest_whole(folders: Iterable[Path], belongs: Callable[[Mapping[str, Any]],
         except CheckpointError as error:
             log.warning("Skipped: %s", error)
     return None
-
-
-def named(folder: Path) -> list[Path]:
-    """Links are to others of them, and hidden folders are in the making."""
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."]
-
-
-def written(path: Path) -> int:
-    """The earliest of one that its run has removed meanwhile."""
-    for place in (path / MANIFEST, path):
-        with suppress(FileNotFoundError):
-            return place.stat().st_mtime_ns
-    return 0
 
 
 def tidy(folder: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from project.checkpoint.error import CheckpointError
+from project.checkpoint.last import checkpoint_at
 from project.checkpoint.manifest import read_manifest, weights_alone
 from project.fault import Fault
 
@@ -29,18 +30,18 @@ def folder_faults(key: str, folder: Path) -> Iterator[Fault]:
 
 
 def resume_faults(resume: object) -> Iterator[Fault]:
-    """`resume` is null, `auto`, or the path of a checkpoint."""
+    """`resume` is null, `auto`, or the path of a checkpoint or of a run, of which it is the last."""
     if resume is None or resume == "auto":
         return
     if not isinstance(resume, str):
-        yield Fault("resume", resume, "must be null, auto, or the path of a checkpoint")
+        yield Fault("resume", resume, "must be null, auto, or the path of a checkpoint or a run")
         return
     path = Path(resume).expanduser()
     if not path.exists():
         yield Fault("resume", resume, f"does not exist; give auto or a path, relative ones from {Path.cwd()}")
         return
     try:
-        files = read_manifest(path)
+        files = read_manifest(checkpoint_at(path))
     except CheckpointError as error:
         yield Fault("resume", resume, str(error))
         return

@@ -1,4 +1,5 @@
-"""What `resume` means: a checkpoint's path, or `auto`, the newest whole one of the same experiment."""
+"""What `resume` means: the path of a checkpoint or of a run, whose last it is; or `auto`, the newest whole one of the
+same experiment."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from project.checkpoint.error import CheckpointError
+from project.checkpoint.last import FOLDER, checkpoint_at
 from project.checkpoint.newest import newest_whole, tidy
 from project.checkpoint.reader import Checkpoint
 from project.fault import Fault
@@ -27,7 +29,7 @@ def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
             tidy(folder)
         return None if found is None else str(found.path.absolute())
     try:
-        checkpoint = Checkpoint(cfg.resume)
+        checkpoint = Checkpoint(checkpoint_at(Path(cfg.resume).expanduser()))
         checkpoint.verify()
         return str(checkpoint.path.absolute())
     except CheckpointError as error:
@@ -37,10 +39,10 @@ def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
 def folders_of(cfg: DictConfig, run_folder: Path) -> list[Path]:
     """This run's own, where it runs in the folder of an earlier one; and, where run folders are named by the clock,
     those of the experiment's other runs beside it."""
-    own = OmegaConf.select(cfg, "callbacks.checkpoint.dirpath") or run_folder / "checkpoints"
+    own = OmegaConf.select(cfg, "callbacks.checkpoint.dirpath") or run_folder / FOLDER
     folders = [Path(own)]
     if re.fullmatch(f"{CLOCK}_{re.escape(cfg.experiment_name)}", run_folder.name):
-        folders += run_folder.parent.parent.glob(f"*/*_{cfg.experiment_name}/checkpoints")
+        folders += run_folder.parent.parent.glob(f"*/*_{cfg.experiment_name}/{FOLDER}")
     return list(dict.fromkeys(folder.absolute() for folder in folders))
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from project.checkpoint.last import FOLDER, checkpoint_at
 from project.weights.hf_folder import MixtralFolder
 from project.weights.weights import Weights, WeightsError
-
-LAST = "last.ckpt"
 
 
 def open_weights(path: str | Path) -> Weights:
@@ -21,21 +20,11 @@ def open_weights(path: str | Path) -> Weights:
         raise WeightsError([f"{folder}: is no folder; relative paths are from {Path.cwd()}"])
     if (folder / "config.json").is_file():
         return MixtralFolder(folder)
-    if (folder / "checkpoints").is_dir():
-        folder = last_checkpoint(folder / "checkpoints")
+    if (folder / FOLDER).is_dir() and (folder := checkpoint_at(of_run := folder)) == of_run:
+        raise WeightsError([f"{folder / FOLDER}: has no whole checkpoint yet"])
     if not (folder / "manifest.json").is_file():
         kinds = "no checkpoint (manifest.json), no run (checkpoints/) and nothing of Hugging Face's (config.json)"
         raise WeightsError([f"{folder}: is {kinds}"])
     from project.weights.checkpoint import CheckpointWeights  # which imports torch
 
     return CheckpointWeights(folder)
-
-
-def last_checkpoint(folder: Path) -> Path:
-    """What the run's link leads to, or else what was written last."""
-    if (folder / LAST).is_dir():
-        return (folder / LAST).resolve()
-    whole = [path.parent for path in folder.glob("*/manifest.json")]
-    if not whole:
-        raise WeightsError([f"{folder}: has no whole checkpoint yet"])
-    return max(whole, key=lambda path: (path / "manifest.json").stat().st_mtime)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from project.checkpoint.newest import named
+from project.checkpoint.last import named
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
 from tests.checkpoint.saving import differing, train

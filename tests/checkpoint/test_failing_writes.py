@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.newest import named
+from project.checkpoint.last import named
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
 from tests.checkpoint.saving import run

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from project.checkpoint.newest import named
+from project.checkpoint.last import named
 from project.checkpoint.reader import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
