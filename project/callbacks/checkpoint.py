@@ -42,6 +42,13 @@ class Checkpoint(ModelCheckpoint):
             if previous and self._should_remove_checkpoint(trainer, previous, self.beside_the_best):
                 self._remove_checkpoint(trainer, previous)
 
+    def _save_last_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        """Under its one name, whoever has left a link there. Lightning gives it another, `last-v1`, where the state
+        that a run went on from does not know of it: that of its first checkpoint, or of none."""
+        if self.save_last == "link":
+            self.last_model_path = self.format_checkpoint_name(monitor_candidates, self.CHECKPOINT_NAME_LAST)
+        super()._save_last_checkpoint(trainer, monitor_candidates)
+
     def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
         """Lightning's spares the one that a run went on from: every restart would leave one behind."""
         assert self.dirpath is not None

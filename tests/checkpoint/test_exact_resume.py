@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,20 @@ def test_restarts_leave_no_more_checkpoints_than_were_asked_for(ranks, options, 
         train(ranks, case, tmp_path, resume, every_n_train_steps=1, **options)
     assert sorted(path.stem for path in named(tmp_path)) == left
     assert (tmp_path / "last.ckpt").resolve() == tmp_path / "step=4.ckpt"
+
+
+def test_the_last_one_s_link_keeps_its_name_through_restarts(ranks, tmp_path: Path) -> None:
+    """Also where a run goes on from its first checkpoint, whose state knows of no link, and where it begins anew."""
+    for steps, resume in ((2, None), (4, "step=2.ckpt"), (6, None)):
+        train(ranks, Case(ParallelLayout(), SMALLER, steps=steps), tmp_path, resume and tmp_path / resume)
+        assert [path.name for path in tmp_path.glob("last*")] == ["last.ckpt"]
+        assert Checkpoint(tmp_path / "last.ckpt").meta["global_step"] == steps
+
+
+def test_one_is_saved_whenever_so_much_time_has_passed(ranks, tmp_path: Path) -> None:
+    options = {"every_n_train_steps": None, "train_time_interval": timedelta(0)}
+    train(ranks, Case(ParallelLayout(), SMALLER, steps=3), tmp_path, **options)
+    assert sorted(path.stem for path in named(tmp_path)) == ["step=1", "step=2", "step=3"]
 
 
 def test_a_checkpoint_opens_without_a_process_group_and_gives_whole_tensors(ranks, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ Runs of 16 ranks save after every step. In each a random process, a rank or the 
 a random moment: while the ranks come up, in a step, while a checkpoint is written. After each kill
 
 - every process of the run has ended within ten seconds,
-- every checkpoint that has its own name is whole, each checksum compared,
+- every checkpoint that has its own name is whole, each checksum compared, and the link to the last leads to one,
 
 and the next start with `resume=auto` in the same folder goes on from the newest one (or from the beginning, while there
 is none), removes what the dead have left, and so on until a run comes to its end. Its losses are then bit for bit those
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from project.checkpoint.last import named
+from project.checkpoint.last import LINK, checkpoint_at, named
 from project.checkpoint.reader import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,6 +126,8 @@ def disturbed(
             checkpoint = Checkpoint(path)
             checkpoint.verify()
             whole.append(checkpoint.meta["global_step"])
+        link = folder / "checkpoints" / LINK
+        assert not link.is_symlink() or checkpoint_at(folder) in named(folder / "checkpoints"), f"{link} leads nowhere"
         kills.append(who)
         print(
             f"kill {len(kills)}: {who} after {at - began:.1f} s{', while writing' if writing else ''}; "
@@ -154,6 +156,7 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
         disturbed(folder, steps, randomness, kills, kills_wanted, log, duration)
         assert losses(folder) == expected, f"losses of {folder} are not those of the undisturbed run"
         assert partials(folder) == [], f"left behind in {folder}"
+        assert checkpoint_at(folder).name == f"step={steps}.ckpt"
         finished += 1
         print(f"run {finished} came to its end: {steps} losses bit for bit the undisturbed run's", flush=True)
     left = sorted(set(os.listdir("/dev/shm")) - shared)
