@@ -55,6 +55,10 @@ class HashedFile:
             raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
+def hash_of_bytes(data: bytes) -> Hashed:
+    return Hashed(len(data), xxhash.xxh3_128_hexdigest(data))
+
+
 def hash_of(path: Path) -> Hashed:
     hash, size = xxhash.xxh3_128(), 0
     with path.open("rb", buffering=0) as file:

@@ -80,7 +80,7 @@ def check_hash(path: Path, expected: Hashed) -> None:
     except OSError as error:
         raise unreadable(path, error) from None
     if found != expected:
-        raise CheckpointError(path, "is damaged: its checksum is not the manifest's", ANOTHER)
+        raise damaged(path)
 
 
 def read_small(path: Path) -> bytes:
@@ -91,6 +91,10 @@ def read_small(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def damaged(path: Path) -> CheckpointError:
+    return CheckpointError(path, "is damaged: its checksum is not the manifest's", ANOTHER)
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

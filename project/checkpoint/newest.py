@@ -16,7 +16,11 @@ from project.checkpoint.reader import Checkpoint
 log = logging.getLogger(__name__)
 
 
-def newest_whole(folders: Iterable[Path], belongs: Callable[[Mapping[str, Any]], bool]) -> Checkpoint | None:
+def newest_whole(
+    folders: Iterable[Path],
+    belongs: Callable[[Mapping[str, Any]], bool],
+    warn: Callable[[str], None] = log.warning,
+) -> Checkpoint | None:
     """The one written last among the whole ones in these folders whose `meta` belongs, but for weights alone. Every
     byte of it has been compared with its checksum; those that fail are skipped with a warning."""
     for path in sorted((each for folder in folders for each in named(folder)), key=written, reverse=True):
@@ -26,7 +30,7 @@ def newest_whole(folders: Iterable[Path], belongs: Callable[[Mapping[str, Any]],
                 checkpoint.verify()
                 return checkpoint
         except CheckpointError as error:
-            log.warning("Skipped: %s", error)
+            warn(f"skipped {error}")
     return None
 
 

@@ -17,7 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from project.checkpoint.error import ANOTHER, CheckpointError
-from project.checkpoint.manifest import META, check_hash, rank_file, read_manifest, read_small
+from project.checkpoint.hashed_file import hash_of_bytes
+from project.checkpoint.manifest import META, check_hash, damaged, rank_file, read_manifest, read_small
 from project.checkpoint.tensor_file import OFFSETS, SHARDING, Chunk
 from project.checkpoint.values import DTYPES, loads
 
@@ -42,8 +43,8 @@ class Checkpoint:
         first_rows = checkpoint.read("head.weight", (slice(0, 16),))
 
     Raises:
-        CheckpointError: where a file is missing, of another size, or none of a checkpoint. Checksums are compared by
-            `verify` alone, which reads everything.
+        CheckpointError: where a file is missing, of another size, or none of a checkpoint. JSON is compared with its
+            checksum when it is read, tensors by `verify` alone, which reads everything.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -112,12 +113,13 @@ class Checkpoint:
         path = self.path / name
         if name not in self.files:
             raise CheckpointError(path, "is not in the manifest", ANOTHER)
+        text = read_small(path)
+        if hash_of_bytes(text) != self.files[name]:
+            raise damaged(path)
         try:
-            value = loads(read_small(path))
+            value = loads(text)
             if not isinstance(value, dict):
                 raise ValueError("is no object")
-        except CheckpointError:
-            raise
         except ValueError as error:
             raise CheckpointError(path, f"is no JSON of a checkpoint ({error})", ANOTHER) from None
         return value

@@ -33,7 +33,7 @@ def resume_faults(resume: object) -> Iterator[Fault]:
     """`resume` is null, `auto`, or the path of a checkpoint or of a run, of which it is the last."""
     if resume is None or resume == "auto":
         return
-    if not isinstance(resume, str):
+    if not isinstance(resume, str) or not resume:
         yield Fault("resume", resume, "must be null, auto, or the path of a checkpoint or a run")
         return
     path = Path(resume).expanduser()

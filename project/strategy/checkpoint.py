@@ -19,7 +19,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from project.checkpoint.error import BEGIN, CheckpointError
-from project.checkpoint.manifest import weights_alone
+from project.checkpoint.form import Rank, Run, has_form
+from project.checkpoint.manifest import META, rank_file, weights_alone
 from project.checkpoint.partial import remove_checkpoint
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
@@ -105,13 +106,13 @@ class CheckpointedStrategy(RanksStrategy):
         fill(here, checkpoint)
         restored = dict(checkpoint.meta)
         if fitting:
-            self.restore_optimizers(checkpoint, restored)
+            self.restore_optimizers(checkpoint, has_form(restored, Run, checkpoint.path / META))
         return restored
 
     def restore_optimizers(self, checkpoint: Checkpoint, restored: dict[str, Any]) -> None:
         same = restored["layout"] == asdict(self.layout)
         needed = [self.global_rank] if same else range(restored["world_size"])
-        ranks = [checkpoint.of_rank(rank) for rank in needed]
+        ranks = [has_form(checkpoint.of_rank(rank), Rank, checkpoint.path / rank_file(rank)) for rank in needed]
         saved, optimizers = SavedGroups(ranks), self.named_optimizers()
         for optimizer in optimizers:
             fill(optimizer.to_be_filled(checkpoint), checkpoint)

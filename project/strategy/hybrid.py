@@ -40,6 +40,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
 
     Attributes:
         grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
+        took_step: whether that step was taken: one whose gradient or loss is not finite is not.
         watchers: of every stage's forward computation, as long as they are in the list.
         phases: of the last batch, what went on around its actions: `schedule`, in it `loss`; `statistics`, summed over
             ranks; `gradients`, their synchronisation, norm and clipping; `optimizer`.
@@ -56,7 +57,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
     ) -> None:
         self._precision = precision
         super().__init__(layout, timeout, asynchronous_checkpoints, run_config or {})
-        self.grad_norm = float("nan")
+        self.grad_norm, self.took_step = float("nan"), False
         self.losses_of_step: list[Tensor] = []
         self.not_finite = not_finite
         self.watchers: list[Watch] = []
@@ -216,8 +217,10 @@ class HybridParallelStrategy(CheckpointedStrategy):
         losses, self.losses_of_step = self.losses_of_step, []
         if called:
             self.answer()
-        if not self.grad_norm_is_finite:
-            self.judge(sum(loss.item() for loss in losses) / max(1, len(losses)))
+        loss = sum(loss.item() for loss in losses) / max(1, len(losses))
+        self.took_step = math.isfinite(self.grad_norm) and math.isfinite(loss)
+        if not self.took_step:
+            self.judge(loss)
 
     def answer(self) -> None:
         """A rank has been told to stop, or could not write: now all ranks know.
@@ -232,7 +235,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
         self.stop.agreed = self.stop.signal is not None
 
     def judge(self, loss: float) -> None:
-        """A gradient that is not finite: under fp16 one may overflow, at a scale that will be lowered; a loss may not.
+        """A gradient or a loss that is not finite: under fp16 a gradient may overflow, at a scale that will be lowered.
 
         Raises:
             NotFinite: on all ranks, unless such steps are skipped, when the checkpoint underway is whole.
@@ -241,7 +244,8 @@ class HybridParallelStrategy(CheckpointedStrategy):
             return
         place = first_not_finite(self.weights_by_stage())
         step = self.hybrid_module.trainer.global_step + 1
-        said = f"step {step}: loss {loss}, gradient norm {self.grad_norm}; first not finite is {place}"
+        first = place or "the loss itself, on the last stage"
+        said = f"step {step}: loss {loss}, gradient norm {self.grad_norm}; first not finite is {first}"
         if self.not_finite == "skip":
             rank_zero_warn(f"{said}; the step is skipped")
             return
@@ -253,12 +257,3 @@ class HybridParallelStrategy(CheckpointedStrategy):
         for stage, part in zip(stages, self.hybrid_module.parts, strict=True):
             for name, weight in part.named_parameters():
                 yield stage, name, weight
-
-    @property
-    def took_step(self) -> bool:
-        """Whether the last optimizer step was taken: one whose gradient is not finite is not."""
-        return self.grad_norm_is_finite
-
-    @property
-    def grad_norm_is_finite(self) -> bool:
-        return math.isfinite(self.grad_norm)

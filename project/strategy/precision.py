@@ -53,8 +53,8 @@ class HybridPrecision(Precision):
     def optimizer_step(  # type: ignore[override]
         self, optimizer: Optimizer, model: L.LightningModule, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
-        """Backward, one reduction, the norm, hooks and clipping, and the step: or none where the norm says that some
-        rank's gradient overflowed."""
+        """Backward, one reduction, the norm, hooks and clipping, and the step: or none where some rank's gradient
+        overflowed."""
         result = closure()
         with self.strategy.phases.during("gradients"):
             self.strategy.finish_gradients()
@@ -63,7 +63,7 @@ class HybridPrecision(Precision):
             if self.strategy.took_step:
                 optimizer.step(**kwargs)
             if self.loss_scale:
-                self.loss_scale.update(self.strategy.grad_norm_is_finite)
+                self.loss_scale.update(self.strategy.took_step)
             optimizer.zero_grad()
         return result
 

@@ -1,6 +1,7 @@
 """What `resume` means: the path of a checkpoint or of a run, whose last it is; or `auto`, the newest whole one of the
 same experiment."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,11 +10,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.last import FOLDER, checkpoint_at
+from project.checkpoint.last import FOLDER, checkpoint_at, named
 from project.checkpoint.newest import newest_whole, tidy
 from project.checkpoint.reader import Checkpoint
+from project.command_line.report import report_warnings
 from project.fault import Fault
 
+log = logging.getLogger(__name__)
+
+IDENTITY = ("experiment_name", "seed", "model")
+"""What makes a run the same as an earlier one."""
 CLOCK = r"\d\d-\d\d-\d\d"
 
 
@@ -24,10 +30,15 @@ def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
         return None
     if cfg.resume == "auto":
         folders = folders_of(cfg, run_folder)
-        found = newest_whole(folders, belonging_to(cfg))
+        found = newest_whole(folders, belonging_to(cfg), warn)
         for folder in folders:
             tidy(folder)
-        return None if found is None else str(found.path.absolute())
+        if found is not None:
+            return str(found.path.absolute())
+        if left := named(folders[0]):
+            identity = ", ".join(IDENTITY)
+            warn(f"none of the {len(left)} in {folders[0]} is whole and of this run's {identity}: it begins at step 0")
+        return None
     try:
         checkpoint = Checkpoint(checkpoint_at(Path(cfg.resume).expanduser()))
         checkpoint.verify()
@@ -47,7 +58,16 @@ def folders_of(cfg: DictConfig, run_folder: Path) -> list[Path]:
 
 
 def belonging_to(cfg: DictConfig) -> Callable[[Mapping[str, Any]], bool]:
-    """The same experiment's name, seed and model: layout, precision and length may be others."""
-    keys = ("experiment_name", "seed", "model")
+    """The same `IDENTITY`: layout, precision and length may be others."""
     mine: Any = OmegaConf.to_container(cfg, resolve=True)
-    return lambda meta: all((meta.get("config") or {}).get(key) == mine[key] for key in keys)
+
+    def belongs(meta: Mapping[str, Any]) -> bool:
+        theirs = meta.get("config")
+        return isinstance(theirs, Mapping) and all(theirs.get(key) == mine[key] for key in IDENTITY)
+
+    return belongs
+
+
+def warn(text: str) -> None:
+    log.warning("resume=auto: %s", text)
+    report_warnings([f"resume=auto: {text}"])

@@ -184,6 +184,8 @@ def quiet() -> None:
         logger.handlers.clear()
         logger.propagate = True
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # of callbacks left out
+    warnings.filterwarnings("ignore", message="The dirpath has changed from")  # which is what resuming elsewhere is
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run's is
 
 

@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from project.checkpoint.error import CheckpointError
 from project.checkpoint.manifest import TOKENIZER
 from project.checkpoint.reader import Checkpoint
@@ -31,7 +33,7 @@ class CheckpointWeights(Weights):
             self.config = model_config(self.checkpoint.meta)
         except CheckpointError as error:
             raise WeightsError([f"{error.path}: {error.problem}"]) from None
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise WeightsError([f"{path}: does not say of what model it is (meta.json: config.model)"]) from None
 
     @property
@@ -74,4 +76,5 @@ class CheckpointWeights(Weights):
 def model_config(meta: dict[str, Any]) -> ModelConfig:
     """Of the run's configuration; keys that a later version has and this one has not are not the model's here."""
     known = {field.name for field in fields(ModelConfig)}
-    return ModelConfig(**{key: value for key, value in meta["config"]["model"].items() if key in known})
+    config = {key: value for key, value in meta["config"]["model"].items() if key in known}
+    return TypeAdapter(ModelConfig).validate_python(config)

@@ -42,6 +42,7 @@ def to_hf(
     """
     refuse_taken(folder)
     faults = unholdable(weights.config)
+    tokenizer = tokenizer or weights.tokenizer
     if tokenizer:
         faults += tokenizer_faults(str(tokenizer), weights.config.vocab_size)
     if faults:
@@ -53,7 +54,7 @@ def to_hf(
     watched = Watched(chunks, progress)
     with new_folder(folder) as partial:
         write_shards(partial, chunks, lambda chunk: watched(chunk, weights.read(*of[chunk.name][:2])), shard_bytes)
-        write_description(partial, weights, {chunk.dtype for chunk in chunks}, tokenizer or weights.tokenizer)
+        write_description(partial, weights, {chunk.dtype for chunk in chunks}, tokenizer)
 
 
 def write_description(folder: Path, weights: Weights, dtypes: set[torch.dtype], tokenizer: Path | None) -> None:

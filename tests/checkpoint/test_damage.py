@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
 from project.checkpoint.error import CheckpointError
 from project.checkpoint.hashed_file import Hashed
-from project.checkpoint.manifest import MANIFEST, manifest_text
+from project.checkpoint.manifest import MANIFEST, META, manifest_text
 from project.checkpoint.newest import newest_whole, tidy
 from project.checkpoint.reader import Checkpoint
 from project.parallel.layout import ParallelLayout
 from project.preflight.places import resume_faults
-from tests.checkpoint.making import write_checkpoint
+from project.training.resume import checkpoint_of
+from tests.checkpoint.making import reseal, write_checkpoint
 from tests.checkpoint.saving import run
 from tests.parity.training import SMALL, Case
 
@@ -85,6 +87,31 @@ def test_resume_auto_passes_by_what_belongs_to_another_experiment(tmp_path: Path
     write_checkpoint(tmp_path / "step=3.ckpt")
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 1}) is None
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 0}) is not None
+
+
+def test_a_flipped_bit_in_whose_it_is_is_damage_and_no_other_experiment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_checkpoint(tmp_path / "step=3.ckpt")
+    (folder / META).write_bytes((folder / META).read_bytes().replace(b'"seed":0', b'"seed":1'))
+    assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 0}) is None
+    assert "meta.json: is damaged" in caplog.text
+
+
+def of_seed(seed: int) -> DictConfig:
+    return OmegaConf.create({"resume": "auto", "experiment_name": "mine", "seed": seed, "model": {}, "callbacks": {}})
+
+
+@pytest.mark.parametrize("config", ["x", {"seed": 0}, {"experiment_name": "mine", "seed": 1, "model": {}}, None])
+def test_a_run_that_finds_none_of_its_own_says_that_it_begins_anew(
+    tmp_path: Path, config: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoints" / "step=3.ckpt")
+    (folder / META).write_text(json.dumps({"config": config}))
+    reseal(folder)
+    assert checkpoint_of(of_seed(0), tmp_path) is None
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"none of the 1 in {tmp_path}/checkpoints is whole and of this run's experiment_name, seed, model" in said
 
 
 def test_a_file_that_cannot_be_read_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

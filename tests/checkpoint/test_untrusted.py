@@ -149,6 +149,7 @@ def test_a_header_longer_than_its_file_is_refused(folder: Path) -> None:
         '{"global_step": 3, "x": {"!": "tensor", "dtype": "F32", "shape": [1099511627776], "data": ""}}',
         '{"global_step": 3, "x": {"!": "tensor", "dtype": "F32", "shape": [-1], "data": "????"}}',
         '{"global_step": 3, "x": {"!": "array", "dtype": "O", "shape": [1], "data": ""}}',
+        '{"global_step": 3, "x": {"!": "array", "dtype": "(1,f8", "shape": [1], "data": ""}}',
         '{"global_step": 3, "x": {"!": "os.system", "value": "true"}}',
         '{"global_step": 3, "x": {"!": ["unhashable"]}}',
         '{"global_step": 3, "x": NaN}',

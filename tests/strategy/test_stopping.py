@@ -40,10 +40,28 @@ class AtStep(L.Callback):
         self.steps = trainer.global_step
 
 
-def ended(rank: int, world_size: int, folder: Path, action: Any, not_finite: str = "stop", case: Case = CASE) -> tuple:
+class InfiniteLoss(L.Callback):
+    """In the third step, and every gradient is what it would be."""
+
+    def on_train_batch_start(self, trainer: L.Trainer, module: Any, *rest: Any) -> None:
+        if trainer.global_step == 2:
+            module.loss = lambda outputs, targets: type(module).loss(module, outputs, targets) + math.inf
+        elif trainer.global_step > 2:
+            del module.loss
+
+
+def ended(
+    rank: int,
+    world_size: int,
+    folder: Path,
+    action: Any,
+    not_finite: str = "stop",
+    case: Case = CASE,
+    more: tuple[L.Callback, ...] = (),
+) -> tuple:
     watcher = AtStep(1, action, not_finite)
     try:
-        ending = run(rank, world_size, case, folder, callbacks=(watcher,), every_n_train_steps=2)
+        ending = run(rank, world_size, case, folder, callbacks=(watcher, *more), every_n_train_steps=2)
     except (SIGTERMException, NotFinite) as error:
         return type(error).__name__, str(error), watcher.steps, []
     return "", "", watcher.steps, ending.losses
@@ -83,6 +101,17 @@ def test_a_gradient_that_is_no_number_stops_all_and_is_named(ranks, tmp_path: Pa
     checkpoint = Checkpoint(tmp_path / "last.ckpt")
     checkpoint.verify()
     assert checkpoint.meta["global_step"] == 2
+
+
+def nothing(module: Any) -> None:
+    """Of the module."""
+
+
+def test_so_does_a_loss_whose_gradients_are_numbers(ranks, tmp_path: Path) -> None:
+    for name, said, steps, _ in ranks.run(2, ended, tmp_path, nothing, "stop", CASE, (InfiniteLoss(),)):
+        assert (name, steps) == ("NotFinite", 2)
+        assert said.startswith("step 3: loss inf, gradient norm ")
+        assert "first not finite is the loss itself, on the last stage" in said
 
 
 def test_its_loss_is_the_mean_over_the_batches_of_the_step(ranks, tmp_path: Path) -> None:

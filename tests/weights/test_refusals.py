@@ -63,6 +63,21 @@ def test_all_that_the_format_cannot_hold_is_told_at_once(tmp_path: Path, refusal
     assert all(f"model.{key}=" in told for key in ("score", "expert_balance", "num_shared_experts"))
 
 
+@pytest.mark.parametrize("model", ["x", {"num_layers": "x"}, {"top_k": "x"}, {"score": "loudest"}, None])
+def test_a_checkpoint_that_does_not_say_of_what_model_it_is(model: object, tmp_path: Path, refusal: Refusal) -> None:
+    partial = PartialFolder(tmp_path / "ckpt", "0").create()
+    partial.write_json(META, {"config": {"model": model}})
+    partial.seal(partial.files)
+    assert "does not say of what model it is" in refusal("to_hf", tmp_path / "ckpt", tmp_path / "hf")
+
+
+def test_a_tokenizer_that_is_none(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
+    source = shutil.copytree(a_run.folder, tmp_path / "run", symlinks=True)
+    (source / "tokenizer.json").write_text("{")
+    assert "tokenizer" in refusal("to_hf", source, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+
+
 def test_a_source_that_is_not_there(tmp_path: Path, refusal: Refusal) -> None:
     assert f"{tmp_path}/no: is no folder" in refusal("to_hf", tmp_path / "no", tmp_path / "hf")
     assert "is no checkpoint" in refusal("from_hf", tmp_path, tmp_path / "ckpt")
