@@ -24,6 +24,12 @@ from project.planner.work import Gemm
 
 SHEETS = {"B200": "b200", "H200": "h200", "A100": "a100_8x"}  # by what a device's name has in it; else H100's
 SIZES = (2**14, 2**20, 2**26)  # bytes that a rank gives a collective
+# Of the cluster's figures, and `intra` where there are several GPUs. Peak, bandwidth and tiles are the sheet's by
+# themselves; what the machine makes of them was measured, of half precision alone.
+MEASURED = (
+    *("nodes", "gpus_per_node", "multiprocessors", "memory_bytes", "memory_bandwidth", "launch_s"),
+    *("peak_flops.half", "achieved"),
+)
 
 
 class Loads(NamedTuple):
@@ -116,6 +122,7 @@ def cluster_of(name: str, devices: int, gpu: Gpu, found: GpuRates, costs: collec
         achieved=Achieved(1.0, min(1.0, found.attention / sheet.peak_flops.half), found.memory / bandwidth),
         launch_s=around(found.launch_s),
         intra=Link(around(costs.latency_s), around(costs.bandwidth), achieved=1.0) if costs else sheet.intra,
+        measured=(*MEASURED, "intra") if costs else MEASURED,
     )
     return replace(cluster, achieved=replace(cluster.achieved, gemm=achieved_of_products(found.gemm, cluster)))
 

@@ -21,6 +21,8 @@ RANKS = 16  # that the cluster has room for; they share the cores
 PRODUCTS = ((64, 256, 256), (256, 256, 512), (512, 512, 512), (1024, 1024, 1024))
 HALF = (128, 128, 128)  # few processors are built for bf16
 NUMBERS = 8 * 2**20  # larger than the caches
+# Of the cluster's figures: not how many ranks it has room for, nor what of its memory is reserved.
+MEASURED = ("peak_flops", "achieved", "memory_bytes", "memory_bandwidth", "launch_s", "intra", "host")
 
 
 class CoreRates(NamedTuple):
@@ -75,6 +77,7 @@ def cluster_of(name: str, cores: int, core: CoreRates, program: overhead.Overhea
         intra=link,
         inter=link,
         host=host_of(cores, core, program, costs),
+        measured=MEASURED,
     )
 
 

@@ -113,7 +113,8 @@ class Cluster:
     contexts, communicators' buffers, fragmentation. `multiprocessors` is how many tiles of a matrix product it works on
     at once, `tiles` what they reach; a core, which is one multiprocessor, has none. `launch_s` is the least time from
     one kernel to the next. `intra` links the devices of a node, `inter` those of two. `price_per_hour` is of one
-    device, for the cost of a token."""
+    device, for the cost of a token. `measured` names those of the figures that were measured on the machine itself
+    (`peak_flops`, or `peak_flops.half` alone); the others are assumed (`project.planner.provenance`)."""
 
     name: str
     nodes: int
@@ -130,6 +131,7 @@ class Cluster:
     tiles: Tiles | None = None
     host: Host | None = None
     price_per_hour: float | None = None
+    measured: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> int:
@@ -174,7 +176,7 @@ def as_entries(cluster: Cluster) -> dict[str, Any]:
     return dataclasses.asdict(cluster)
 
 
-_OPTIONAL = ("tiles", "host", "price_per_hour")
+_OPTIONAL = ("tiles", "host", "price_per_hour", "measured")
 _COUNTS = ("nodes", "gpus_per_node", "multiprocessors", "cores")
 _FROM_ZERO = ("reserved_bytes", "price_per_hour")
 
@@ -206,6 +208,8 @@ def _faults(kind: type, at: str, entries: Any) -> Iterator[Fault]:
 def _reason(kind: type, name: str, value: Any) -> str | None:
     if name == "name":
         return None if isinstance(value, str) and value else "must be a word"
+    if name == "measured":
+        return _no_figures(value)
     if name in _COUNTS:
         return None if type(value) is int and value >= 1 else "must be a whole number of at least 1"
     if kind in (Achieved, StatedFraction) or name == "achieved":
@@ -213,6 +217,15 @@ def _reason(kind: type, name: str, value: Any) -> str | None:
     if name in _FROM_ZERO or kind is Host:
         return None if is_number(value) and value >= 0 else "must be a number of at least 0"
     return None if is_number(value) and value > 0 else "must be a number above 0"
+
+
+def _no_figures(value: Any) -> str | None:
+    figures = [name for name in _names(Cluster) if name not in ("name", "measured")]
+    figures += [f"{name}.{under}" for name in figures if (part := _part(Cluster, name)) for under in _names(part)]
+    if not isinstance(value, list | tuple):
+        return "must be a list of the figures that were measured"
+    unknown = [f"{said(name)} is no figure of it; {legal(name, figures)}" for name in value if name not in figures]
+    return "; ".join(unknown) or None
 
 
 def _names(kind: type) -> list[str]:
@@ -229,5 +242,7 @@ def _build(kind: type, entries: Mapping[str, Any]) -> Any:
     made = {}
     for key, value in entries.items():
         part = _part(kind, key)
-        made[key] = value if part is None or value is None else _build(part, value)
+        made[key] = _build(part, value) if part is not None and value is not None else value
+        if key == "measured":
+            made[key] = tuple(value or ())
     return kind(**made)

@@ -52,6 +52,8 @@ def test_what_is_written_is_read_again(tmp_path):
         (("tiles", "rate_64x64", "high"), 1.2, "at most 1"),
         (("tiles", "depth", "value"), 1000, "is not between"),
         (("inter", "bandwith"), 1e9, "nearest bandwidth"),
+        (("measured",), True, "must be a list of the figures"),
+        (("measured",), ["peak_flops.half", "lunch_s"], "lunch_s is no figure of it; nearest launch_s"),
     ],
 )
 def test_an_impossible_value_is_named_by_its_key(path, value, said):
