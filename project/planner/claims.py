@@ -29,6 +29,8 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
     claims = entries.get("claims") if isinstance(entries, dict) else None
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
         raise ValueError("has no list of claims under the key `claims`")
+    if not claims:
+        raise ValueError("claims nothing: the list under the key `claims` is empty")
     return claims
 
 
@@ -52,18 +54,30 @@ def claim_faults(key: str, path: Path, quantities: Iterable[str]) -> list[Fault]
 
 def _reasons(claim: Mapping[str, Any], names: list[str]) -> Iterable[str]:
     yield from (f"{name} is no key of a claim; {legal(name, _KEYS)}" for name in claim if name not in _KEYS)
-    quantity, relation, claimed = claim.get("quantity"), claim.get("relation"), claim.get("claimed")
+    words, quantity, relation = claim.get("claim"), claim.get("quantity"), claim.get("relation")
+    if not isinstance(words, str) or not words.strip():
+        yield f"claim={said(words)} must be the document's words"
     if quantity not in names:
         near = get_close_matches(str(quantity), names, n=3, cutoff=0.3)
         yield f"quantity={said(quantity)} is not known; nearest {', '.join(near or names[:3])}"
     if relation not in RELATIONS:
         yield f"relation={said(relation)} is not known; {legal(relation, RELATIONS)}"
-    elif relation != "unknown" and not is_number(claimed):
-        yield f"claimed={said(claimed)} must be a number"
+    yield from _claimed_reasons(claim, relation)
+
+
+def _claimed_reasons(claim: Mapping[str, Any], relation: Any) -> Iterable[str]:
+    if "claimed" not in claim:
+        yield "claimed must be given; it is null where the document names no number"
+    elif relation != "unknown" and not is_number(claim["claimed"]):
+        yield f"claimed={said(claim['claimed'])} must be a number"
+    within = claim.get("within", WITHIN)
+    if not is_number(within) or within < 0:
+        yield f"within={said(within)} must be a number of at least 0, the fraction that `about` allows"
 
 
 def check(claims: Iterable[Mapping[str, Any]], quantities: Mapping[str, Quantity]) -> list[dict[str, Any]]:
-    """As `plan.json` has them. Where it fails, `by` is what is found over what is claimed."""
+    """As `plan.json` has them. Of what fails `difference` is what is found less what is claimed, and `by` the one over
+    the other, None where nothing or less is claimed."""
     return [_checked(claim, quantities[claim["quantity"]]) for claim in claims]
 
 
@@ -73,7 +87,8 @@ def _checked(claim: Mapping[str, Any], found: Quantity) -> dict[str, Any]:
         verdict = "unknown"
     else:
         verdict = "holds" if _holds(relation, value, claimed, claim.get("within", WITHIN)) else "fails"
-    factor = value / claimed if value is not None and claimed and verdict == "fails" else None
+    apart = value - claimed if value is not None and verdict == "fails" else None
+    factor = value / claimed if value is not None and verdict == "fails" and claimed > 0 else None
     return {
         "claim": claim["claim"],
         "quantity": claim["quantity"],
@@ -82,6 +97,7 @@ def _checked(claim: Mapping[str, Any], found: Quantity) -> dict[str, Any]:
         "unit": found.unit,
         "verdict": verdict,
         "by": factor,
+        "difference": apart,
         "source": found.source,
         "derivation": found.how,
     }

@@ -89,7 +89,28 @@ def test_a_claim_of_an_unknown_quantity_is_told_with_the_nearest(tmp_path: Path)
     assert "relation=equals is not known" in fault.message
 
 
-@pytest.mark.parametrize("text", ["[", "claims: 3", "- 1"])
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ("{quantity: mfu, relation: equal, claimed: 1}", "claim 1 (unnamed): claim=null must be the document's words"),
+        ("{claim: '', quantity: mfu, relation: equal, claimed: 1}", "claim='' must be the document's words"),
+        ("{claim: x, quantity: mfu, relation: unknown}", "claim 1 (x): claimed must be given; it is null where"),
+        ("{claim: x, quantity: mfu, relation: equal}", "claimed must be given"),
+        ("{claim: x, quantity: mfu, relation: equal, claimed: null}", "claimed=null must be a number"),
+        ("{claim: x, quantity: mfu, relation: about, claimed: 1, within: lots}", "within=lots must be a number"),
+        ("{claim: x, quantity: mfu, relation: about, claimed: 1, within: -1}", "within=-1 must be a number"),
+        ("{claim: x, quantity: mfu, relation: about, claimed: 1, within: null}", "within=null must be a number"),
+        ("{claim: x, quantity: [mfu], relation: {a: 1}, claimed: 1}", "quantity=[mfu] is not known"),
+    ],
+)
+def test_a_claim_that_cannot_be_checked_is_told_and_nothing_else_of_it(tmp_path: Path, claim: str, said: str) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text(f"claims:\n  - {claim}\n")
+    (fault,) = claim_faults("document", path, found().quantities)
+    assert said in fault.message
+
+
+@pytest.mark.parametrize("text", ["[", "claims: 3", "- 1", "claims: []"])
 def test_a_file_that_is_no_list_of_claims_is_told(tmp_path: Path, text: str) -> None:
     (tmp_path / "claims.yaml").write_text(text)
     (fault,) = claim_faults("document", tmp_path / "claims.yaml", [])
