@@ -1,7 +1,8 @@
 """Seconds that a collective takes, by what it crosses. No torch.
 
 Per rank, with g ranks, buffer n, latency a and bandwidth b: all-gather and reduce-scatter `(g-1)(a + n/(g b))`, an
-all-reduce twice that, a pairwise all-to-all as an all-gather, a message `a + n/b` (Thakur et al., IJHPCA 19(1), 2005).
+all-reduce twice that, a pairwise all-to-all as an all-gather (Thakur et al., IJHPCA 19(1), 2005); messages between
+stages are in `project.planner.message`.
 Where a group spans nodes, a ring's steps inside a node and between two overlap, and each node's ranks share what
 crosses: the slower tier decides the bandwidth.
 """
@@ -29,9 +30,6 @@ def seconds(collective: str, given: float, ranks: Group, cluster: Cluster, copie
     """
     if ranks.size == 1:
         return 0.0
-    if collective in ("send", "recv", "message"):
-        neighbours = ranks.dims[-1][1]  # apart
-        return (cluster.inter if neighbours >= cluster.gpus_per_node else cluster.intra).seconds(given)
     size, inside, nodes = ranks.size, ranks.on_one_node(cluster.gpus_per_node), nodes_of(ranks, cluster)
     whole = given * size if collective == "all_gather" else given
     latency = (nodes - 1) * cluster.inter.latency_s.value + (size - nodes) * cluster.intra.latency_s.value

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from project.parallel.layout import ParallelLayout
+from project.planner import message
 from project.planner.cluster import Cluster
 from project.planner.memory import Memory, by_module, memory
-from project.planner.order import order_of
+from project.planner.order import forwards, order_of
 from project.planner.quantities import Quantity, counts, times
 from project.planner.step_time import (
     Durations,
     gradient_seconds,
-    message_seconds,
     optimizer_seconds,
     stage_durations,
+    travel,
 )
 from project.planner.timeline import Duration, Timeline, simulate
 from project.planner.traffic import Step, Transfer, traffic
 from project.planner.workload import workload
 
 
+class Hop(NamedTuple):
+    """A microbatch's message from a stage to the next one, which is on another rank; that back takes as long."""
+
+    stage: int
+    link: str
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Derived:
-    """All that the document is made from. Lists are by pipeline rank, whose ranks are alike."""
+    """All that the document is made from. Lists are by pipeline rank, whose ranks are alike; `forward` is the timeline
+    of a batch's forward alone."""
 
     step: Step
     cluster: Cluster
@@ -33,23 +43,31 @@ class Derived:
     activations: list[dict[str, int]]
     transfers: list[list[Transfer]]
     timeline: Timeline
+    forward: Timeline
     stages: list[Durations]
+    hops: list[Hop]
     claims: list[dict[str, Any]] = field(default_factory=list)
 
 
 def derive(step: Step, cluster: Cluster) -> Derived:
     layout, work = step.layout, workload(step)
-    stages = stage_durations(work, layout, cluster)
-    message = message_seconds(work, layout, cluster)
-    timeline = simulate(order_of(layout), duration_of(stages, layout), lambda here, there: message)
+    stages, order = stage_durations(work, layout, cluster), order_of(layout)
+    duration, journey = duration_of(stages, layout), travel(work, layout, cluster)
+    timeline, forward = simulate(order, duration, journey), simulate(forwards(order), duration, journey)
+    hops = [
+        Hop(stage, message.tier(here, there, layout, cluster), journey(stage, stage + 1))
+        for stage, (here, there) in enumerate(zip(step.rank_of_stage, step.rank_of_stage[1:], strict=False))
+        if here != there
+    ]
     ranks = range(layout.pp)
     memories = [memory(step, rank, int(cluster.reserved_bytes)) for rank in ranks]
     transfers = [traffic(step, rank) for rank in ranks]
     once = gradient_seconds(work, layout, cluster) + optimizer_seconds(work, layout, cluster)
     seconds = step.accumulate * timeline.span + once
-    found = Derived(step, cluster, {}, memories, [by_module(step, rank) for rank in ranks], transfers, timeline, stages)
+    modules = [by_module(step, rank) for rank in ranks]
+    found = Derived(step, cluster, {}, memories, modules, transfers, timeline, forward, stages, hops)
     found.quantities.update(counts(found))
-    found.quantities.update(times(found, seconds, message))
+    found.quantities.update(times(found, seconds))
     return found
 
 

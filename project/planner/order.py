@@ -29,6 +29,11 @@ def order_of(layout: ParallelLayout) -> Order:
     return [RULES[layout.schedule](rank, layout) for rank in range(layout.pp)]
 
 
+def forwards(order: Order) -> Order:
+    """The same lists without the backwards: what a batch's forward alone is."""
+    return [[action for action in row if action.kind == "F"] for row in order]
+
+
 class InFlight(NamedTuple):
     """A stage's microbatches whose forward has run and whose backward has not: not begun, or in its `second_half`, the
     weights'."""

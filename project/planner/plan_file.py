@@ -6,12 +6,12 @@ from dataclasses import asdict
 from typing import Any
 
 from project.pipeline.placement import stages_of
-from project.planner import collective_time
 from project.planner.activations import activation_peaks
 from project.planner.derive import Derived
 from project.planner.order import order_of
 from project.planner.parameters import parameters_on
 from project.planner.traffic import by_axis
+from project.planner.transfer_time import link, seconds
 from project.run_folder import layout_entry
 
 
@@ -26,6 +26,7 @@ def as_json(found: Derived) -> dict[str, Any]:
         "quantities": {name: of._asdict() for name, of in found.quantities.items()},
         "ranks": [_rank(found, rank) for rank in range(layout.world_size)],
         "communication": communication(found),
+        "messages": [hop._asdict() for hop in found.hops],
         "timeline": [
             {
                 "rank": timed.rank,
@@ -63,14 +64,15 @@ def _rank(found: Derived, rank: int) -> dict[str, Any]:
 
 
 def communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
-    """Of the rank that sends most."""
+    """Of the rank that sends most. Where an entry's calls use several links its `link` is the slowest."""
     busiest = max(found.transfers, key=lambda sent: sum(transfer.bytes for transfer in sent))
     table = by_axis(busiest)
     for transfer in busiest:
         entry = table[transfer.group.axis][transfer.collective]
-        once = collective_time.seconds(transfer.collective, transfer.given, transfer.group, found.cluster)
-        entry["seconds"] = entry.get("seconds", 0.0) + transfer.calls * (0.0 if transfer.collective == "recv" else once)
-        entry["link"] = collective_time.tier(transfer.group, found.cluster)
+        spent = transfer.calls * seconds(transfer, found.step, found.cluster)
+        here = link(transfer, found.step, found.cluster)
+        entry["seconds"] = entry.get("seconds", 0.0) + spent
+        entry["link"] = "inter" if "inter" in (here, entry.get("link")) else here
     return table
 
 

@@ -15,12 +15,12 @@ from project.model.cost import (
     train_flops_per_token,
 )
 from project.parallel.layout import ParallelLayout
-from project.planner import collective_time
 from project.planner.memory import Memory, most_in_flight
 from project.planner.parameters import parameters_on
 from project.planner.precision import width_of
 from project.planner.routing import expected_imbalance
 from project.planner.step_time import optimizer_seconds, stage_durations
+from project.planner.transfer_time import link
 from project.planner.workload import workload
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def counts(found: Derived) -> dict[str, Quantity]:
     width = width_of(step.precision).weight
     busiest = max(found.transfers, key=lambda sent: sum(transfer.bytes for transfer in sent))
     sent = sum(transfer.bytes for transfer in busiest)
-    inter = sum(t.bytes for t in busiest if collective_time.tier(t.group, found.cluster) == "inter")
+    inter = sum(t.bytes for t in busiest if link(t, step, found.cluster) == "inter")
     modules = config.num_layers + len(config.moe_layers) * config.num_experts
     of_rank = len(config.moe_layers) * config.num_experts / (layout.pp * layout.ep)
     tokens = step.sequences * step.seq_len
@@ -106,7 +106,7 @@ def counts(found: Derived) -> dict[str, Quantity]:
             f"max/mean {imbalance:.2f}",
         ),
         "communication_bytes": derived(sent, "B", "sent by the busiest rank in a step"),
-        "inter_node_bytes": derived(inter, "B", "of those over groups that span nodes"),
+        "inter_node_bytes": derived(inter, "B", "of those over groups that span nodes and to stages on another"),
         "bubble_closed_form": derived(
             (layout.pp - 1) / (layout.virtual_stages * layout.microbatches + layout.pp - 1),
             "1",
@@ -120,7 +120,7 @@ def counts(found: Derived) -> dict[str, Quantity]:
     }
 
 
-def times(found: Derived, seconds: float, message: float) -> dict[str, Quantity]:
+def times(found: Derived, seconds: float) -> dict[str, Quantity]:
     step, cluster, timeline = found.step, found.cluster, found.timeline
     layout, work = step.layout, workload(step)
     source = "assumed" if cluster.host is None else "measured"
@@ -130,8 +130,7 @@ def times(found: Derived, seconds: float, message: float) -> dict[str, Quantity]
     # A forward is a third of a step; of it the layers are computed again.
     of_layers = 1 - 3 * head_flops_per_token(step.config) / train_flops_per_token(step.config, step.seq_len)
     again = 0.0 if layout.recompute == "none" else of_layers / 3
-    forward = [of.forward for of in found.stages]
-    latency = sum(forward) + message * (layout.pp - 1) + (layout.microbatches - 1) * max(forward)
+    latency = found.forward.span
     alone = replace(step, layout=ParallelLayout())
     one = stage_durations(workload(alone), alone.layout, cluster)[0]
     alone_seconds = step.accumulate * (one.total) + optimizer_seconds(workload(alone), alone.layout, cluster)

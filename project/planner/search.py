@@ -22,9 +22,9 @@ from project.planner.order import order_of
 from project.planner.pareto import front
 from project.planner.step_time import (
     fastest,
-    message_seconds,
     stage_durations,
     step_time,
+    travel,
 )
 from project.planner.timeline import simulate
 from project.planner.workload import Workload
@@ -186,9 +186,8 @@ def simulated_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) 
         both = inputs + weights
         return {"F": forward, "B": both, "I": both if whole else inputs, "W": 0.0 if whole else weights}[kind]
 
-    message = message_seconds(work, layout, cluster)
     closed = step_time(work, layout, cluster)
-    span = simulate(order_of(layout), duration_of, lambda here, there: message).span
+    span = simulate(order_of(layout), duration_of, travel(work, layout, cluster)).span
     return span + closed.gradients + closed.optimizer
 
 

@@ -16,11 +16,12 @@ from typing import NamedTuple
 from project.metrics.peak import Arithmetic
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
-from project.planner import collective_time, host_time
+from project.planner import collective_time, host_time, message
 from project.planner.cluster import Cluster
 from project.planner.compute import launch_seconds, work_seconds
 from project.planner.group import Group, group_over
 from project.planner.implementation import Implementation
+from project.planner.timeline import Travel
 from project.planner.work import NOTHING, Layer, Pass, Shape, Transfer, Work, embedding, head, layer
 from project.planner.workload import (
     Durations,
@@ -29,6 +30,7 @@ from project.planner.workload import (
     Workload,
     rank_parameters,
     ranks_held,
+    ranks_of_stages,
     stages_held,
 )
 
@@ -124,13 +126,28 @@ def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
     return layout.microbatches * (layers + of.first.total + of.last.total) / layout.pp
 
 
-def message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+def travel(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Travel:
     """One microbatch's activations, from one stage to the next. Each tensor-parallel rank sends its part."""
+    at, given = ranks_of_stages(layout), _sent_on(work, layout)
     if cluster.host is not None:
-        return cluster.intra.latency_s.value if layout.pp > 1 else 0.0
-    shape = work.shape(layout)
-    given = shape.tokens * work.config.d_model * work.how.element_bytes / layout.tp
-    return collective_time.seconds("message", given, group_over(("pp",), layout), cluster) if layout.pp > 1 else 0.0
+        return lambda here, there: 0.0 if at[here] == at[there] else cluster.intra.latency_s.value
+    return lambda here, there: message.seconds(given, at[here], at[there], layout, cluster)
+
+
+def _sent_on(work: Workload, layout: ParallelLayout) -> float:
+    return work.shape(layout).tokens * work.config.d_model * work.how.element_bytes / layout.tp
+
+
+def _message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """What of them no computation hides, there and back: each rank once to fill the pipeline, or where ranks wait for
+    what they send every message, of the rank with the slowest link."""
+    if layout.pp == 1:
+        return 0.0
+    given, across = _sent_on(work, layout), message.crossings(layout, cluster)
+    if work.how.overlaps_messages:
+        return 2 * (across * cluster.inter.seconds(given) + (layout.pp - 1 - across) * cluster.intra.seconds(given))
+    slowest = cluster.inter if across else cluster.intra
+    return 2 * layout.microbatches * layout.virtual_stages * slowest.seconds(given)
 
 
 def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
@@ -140,9 +157,7 @@ def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepT
     ranks = [of.held(rank) for rank in ranks_held(work, layout)]
     slowest = max(ranks, key=lambda rank: rank.total)
     bubble = (sum(idle(rank, layout) for rank in ranks) - idle(slowest, layout)) / layout.virtual_stages
-    message = message_seconds(work, layout, cluster)
-    exposed = layout.pp - 1 if work.how.overlaps_messages else layout.microbatches * layout.virtual_stages
-    messages = 2 * message * exposed if layout.pp > 1 else 0.0
+    messages = _message_seconds(work, layout, cluster)
     pipeline = max(layout.microbatches * slowest.total + bubble, _one_microbatch(ranks, layout)) + messages
     gradients = gradient_seconds(work, layout, cluster)
     if work.how.overlaps_gradients:

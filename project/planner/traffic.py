@@ -27,7 +27,7 @@ DIRECTIONS = ("forward", "backward", "step")
 class Transfer(NamedTuple):
     """`calls` operations in all of a step, each given `given` bytes by this rank. `stage` is None for what a rank does
     once for all its stages; `module` says what it is for. `times` of those calls belong to one microbatch, or are 0
-    where the calls are the step's."""
+    where the calls are the step's. `neighbour` is the stage at a message's other end."""
 
     stage: int | None
     module: str
@@ -37,6 +37,7 @@ class Transfer(NamedTuple):
     calls: int
     given: int
     times: int = 0
+    neighbour: int | None = None
 
     @property
     def bytes(self) -> int:
@@ -224,8 +225,9 @@ class _Stage:
         for neighbour, there, back in ((stage + 1, "send", "recv"), (stage - 1, "recv", "send")):
             if 0 <= neighbour < self.layout.stages and rank_of[neighbour] != rank_of[stage]:
                 given = self.numbers * self.width.weight
-                yield self.over(("pp",), "boundary", there, "forward", 1, given)
-                yield self.over(("pp",), "boundary", back, "backward", 1, given)
+                for collective, direction in ((there, "forward"), (back, "backward")):
+                    sent = self.over(("pp",), "boundary", collective, direction, 1, given)
+                    yield sent._replace(neighbour=neighbour)
 
 
 def rows_sent(step: Step) -> int:

@@ -27,13 +27,11 @@ def test_within_a_node_they_are_the_textbook_formulas(size):
     assert seconds("reduce_scatter", n, ranks, ONE) == pytest.approx(once)
     assert seconds("all_to_all", n, ranks, ONE) == pytest.approx(once)
     assert seconds("all_reduce", n, ranks, ONE) == pytest.approx(2 * once)
-    assert seconds("message", n, ranks, ONE) == pytest.approx(a + n / b)
 
 
 def test_across_nodes_with_one_rank_each_they_are_the_formulas_of_the_other_link():
     a, b, n = MANY.inter.latency_s.value, MANY.inter.rate, 64 * MB
     assert seconds("reduce_scatter", n, strided(16, 8), MANY) == pytest.approx(15 * (a + n / (16 * b)))
-    assert seconds("message", n, strided(2, 8), MANY) == pytest.approx(a + n / b)
 
 
 def test_ranks_of_one_node_share_what_crosses_in_a_ring_but_not_in_an_all_to_all():

@@ -1,0 +1,60 @@
+"""The forward of a batch takes no less than any rank's own part of it, and no more than inside a step."""
+
+from dataclasses import replace
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.pipeline.placement import stages_of
+from project.planner.cluster_file import load_cluster
+from project.planner.derive import Derived, derive
+from project.planner.traffic import Step
+
+ONE_STAGE = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
+LAYOUTS = [
+    ONE_STAGE,
+    replace(ONE_STAGE, schedule="GPipe"),
+    *(
+        replace(ONE_STAGE, schedule=schedule, virtual_stages=2, microbatches=microbatches)
+        for schedule in ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")
+        for microbatches in (4, 8)
+        if (schedule, microbatches) != ("DualPipeV", 4)  # which it is not legal for
+    ),
+    replace(ONE_STAGE, pp=2, virtual_stages=4, schedule="Interleaved1F1B"),
+    ParallelLayout(microbatches=8),
+]
+
+
+def found(layout: ParallelLayout) -> Derived:
+    return derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), load_cluster("h100_2x8"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: f"{one.schedule} v{one.virtual_stages} m{one.microbatches}")
+def test_it_is_what_the_simulation_of_the_forwards_says(layout: ParallelLayout) -> None:
+    derived = found(layout)
+    latency = derived.quantities["forward_latency_s"].value
+    assert latency is not None
+    of_stage = [stage.forward for stage in derived.stages]
+    own = [layout.microbatches * sum(of_stage[stage] for stage in stages_of(rank, layout)) for rank in range(layout.pp)]
+    assert derived.forward.busy == pytest.approx(own)
+    assert latency >= max(own)
+    assert latency >= sum(of_stage) + sum(hop.seconds for hop in derived.hops)
+    in_the_step = max(timed.end for timed in derived.timeline.actions if timed.action.kind == "F")
+    assert latency <= in_the_step
+    if layout.schedule in ("GPipe", "LoopedBFS"):  # no backward comes between
+        assert latency == in_the_step
+
+
+def test_one_stage_a_rank_fills_and_then_keeps_the_slowest_pace() -> None:
+    derived = found(ONE_STAGE)
+    forward = [stage.forward for stage in derived.stages]
+    fill = sum(forward) + sum(hop.seconds for hop in derived.hops)
+    assert derived.forward.span == pytest.approx(fill + 7 * max(forward))
+
+
+def test_interleaved_stages_take_no_less_than_one_rank_computes() -> None:
+    """Two stages a rank, eight microbatches: the slowest stage's pace is half of its rank's."""
+    derived = found(LAYOUTS[3])
+    assert LAYOUTS[3].schedule == "Interleaved1F1B"
+    assert derived.quantities["forward_latency_s"].value > 2 * 7 * max(stage.forward for stage in derived.stages)

@@ -1,0 +1,92 @@
+"""A message takes its own link: within a node from one stage to the next, and between nodes to the one after."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.planner.cluster import Cluster
+from project.planner.cluster_file import load_cluster
+from project.planner.derive import Derived, derive
+from project.planner.message import crossings, seconds, tier
+from project.planner.plan_file import as_json
+from project.planner.search import simulated_seconds
+from project.planner.step_time import step_time
+from project.planner.traffic import Step
+from project.planner.workload import workload
+
+TWO = load_cluster("h100_2x8")
+LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)  # stages 0 and 1 on one node, 2 and 3 on the other
+STREAM = 512 // 4 * 1024 * 4  # bytes of a microbatch's activations on a rank
+
+
+def found(layout: ParallelLayout = LAYOUT, cluster: Cluster = TWO) -> Derived:
+    return derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), cluster)
+
+
+def with_slow_nodes(latency: float) -> Cluster:
+    return replace(TWO, inter=replace(TWO.inter, latency_s=replace(TWO.inter.latency_s, value=latency)))
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 8, 12])
+@pytest.mark.parametrize("per_node", [4, 6, 8])
+def test_it_is_the_slowest_link_between_the_ranks_of_two_stages(together: int, per_node: int) -> None:
+    layout, cluster = ParallelLayout(pp=6, tp=together), replace(TWO, gpus_per_node=per_node)
+    for here in range(6):
+        for there in (place for place in range(6) if place != here):
+            pairs = [(here * together + own, there * together + own) for own in range(together)]
+            crosses = any(one // per_node != other // per_node for one, other in pairs)
+            assert tier(here, there, layout, cluster) == ("inter" if crosses else "intra")
+    assert crossings(layout, cluster) == [tier(a, a + 1, layout, cluster) for a in range(5)].count("inter")
+
+
+def test_a_message_takes_latency_and_bytes_of_its_link() -> None:
+    for (here, there), link in {(0, 1): TWO.intra, (1, 2): TWO.inter, (2, 1): TWO.inter, (3, 0): TWO.inter}.items():
+        assert seconds(STREAM, here, there, LAYOUT, TWO) == link.latency_s.value + STREAM / link.rate
+    assert seconds(STREAM, 2, 2, LAYOUT, TWO) == 0
+
+
+def test_the_pipeline_waits_for_each_hop_as_long_as_its_link_takes() -> None:
+    timeline = found().timeline
+    first = [next(timed for timed in timeline.actions if timed.rank == rank) for rank in range(4)]
+    waits = [after.start - before.end for before, after in pairwise(first)]
+    intra, inter = (link.latency_s.value + STREAM / link.rate for link in (TWO.intra, TWO.inter))
+    assert waits == pytest.approx([intra, inter, intra])
+    assert [(hop["link"], hop["seconds"]) for hop in as_json(found())["messages"]] == [
+        ("intra", intra),
+        ("inter", inter),
+        ("intra", intra),
+    ]
+
+
+def test_what_the_first_stage_sends_stays_on_its_node() -> None:
+    derived = found()
+    sent = as_json(derived)["communication"]["pp"]["send"]
+    assert sent["link"] == "intra"
+    assert sent["seconds"] == pytest.approx(4 * (TWO.intra.latency_s.value + STREAM / TWO.intra.rate))
+    assert (derived.quantities["inter_node_bytes"].value or 0) < 1000, "all-reduces of norms over all ranks"
+    second = sum(sent.bytes for sent in derived.transfers[1] if sent.neighbour == 2)
+    assert second == 4 * STREAM
+
+
+def test_stages_that_go_round_use_both_links() -> None:
+    layout = ParallelLayout(pp=2, tp=8, ep=4, dp=1, virtual_stages=2, schedule="Interleaved1F1B", microbatches=4)
+    assert {hop.link for hop in found(layout).hops} == {"inter"}
+    v = replace(LAYOUT, virtual_stages=2, schedule="ZBVZeroBubble", microbatches=8)
+    assert [(hop.stage, hop.link) for hop in found(v).hops] == [
+        *((0, "intra"), (1, "inter"), (2, "intra")),
+        *((4, "intra"), (5, "inter"), (6, "intra")),  # 3 and 4 are on one rank
+    ]
+
+
+def test_slow_links_between_nodes_make_pipelines_slower_that_cross_them_and_no_others() -> None:
+    """Timed action by action and by the closed form alike."""
+    within = ParallelLayout(pp=2, tp=4, ep=4, microbatches=4)
+    for layout, crosses in ((LAYOUT, True), (within, False)):
+        step = Step(ModelConfig(), layout, 8, 256, "bf16-mixed")
+        for clock in (simulated_seconds, lambda *given: step_time(*given).total):
+            fast, slow = (clock(workload(step), layout, with_slow_nodes(latency)) for latency in (1e-5, 1e-2))
+            assert (slow > fast) == crosses
+        assert (found(layout, with_slow_nodes(1e-2)).timeline.span > found(layout).timeline.span) == crosses
