@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from project.parallel.layout import ParallelLayout
-from project.planner import message
+from project.planner import message, provenance
 from project.planner.cluster import Cluster
-from project.planner.memory import Memory, by_module, memory
-from project.planner.order import forwards, order_of
-from project.planner.quantities import Quantity, counts, times
+from project.planner.memory import Memory, by_module, memory, peaks
+from project.planner.order import InFlight, forwards, order_of
+from project.planner.predictions import predictions
+from project.planner.quantities import Quantity, counts
 from project.planner.step_time import (
     Durations,
     gradient_seconds,
@@ -33,41 +34,57 @@ class Hop(NamedTuple):
 
 @dataclass(frozen=True)
 class Derived:
-    """All that the document is made from. Lists are by pipeline rank, whose ranks are alike; `forward` is the timeline
-    of a batch's forward alone."""
+    """All that the document is made from. Lists are by pipeline rank, whose ranks are alike; `in_flight` and `stages`
+    by stage. `forward` is the timeline of a batch's forward alone. `seconds_source` is where every time in it is
+    from."""
 
     step: Step
     cluster: Cluster
     quantities: dict[str, Quantity]
     memories: list[Memory]
+    in_flight: list[dict[int, InFlight]]
     activations: list[dict[str, int]]
     transfers: list[list[Transfer]]
     timeline: Timeline
     forward: Timeline
     stages: list[Durations]
     hops: list[Hop]
+    seconds_source: str
     claims: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def busiest(self) -> list[Transfer]:
+        """What the rank sends that sends most."""
+        return max(self.transfers, key=lambda sent: sum(transfer.bytes for transfer in sent))
 
 
 def derive(step: Step, cluster: Cluster) -> Derived:
     layout, work = step.layout, workload(step)
     stages, order = stage_durations(work, layout, cluster), order_of(layout)
     duration, journey = duration_of(stages, layout), travel(work, layout, cluster)
-    timeline, forward = simulate(order, duration, journey), simulate(forwards(order), duration, journey)
-    hops = [
-        Hop(stage, message.tier(here, there, layout, cluster), journey(stage, stage + 1))
-        for stage, (here, there) in enumerate(zip(step.rank_of_stage, step.rank_of_stage[1:], strict=False))
-        if here != there
-    ]
+    timeline = simulate(order, duration, journey)
     ranks = range(layout.pp)
-    memories = [memory(step, rank, int(cluster.reserved_bytes)) for rank in ranks]
-    transfers = [traffic(step, rank) for rank in ranks]
+    found = Derived(
+        step,
+        cluster,
+        {},
+        memories=[memory(step, rank, int(cluster.reserved_bytes)) for rank in ranks],
+        in_flight=[peaks(step, rank) for rank in ranks],
+        activations=[by_module(step, rank) for rank in ranks],
+        transfers=[traffic(step, rank) for rank in ranks],
+        timeline=timeline,
+        forward=simulate(forwards(order), duration, journey),
+        stages=stages,
+        hops=[
+            Hop(stage, message.tier(here, there, layout, cluster), journey(stage, stage + 1))
+            for stage, (here, there) in enumerate(zip(step.rank_of_stage, step.rank_of_stage[1:], strict=False))
+            if here != there
+        ],
+        seconds_source=provenance.of_seconds(cluster, layout, work.arithmetic),
+    )
     once = gradient_seconds(work, layout, cluster) + optimizer_seconds(work, layout, cluster)
-    seconds = step.accumulate * timeline.span + once
-    modules = [by_module(step, rank) for rank in ranks]
-    found = Derived(step, cluster, {}, memories, modules, transfers, timeline, forward, stages, hops)
     found.quantities.update(counts(found))
-    found.quantities.update(times(found, seconds))
+    found.quantities.update(predictions(found, step.accumulate * timeline.span + once))
     return found
 
 

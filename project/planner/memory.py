@@ -48,6 +48,14 @@ def most_in_flight(layout: ParallelLayout, stage: int) -> int:
     return max(moment.all for moment in in_flight(layout)[stage])
 
 
+def peaks(step: Step, pp_rank: int) -> dict[int, InFlight]:
+    """Of each stage of a rank, when its microbatches in flight keep most."""
+    return {
+        stage: kept(step, step.parts[stage]).peak(in_flight(step.layout)[stage])
+        for stage in stages_of(pp_rank, step.layout)
+    }
+
+
 def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
     """Of one rank of that pipeline rank; stages of one rank are taken to peak together."""
     width, layout = width_of(step.precision).weight, step.layout
@@ -57,9 +65,8 @@ def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
         whole = whole.plus(parameters_of(step.config, layout, part, sharded=False))
     gathered = whole.total - held.total  # of shards, until the step ends
     activations, logits = 0, 0
-    for stage in stages_of(pp_rank, layout):
+    for stage, peak in peaks(step, pp_rank).items():
         found = kept(step, step.parts[stage])
-        peak = found.peak(in_flight(layout)[stage])
         of_logits = found.by_module(peak).get("logits", 0)
         activations += found.at(peak) - of_logits
         logits += of_logits
@@ -78,9 +85,9 @@ def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
 def by_module(step: Step, pp_rank: int) -> dict[str, int]:
     """What the microbatches in flight keep on a rank, by the module that keeps it."""
     found: Counter[str] = Counter()
-    for stage in stages_of(pp_rank, step.layout):
+    for stage, peak in peaks(step, pp_rank).items():
         here = kept(step, step.parts[stage])
-        found.update(here.by_module(here.peak(in_flight(step.layout)[stage])))
+        found.update(here.by_module(peak))
         found["tokens and targets"] += here.batch
     return dict(found)
 

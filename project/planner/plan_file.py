@@ -10,6 +10,7 @@ from project.planner.activations import activation_peaks
 from project.planner.derive import Derived
 from project.planner.order import order_of
 from project.planner.parameters import parameters_on
+from project.planner.provenance import computed, read
 from project.planner.traffic import by_axis
 from project.planner.transfer_time import link, seconds
 from project.run_folder import layout_entry
@@ -26,7 +27,7 @@ def as_json(found: Derived) -> dict[str, Any]:
         "quantities": {name: of._asdict() for name, of in found.quantities.items()},
         "ranks": [_rank(found, rank) for rank in range(layout.world_size)],
         "communication": communication(found),
-        "messages": [hop._asdict() for hop in found.hops],
+        "messages": [hop._asdict() | {"source": found.seconds_source} for hop in found.hops],
         "timeline": [
             {
                 "rank": timed.rank,
@@ -35,6 +36,7 @@ def as_json(found: Derived) -> dict[str, Any]:
                 "microbatch": timed.action.microbatch,
                 "start_s": timed.start,
                 "end_s": timed.end,
+                "source": found.seconds_source,
             }
             for timed in found.timeline.actions
         ],
@@ -48,7 +50,7 @@ def _rank(found: Derived, rank: int) -> dict[str, Any]:
     stages = stages_of(at.pp, layout)
     layers = sorted(layer for stage in stages for layer in step.parts[stage].layers)
     has_experts = any(layer in config.moe_layers for layer in layers)
-    return {
+    entry = {
         "rank": rank,
         "node": rank // found.cluster.gpus_per_node,
         "gpu": rank % found.cluster.gpus_per_node,
@@ -60,19 +62,28 @@ def _rank(found: Derived, rank: int) -> dict[str, Any]:
         "experts": list(range(at.ep * held, (at.ep + 1) * held)) if has_experts else [],
         "parameters": parameters_on(config, layout, at.pp, step.seq_len).total,
         "memory": found.memories[at.pp]._asdict(),
+        "in_flight": [
+            {"stage": stage, "microbatches": moment.all, "of_them_for_weights_alone": moment.second_half}
+            for stage, moment in found.in_flight[at.pp].items()
+        ],
     }
+    placed, framework = computed(found.cluster, "gpus_per_node"), read(found.cluster, "reserved_bytes")
+    of_memory = dict.fromkeys(found.memories[at.pp]._fields, "derived") | {"framework": framework}
+    return {**entry, "source": dict.fromkeys(entry, "derived") | {"node": placed, "gpu": placed, "memory": of_memory}}
 
 
 def communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
     """Of the rank that sends most. Where an entry's calls use several links its `link` is the slowest."""
-    busiest = max(found.transfers, key=lambda sent: sum(transfer.bytes for transfer in sent))
-    table = by_axis(busiest)
-    for transfer in busiest:
+    table = by_axis(found.busiest)
+    source = {"calls": "derived", "bytes": "derived", "seconds": found.seconds_source}
+    source["link"] = computed(found.cluster, "gpus_per_node")
+    for transfer in found.busiest:
         entry = table[transfer.group.axis][transfer.collective]
         spent = transfer.calls * seconds(transfer, found.step, found.cluster)
         here = link(transfer, found.step, found.cluster)
         entry["seconds"] = entry.get("seconds", 0.0) + spent
         entry["link"] = "inter" if "inter" in (here, entry.get("link")) else here
+        entry["source"] = source
     return table
 
 
@@ -87,5 +98,5 @@ def planned(found: Derived) -> dict[str, Any]:
         "parameters_per_rank": [held[pp] for pp in at],
         "peak_memory_bytes_per_rank": [found.memories[pp].total for pp in at],
         "activation_bytes_peak_per_stage": activation_peaks(step, order_of(layout)),
-        "communication": by_axis(max(found.transfers, key=lambda sent: sum(t.bytes for t in sent))),
+        "communication": by_axis(found.busiest),
     }

@@ -35,7 +35,8 @@ def computed(cluster: Cluster, *figures: str) -> str:
 
 
 def of_seconds(cluster: Cluster, layout: ParallelLayout, arithmetic: Arithmetic) -> str:
-    """Of every time that is predicted, by the rates that go into it."""
+    """Of every time that is predicted, by the rates that go into it. How smaller tiles do is the kind of device's; what
+    products reach beside that is `achieved`."""
     rates = [f"peak_flops.{arithmetic}", "achieved"]
     if cluster.host is not None:
         return computed(cluster, *rates, "host", "intra")

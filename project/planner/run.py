@@ -137,12 +137,11 @@ def plan(config: Config, folder: Path) -> None:
     from rich.console import Console
 
     found = derived(config)
-    read = list(sheets(found))
     console = Console()
-    for sheet in read:
+    for sheet in sheets(found):
         console.print(sheet.table())
     write_json(found, folder)
     layout = found.step.layout
     heading = f"# Plan: {layout}, on {found.cluster.name}\n\n"
-    write_atomically(folder / "plan.md", heading + "\n".join(sheet.markdown() for sheet in read))
+    write_atomically(folder / "plan.md", heading + "\n".join(sheet.markdown() for sheet in sheets(found, whole=True)))
     console.print(f"run folder: {folder}", soft_wrap=True)

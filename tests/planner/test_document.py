@@ -85,3 +85,17 @@ def test_a_slower_link_makes_a_longer_step() -> None:
     slow = replace(cluster, intra=replace(cluster.intra, achieved=cluster.intra.achieved / 100))
     times = [derive(step, there).quantities["step_time_s"].value for there in (cluster, slow)]
     assert times[1] > times[0]
+
+
+def test_a_bubble_without_a_closed_form_is_not_given_another_schedule_s() -> None:
+    for schedule in ("ZBVZeroBubble", "DualPipeV", "InterleavedZeroBubble"):
+        layout = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8, virtual_stages=2, schedule=schedule)
+        derived = found(layout)
+        bubble = derived.quantities["bubble_closed_form"]
+        assert bubble.value is None
+        assert bubble.how == f"no closed form is known here of {schedule}"
+        claim = {"claim": "x", "quantity": "bubble_closed_form", "relation": "at_most", "claimed": 0.1}
+        assert check([claim], {"bubble_closed_form": bubble})[0]["verdict"] == "unknown"
+        note = next(sheet.note for sheet in sheets(derived) if sheet.title == "Pipeline")
+        assert "no closed form" in note
+        assert "(p-1)" not in note

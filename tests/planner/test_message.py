@@ -69,6 +69,7 @@ def test_what_the_first_stage_sends_stays_on_its_node() -> None:
     assert (derived.quantities["inter_node_bytes"].value or 0) < 1000, "all-reduces of norms over all ranks"
     second = sum(sent.bytes for sent in derived.transfers[1] if sent.neighbour == 2)
     assert second == 4 * STREAM
+    assert "pp 1 sends most so, 2.1 MB" in derived.quantities["inter_node_bytes"].how
 
 
 def test_stages_that_go_round_use_both_links() -> None:
