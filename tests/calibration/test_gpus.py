@@ -35,6 +35,7 @@ def test_what_a_large_product_reaches_is_found_again_from_sizes_that_fill_the_wa
     found = gpus.GpuRates(by_size, 1.5e14, sheet.memory_bandwidth * sheet.achieved.memory, 4e-6)
     cluster = gpus.cluster_of("gpu_here", 8, A100, found, None)
     assert cluster.achieved.gemm == pytest.approx(0.6)
+    assert cluster.measured == gpus.MEASURED, "no link, without collectives"
 
 
 def test_what_was_measured_is_in_the_file_and_the_rest_is_the_sheets():
@@ -42,6 +43,7 @@ def test_what_was_measured_is_in_the_file_and_the_rest_is_the_sheets():
     costs = Costs(0.0, 0.0, 0.0, 6e-6, 2.2e11)
     cluster, sheet = gpus.cluster_of("gpu_here", 4, A100, found, costs), load_cluster("a100_8x")
     assert read_cluster(as_entries(cluster)) == cluster
+    assert cluster.measured == (*gpus.MEASURED, "intra")
     assert (cluster.gpus, cluster.multiprocessors, cluster.memory_bytes) == (4, 108, 85e9)
     assert cluster.achieved.attention == pytest.approx(0.5)
     assert cluster.memory_bandwidth * cluster.achieved.memory == pytest.approx(1.6e12)

@@ -20,6 +20,7 @@ def test_a_launch_is_what_one_operator_took_and_not_a_part_of_a_layer():
 def test_what_was_measured_is_in_the_file_and_the_file_is_sound():
     cluster = processors.cluster_of("cpu_here", 2, CORE, PROGRAM, COSTS)
     assert read_cluster(as_entries(cluster)) == cluster
+    assert cluster.measured == processors.MEASURED
     assert cluster.host is not None
     for name in set(PROGRAM._fields) - {"wide_layer_s"}:
         assert getattr(cluster.host, name) == getattr(PROGRAM, name)
