@@ -9,6 +9,7 @@ device's, and in its cluster's file.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from math import ceil
 
 from project.metrics.peak import Arithmetic
@@ -26,6 +27,7 @@ def gemm_seconds(gemm: Gemm, cluster: Cluster, arithmetic: Arithmetic, element_b
     return max(_tiled(gemm, cluster.multiprocessors, cluster.tiles) / peak, memory)
 
 
+@lru_cache(maxsize=65536)
 def _tiled(gemm: Gemm, multiprocessors: int, tiles: Tiles) -> float:
     """FLOP of full waves, over the rate that their tiles reach."""
     costs = []

@@ -8,7 +8,7 @@ the experts' axes are edp, ep, etp). Groups over the same ranks are one, named b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class Group(NamedTuple):
         return _below(self.dims, ranks_per_node)
 
 
+@lru_cache(maxsize=65536)
 def _below(dims: tuple[tuple[int, int], ...], room: int) -> int:
     """How many combinations of places lie less than `room` from the first."""
     if not dims:
@@ -52,8 +53,14 @@ def _below(dims: tuple[tuple[int, int], ...], room: int) -> int:
     return sum(_below(tuple(rest), room - place * stride) for place in range(min(size, -(-room // stride))))
 
 
-@cache
 def group_over(axes: tuple[str, ...], layout: ParallelLayout) -> Group:
+    return _group_over(axes, layout.pp, layout.dp, layout.tp, layout.ep, layout.etp)
+
+
+@lru_cache(maxsize=65536)
+def _group_over(axes: tuple[str, ...], pp: int, dp: int, tp: int, ep: int, etp: int) -> Group:
+    """Whatever the schedule, of which a search asks for many."""
+    layout = ParallelLayout(pp=pp, dp=dp, tp=tp, ep=ep, etp=etp)
     dims = _strides(axes, layout)
     name = next(("_".join(named) for named in AXES if _strides(named, layout) == dims), "world")
     return Group(name, dims)

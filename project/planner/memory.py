@@ -7,16 +7,16 @@ is the master). What autograd keeps is `activations`, exact; buffers are counted
 from __future__ import annotations
 
 from collections import Counter
-from functools import cache
+from dataclasses import replace
 from typing import NamedTuple
 
-from project.parallel.layout import ParallelLayout
-from project.pipeline.placement import stages_of
-from project.planner.activations import kept, recomputed_layer
-from project.planner.order import InFlight, order_of, peaks_in_flight
-from project.planner.parameters import Parameters, parameters_of
+from project.planner.activations import kept
+from project.planner.in_flight import in_flight
+from project.planner.order import InFlight
+from project.planner.piece import pieces
 from project.planner.precision import width_of
-from project.planner.traffic import Step, rows_sent
+from project.planner.traffic import Step
+from project.planner.workload import ranks_of_stages, stages_held, stages_of_ranks
 
 
 class Memory(NamedTuple):
@@ -37,49 +37,83 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-@cache
-def in_flight(layout: ParallelLayout) -> dict[int, set[InFlight]]:
-    """By stage, when it has most."""
-    rows = (peaks_in_flight(row, layout.recompute == "none") for row in order_of(layout))
-    return {stage: moments for row in rows for stage, moments in row.items()}
+class Ranks:
+    """The pipeline ranks of a step, and what each has of the model."""
 
+    def __init__(self, step: Step) -> None:
+        self.step, self.pieces = step, pieces(step)
+        self.width = width_of(step.precision)
+        self.at = ranks_of_stages(step.layout)
+        self.stages = stages_of_ranks(step.layout)
+        self.made = [self.pieces.of(what) for what in stages_held(step, step.layout)]
+        self.in_flight = in_flight(step.layout)
 
-def most_in_flight(layout: ParallelLayout, stage: int) -> int:
-    return max(moment.all for moment in in_flight(layout)[stage])
+    def memory(self, pp_rank: int, framework: int) -> Memory:
+        width, held, whole, activations, logits = self.width.weight, 0, 0, 0, 0
+        for stage in self.stages[pp_rank]:
+            piece = self.made[stage]
+            peak = piece.peak(self.in_flight[stage])
+            of_logits = piece.logits_at(peak)
+            activations += piece.at(peak) - of_logits
+            logits += of_logits
+            held += piece.held
+            whole += piece.whole
+        gathered = whole > held  # of shards, until the step ends
+        return Memory(
+            weights=whole * width,
+            gradients=(whole + (held if gathered else 0)) * width,
+            optimizer=2 * held * width,
+            activations=activations,
+            logits=logits,
+            recomputation=self.pieces.recomputed_layer,
+            buffers=self.messages(pp_rank) + self.pieces.rows + self.gradients(pp_rank),
+            framework=framework,
+        )
 
+    def messages(self, pp_rank: int) -> int:
+        """One buffer a microbatch and direction (`torch.distributed.pipelining`); those in flight are kept activations
+        by then."""
+        microbatches, buffers = self.step.layout.microbatches, 0
+        for stage in self.stages[pp_rank]:
+            if stage > 0 and self.at[stage - 1] != pp_rank:
+                buffers += microbatches - max(moment.all for moment in self.in_flight[stage])
+            if stage + 1 < len(self.at) and self.at[stage + 1] != pp_rank:
+                buffers += microbatches
+        return buffers * self.pieces.stream
 
-def peaks(step: Step, pp_rank: int) -> dict[int, InFlight]:
-    """Of each stage of a rank, when its microbatches in flight keep most."""
-    return {
-        stage: kept(step, step.parts[stage]).peak(in_flight(step.layout)[stage])
-        for stage in stages_of(pp_rank, step.layout)
-    }
+    def gradients(self, pp_rank: int) -> int:
+        """The flat ones of an all-reduce: over replicas of all, else of what every rank of tp has."""
+        layout, parts = self.step.layout, [self.made[stage] for stage in self.stages[pp_rank]]
+        if layout.dp > 1 and layout.dp_mode == "replicate":
+            return sum(part.whole for part in parts) * self.width.weight
+        return sum(part.replicated for part in parts) * self.width.weight * (layout.dp > 1 or layout.tp > 1)
 
 
 def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
     """Of one rank of that pipeline rank; stages of one rank are taken to peak together."""
-    width, layout = width_of(step.precision).weight, step.layout
-    held, whole = Parameters(), Parameters()
-    for part in step.parts_on(pp_rank):
-        held = held.plus(parameters_of(step.config, layout, part))
-        whole = whole.plus(parameters_of(step.config, layout, part, sharded=False))
-    gathered = whole.total - held.total  # of shards, until the step ends
-    activations, logits = 0, 0
-    for stage, peak in peaks(step, pp_rank).items():
-        found = kept(step, step.parts[stage])
-        of_logits = found.by_module(peak).get("logits", 0)
-        activations += found.at(peak) - of_logits
-        logits += of_logits
-    return Memory(
-        weights=whole.total * width,
-        gradients=(whole.total + (held.total if gathered else 0)) * width,
-        optimizer=2 * held.total * width,
-        activations=activations,
-        logits=logits,
-        recomputation=recomputed_layer(step),
-        buffers=sum(buffers(step, pp_rank).values()),
-        framework=framework,
-    )
+    return Ranks(step).memory(pp_rank, framework)
+
+
+def peak(step: Step, framework: int) -> int:
+    """Bytes of the largest rank."""
+    ranks = Ranks(step)
+    return max(ranks.memory(rank, framework).total for rank in range(step.layout.pp))
+
+
+def least(step: Step, framework: int) -> float:
+    """Bytes that the largest rank holds at least, whatever the schedule and however the layers are cut: an even share
+    of what one rank with all layers would hold, with a microbatch in flight, and of the messages between pp stages."""
+    layout = step.layout
+    alone = Ranks(replace(step, layout=replace(layout, pp=1, schedule="1F1B", virtual_stages=1, partition=None)))
+    everywhere = alone.pieces.recomputed_layer + alone.pieces.rows
+    messages = (layout.pp - 1) * (2 * layout.microbatches - 1) * alone.pieces.stream
+    return (alone.memory(0, 0).total - everywhere + messages) / layout.pp + everywhere + framework
+
+
+def peaks(step: Step, pp_rank: int) -> dict[int, InFlight]:
+    """Of each stage of a rank, when its microbatches in flight keep most."""
+    ranks = Ranks(step)
+    return {stage: ranks.made[stage].peak(ranks.in_flight[stage]) for stage in ranks.stages[pp_rank]}
 
 
 def by_module(step: Step, pp_rank: int) -> dict[str, int]:
@@ -93,21 +127,11 @@ def by_module(step: Step, pp_rank: int) -> dict[str, int]:
 
 
 def buffers(step: Step, pp_rank: int) -> dict[str, int]:
-    """Beside what autograd keeps: the messages that a stage holds a buffer for, one a microbatch and direction
-    (`torch.distributed.pipelining`; those in flight are kept activations by then); rows on their way to experts and
-    come from there; the flat gradients of an all-reduce."""
-    layout, config, width = step.layout, step.config, width_of(step.precision)
-    stream = step.tokens // layout.tp * config.d_model * width.weight
-    rank_of, messages = step.rank_of_stage, 0
-    for part in step.parts_on(pp_rank):
-        stage = part.stage
-        if not part.first and rank_of[stage - 1] != pp_rank:
-            messages += (layout.microbatches - most_in_flight(layout, stage)) * stream
-        if not part.last and rank_of[stage + 1] != pp_rank:
-            messages += layout.microbatches * stream
-    rows = 2 * rows_sent(step) * config.d_model * width.compute if layout.ep * layout.etp > 1 else 0
-    held = [parameters_of(config, layout, part, sharded=False) for part in step.parts_on(pp_rank)]
-    partial = sum(kinds.whole for kinds in held) * width.weight if layout.tp > 1 or layout.dp > 1 else 0
-    replicas = sum(kinds.total for kinds in held) * width.weight if layout.dp > 1 else 0
-    flat = replicas if layout.dp_mode == "replicate" and replicas else partial
-    return {"messages": messages, "all-to-all": rows if config.moe_layers else 0, "gradients": flat}
+    """Beside what autograd keeps: the messages that a stage holds a buffer for; rows on their way to experts and come
+    from there; the flat gradients of an all-reduce."""
+    ranks = Ranks(step)
+    return {
+        "messages": ranks.messages(pp_rank),
+        "all-to-all": ranks.pieces.rows,
+        "gradients": ranks.gradients(pp_rank),
+    }

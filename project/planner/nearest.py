@@ -7,13 +7,8 @@ from dataclasses import replace
 
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults, legal_layouts
-from project.planner.memory import memory
+from project.planner.memory import peak
 from project.planner.traffic import Step
-
-
-def peak(step: Step, framework: int) -> int:
-    """Bytes of the largest rank."""
-    return max(memory(step, rank, framework).total for rank in range(step.layout.pp))
 
 
 def nearest_fitting(step: Step, framework: int, room: float) -> ParallelLayout | None:

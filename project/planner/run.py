@@ -15,7 +15,7 @@ from project.planner.cluster import Cluster, read_cluster
 from project.planner.compare import compare
 from project.planner.derive import Derived, derive
 from project.planner.document import sheets
-from project.planner.nearest import peak
+from project.planner.memory import peak
 from project.planner.plan_file import as_json, planned
 from project.planner.search import Candidate, fewer, rank_by, search, simulated_seconds
 from project.planner.search_sheets import COMMANDS, Searched, as_entries, search_sheets

@@ -154,7 +154,9 @@ def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepT
     if cluster.host is not None:
         return host_time.step_time(work, layout, cluster)
     of = layout_units(work, layout, cluster)
-    ranks = [of.held(rank) for rank in ranks_held(work, layout)]
+    what = ranks_held(work, layout)
+    taken = {held: of.held(held) for held in set(what)}
+    ranks = [taken[held] for held in what]
     slowest = max(ranks, key=lambda rank: rank.total)
     bubble = (sum(idle(rank, layout) for rank in ranks) - idle(slowest, layout)) / layout.virtual_stages
     messages = _message_seconds(work, layout, cluster)
@@ -194,7 +196,7 @@ def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -
         group_over(("edp",), layout),
         group_over(("tp",), layout),
     )
-    for held in rank_parameters(work, layout):
+    for held in set(rank_parameters(work, layout)):
         spent = collective_time.seconds("all_reduce", held.whole * how.gradient_bytes, tp, cluster)
         for count, among in ((held.whole + held.dense, replicas), (held.experts, expert_replicas)):
             if not count:
@@ -215,5 +217,5 @@ def optimizer_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) 
         return host_time.after_the_pipeline(work, layout, cluster)[1]
     sharded = bool(work.how.sharded_state_bytes)
     dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
-    counts = [(held.whole + held.dense) / dp + held.experts / edp for held in rank_parameters(work, layout)]
+    counts = [(held.whole + held.dense) / dp + held.experts / edp for held in set(rank_parameters(work, layout))]
     return max(counts) * work.how.update_bytes / (cluster.memory_bandwidth * cluster.achieved.memory)

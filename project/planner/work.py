@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from project.model.config import ModelConfig
@@ -145,6 +146,7 @@ class Layer:
         return Work(forward.gemms, forward.attention_flops, forward.moved, forward.operations, left)
 
 
+@lru_cache(maxsize=4096)
 def layer(config: ModelConfig, how: Implementation, shape: Shape, has_experts: bool) -> Layer:
     core = attention_core(config, how, shape)
     attention = attention_projections(config, how, shape).after(core)

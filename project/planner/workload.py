@@ -39,10 +39,10 @@ class Workload:
         return Shape(sequences, self.seq_len, layout.tp, layout.ep, layout.etp, self.imbalance)
 
 
-def workload(step: Step) -> Workload:
-    """A step of this trainer."""
+def workload(step: Step, layout: ParallelLayout | None = None) -> Workload:
+    """A step of this trainer, under its own layout or another: what is kept depends on how replicas are held."""
     arithmetic: Arithmetic = "half" if step.precision.startswith(("16", "bf16")) else "fp32"
-    how = ours(step.precision, step.layout.dp_mode)
+    how = ours(step.precision, (layout or step.layout).dp_mode)
     return Workload(step.config, step.batch, step.seq_len, how, arithmetic)
 
 
@@ -96,7 +96,7 @@ def _stages_held(config: ModelConfig, seq_len: int, split: ParallelLayout) -> tu
     return tuple(found)
 
 
-def stages_held(work: Workload, layout: ParallelLayout) -> tuple[Held, ...]:
+def stages_held(work: Workload | Step, layout: ParallelLayout) -> tuple[Held, ...]:
     """As the trainer cuts the model."""
     split = ParallelLayout(pp=layout.pp, virtual_stages=layout.virtual_stages, partition=layout.partition)
     return _stages_held(work.config, work.seq_len, split)
@@ -110,6 +110,17 @@ def _ranks_of_stages(pp: int, virtual_stages: int, schedule: str) -> tuple[int, 
 def ranks_of_stages(layout: ParallelLayout) -> tuple[int, ...]:
     """The pipeline rank of each stage."""
     return _ranks_of_stages(layout.pp, layout.virtual_stages, layout.schedule)
+
+
+@lru_cache(maxsize=4096)
+def _stages_of_ranks(pp: int, virtual_stages: int, schedule: str) -> tuple[tuple[int, ...], ...]:
+    at = _ranks_of_stages(pp, virtual_stages, schedule)
+    return tuple(tuple(stage for stage, rank in enumerate(at) if rank == mine) for mine in range(pp))
+
+
+def stages_of_ranks(layout: ParallelLayout) -> tuple[tuple[int, ...], ...]:
+    """The stages of each pipeline rank."""
+    return _stages_of_ranks(layout.pp, layout.virtual_stages, layout.schedule)
 
 
 @lru_cache(maxsize=4096)

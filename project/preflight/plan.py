@@ -15,7 +15,8 @@ from project.model.config import ModelConfig
 from project.parallel.layout import PRECISIONS, ParallelLayout
 from project.parallel.legality import layout_faults
 from project.planner.cluster import cluster_faults, read_cluster
-from project.planner.nearest import nearest_fitting, peak
+from project.planner.memory import peak
+from project.planner.nearest import nearest_fitting
 from project.planner.run import step_of
 from project.planner.search import Objective, capacity, overrides
 from project.planner.search_sheets import Searched

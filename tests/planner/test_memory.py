@@ -1,14 +1,17 @@
 """Bytes by category add up to what the trainer allocates."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
+from project.planner import space
 from project.planner.activations import kept
-from project.planner.memory import buffers, by_module, in_flight, memory
-from project.planner.nearest import nearest_fitting, peak
+from project.planner.in_flight import in_flight
+from project.planner.memory import buffers, by_module, least, memory, peak
+from project.planner.nearest import nearest_fitting
 from project.planner.order import InFlight
 from project.planner.parameters import parameters_on
 from project.planner.traffic import Step
@@ -27,7 +30,7 @@ def test_adam_keeps_four_numbers_a_parameter(precision: str, width: int) -> None
 def test_activations_are_what_the_microbatches_in_flight_keep() -> None:
     for rank, flying in enumerate((4, 3, 2, 1)):
         moment = InFlight(flying)
-        assert in_flight(STEP.layout)[rank] == {moment}
+        assert in_flight(STEP.layout)[rank] == (moment,)
         found, of_stage = memory(STEP, rank), kept(STEP, STEP.parts[rank])
         assert found.activations + found.logits == of_stage.at(moment)
         assert sum(by_module(STEP, rank).values()) == of_stage.at(moment)
@@ -64,3 +67,18 @@ def test_the_nearest_layout_that_fits_recomputes_first() -> None:
     assert near.recompute != "none"
     assert peak(replace(step, layout=near), 0) <= room < peak(step, 0)
     assert nearest_fitting(step, 0, 1) is None
+
+
+def test_no_rank_s_share_is_less_than_the_least() -> None:
+    """Of layouts of all kinds: whatever is left out by the bound does not fit."""
+    config = ModelConfig(num_layers=9, num_dense_layers=2, num_shared_experts=1)
+    some = [
+        replace(layout, microbatches=number, recompute=recompute)
+        for layout in space.degrees(config, 16, 16, 256)
+        for number in space.microbatches(layout, 16)
+        for recompute in space.RECOMPUTATIONS
+    ]
+    for one in random.Random(0).sample(some, 100):
+        bound = least(Step(config, one, 16, 256, "bf16-mixed"), 7)
+        for layout in space.pipelines(one, config):
+            assert bound <= peak(Step(config, layout, 16, 256, "bf16-mixed"), 7), layout
