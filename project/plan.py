@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> None:
         calibrate(CONFIGS / "cluster", folder)
     elif cfg.search:
         found = searched(cast(dict[str, Any], config), train_command(HydraConfig.get().overrides.task, cfg))
-        if not found.found.best:
+        if not found.best:
             command_line.refuse([nothing_fits(found)], os.environ)
         print_search(found, folder)
     else:

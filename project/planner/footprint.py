@@ -114,17 +114,3 @@ def states(how: Implementation, counts: Parameters, layout: ParallelLayout) -> f
     plain = counts.whole + counts.dense
     kept_whole = how.state_bytes * (plain + counts.experts)
     return kept_whole + how.sharded_state_bytes * (plain / layout.dp + counts.experts / layout.edp)
-
-
-def least(work: Workload, layout: ParallelLayout) -> float:
-    """Bytes that some rank holds at least, whatever the schedule: an even share of the pipeline's states, and of the
-    layers' activations of one microbatch."""
-    config, shape = work.config, work.shape(layout)
-    held = sum(states(work.how, counts, layout) for counts in rank_parameters(work, layout))
-    layers = {False: config.num_dense_layers, True: len(config.moe_layers)}
-    kept = sum(
-        number * layer_activation_bytes(config, work.how, shape, layout.recompute, kind)
-        for kind, number in layers.items()
-        if number
-    )
-    return (held + kept) / layout.pp

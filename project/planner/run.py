@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
+from project.planner.candidate import Candidate, rank_by
 from project.planner.claims import check, read_claims
 from project.planner.cluster import Cluster, read_cluster
 from project.planner.compare import compare
 from project.planner.derive import Derived, derive
 from project.planner.document import sheets
+from project.planner.fewer import fewer
 from project.planner.memory import peak
 from project.planner.plan_file import as_json, planned
-from project.planner.search import Candidate, fewer, rank_by, search, simulated_seconds
-from project.planner.search_sheets import COMMANDS, Searched, as_entries, search_sheets
+from project.planner.search import search
+from project.planner.search_sheets import COMMANDS, search_sheets
+from project.planner.searched import Searched, as_entries
 from project.planner.sensitivity import turns
+from project.planner.settle import settled_seconds
 from project.planner.traffic import Step
-from project.planner.workload import Workload, workload
 from project.run_folder import read_summary, write_atomically
 
 CLAIMS = Path(__file__).resolve().parent.parent.parent / "configs" / "claims"
@@ -85,32 +87,33 @@ def print_comparison(folder: Path) -> None:
 
 
 def searched(config: Config, prefix: str) -> Searched:
-    """`prefix` is the command that a layout's overrides are added to. Where nothing fits, `found.best` is empty."""
+    """`prefix` is the command that a layout's overrides are added to. Where nothing fits, `best` is empty, and
+    `nearest` what holds least."""
     step, cluster, objective = step_of(config), cluster_of(config), config["objective"]
-
-    def of(layout: ParallelLayout) -> Workload:
-        return workload(replace(step, layout=layout))
-
-    def memory_of(layout: ParallelLayout) -> float:
-        return peak(replace(step, layout=layout), 0)
-
-    found = search(of, cluster, objective=objective, memory_of=memory_of)
-    less = fewer(of, cluster, objective, memory_of) if found.best else []
-    if objective == "cost":
-        found.best = sorted(
-            [one for there in (found, *(smaller for _, smaller in less)) for one in there.best],
-            key=lambda one: rank_by(one, objective),
-        )
-    seconds = simulated_seconds(of(step.layout), step.layout, cluster)
+    found = search(step, cluster, objective=objective)
+    less = fewer(step, cluster, found.best[0], objective) if found.best else []
+    nearest = [] if found.best else search(step, cluster, objective="memory", room=float("inf")).best
+    others = [smaller for _, smaller in less] if objective == "cost" else []
+    best = sorted(
+        (one for there in (found, *others) for one in there.best),
+        key=lambda one: rank_by(one, objective),
+    )
     return Searched(
         cluster,
         objective,
-        Candidate(step.layout, seconds, memory_of(step.layout), True),
-        found,
-        less,
-        turns(found.best[:NEAR_THE_BEST], of, cluster) if found.best else [],
-        step.batch * step.seq_len,
-        prefix,
+        asked=Candidate(
+            step.layout,
+            settled_seconds(step, step.layout, cluster),
+            peak(step, int(cluster.reserved_bytes)),
+            settled=True,
+        ),
+        found=found,
+        best=best,
+        nearest=nearest[0] if nearest else None,
+        fewer=less,
+        turns=turns(best[:NEAR_THE_BEST], step, cluster, objective),
+        tokens=step.batch * step.seq_len * step.accumulate,
+        prefix=prefix,
     )
 
 

@@ -1,209 +1,171 @@
 """The best layout of all that are legal. No torch.
 
-Every candidate is timed by the closed forms of `step_time`; those that hold more than a device has are left out, and so
-are, unseen, those of which even a pipeline without bubble would take more than `SLACK` times the best time so far. The
-best are timed again, action by action (`project.planner.timeline`).
+Every candidate is timed by the closed forms of `step_time` and weighed exactly (`project.planner.memory`); those that
+hold more than a device has are left out, and so are, unseen, those that a lower bound shows to take (or, if that is
+the objective, to hold) more than `SLACK` times the best so far. The best are timed again, action by action
+(`project.planner.settle`).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import heapq
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from project.parallel.layout import ParallelLayout
 from project.planner import space
+from project.planner.candidate import Candidate, Objective, closed_form_seconds, value
 from project.planner.cluster import Cluster
-from project.planner.footprint import footprint, least
-from project.planner.order import order_of
-from project.planner.pareto import front
-from project.planner.step_time import (
-    fastest,
-    stage_durations,
-    step_time,
-    travel,
-)
-from project.planner.timeline import simulate
-from project.planner.workload import Workload
+from project.planner.memory import least, peak
+from project.planner.settle import settled, time_against_memory
+from project.planner.step_time import fastest
+from project.planner.traffic import Step
+from project.planner.workload import workload
 
-Objective = Literal["time", "memory", "cost"]
 SLACK = 1.5
-KEPT = 2000  # candidates, of which the fastest are kept for the front and for other clusters
-SETTLED = 20  # stay fastest when timed action by action
-MOST_ACTIONS = 60_000  # of a schedule, for that
-
-
-class Candidate(NamedTuple):
-    """`memory` is the bytes of the rank with most. `simulated` says whether the pipeline was timed again,
-    action by action where that is not too many."""
-
-    layout: ParallelLayout
-    seconds: float
-    memory: float
-    simulated: bool = False
+LAST_WAVE = 0.9  # of a microbatch's time, what remains where larger ones fill the last wave of tiles
 
 
 @dataclass
 class Found:
-    """By the objective, best first. `tried` counts the candidates that were timed, `left_out` those that hold too much;
-    `nearest` is of the latter the one that holds least; `seconds` are of one core."""
+    """`best` is what was looked at and fits, by the objective, best first: all that is within `slack` of the best, or
+    of a limit. `splits` counts the legal degrees, `timed` and `weighed` the candidates whose time and whose memory was
+    worked out; `cut` is whether any was left out for what it takes, rather than for its memory. `seconds` are of one
+    core."""
 
     best: list[Candidate] = field(default_factory=list)
-    tried: int = 0
-    left_out: int = 0
-    nearest: Candidate | None = None
+    slack: float = SLACK
+    splits: int = 0
+    timed: int = 0
+    weighed: int = 0
+    cut: bool = False
     seconds: float = 0.0
-
-    def note(self, too_large: Candidate) -> None:
-        self.left_out += 1
-        if self.nearest is None or too_large.memory < self.nearest.memory:
-            self.nearest = too_large
 
     @property
     def fronts(self) -> list[Candidate]:
         """Time against memory."""
-        return front(self.best, lambda one: one.seconds, lambda one: one.memory)
-
-
-How = Callable[[ParallelLayout], Workload]
-"""The workload under a layout: what a trainer keeps depends on how replicas are held."""
+        return time_against_memory(self.best)
 
 
 def search(
-    of: How,
+    step: Step,
     cluster: Cluster,
     gpus: int | None = None,
     objective: Objective = "time",
-    memory_of: Callable[[ParallelLayout], float] | None = None,
+    slack: float = SLACK,
+    limit: float = float("inf"),
+    room: float | None = None,
 ) -> Found:
-    """`memory_of` says more exactly than `footprint` what a rank holds; it is asked of the best."""
+    """Of the step's model and batch, whatever its layout is, on the cluster or so many of its `gpus`. Nothing beyond
+    `limit` by the objective is of interest. `room` is the bytes of a device, the cluster's unless given."""
     began = time.process_time()
     gpus = cluster.gpus if gpus is None else gpus
-    found = Found()
-    candidates = sorted(_timed(of, cluster, gpus, found), key=lambda one: one.seconds)[:KEPT]
-    found.best = sorted(
-        _best_first(candidates, of, cluster, capacity(cluster, gpus), memory_of),
-        key=lambda one: rank_by(one, objective),
-    )
-    found.seconds = time.process_time() - began
-    return found
+    room = capacity(cluster, gpus) if room is None else room
+    looking = _Looking(step, cluster, gpus, objective, room, limit, Found(slack=slack))
+    candidates = list(looking.through())
+    near = [one for one in candidates if value(one, objective) <= looking.limit]
+    looking.found.best = settled(near, step, cluster, objective)
+    looking.found.seconds = time.process_time() - began
+    return looking.found
 
 
-def rank_by(one: Candidate, objective: Objective) -> tuple[float, float]:
-    """Of a fixed number of GPUs what a token costs is what the time is."""
-    if objective == "memory":
-        return one.memory, one.seconds
-    gpus = one.layout.world_size if objective == "cost" else 1
-    return one.seconds * gpus, one.memory
+def within(slack: float, best: float, objective: Objective, cluster: Cluster) -> float:
+    """So many times the best; of memory, of what the trainer holds beside what is reserved."""
+    reserved = int(cluster.reserved_bytes) if objective == "memory" else 0
+    return reserved + slack * (best - reserved)
 
 
 def capacity(cluster: Cluster, gpus: int) -> float:
-    """Bytes that a rank may have. Ranks on processors share the node's memory."""
+    """Bytes of a device. Ranks on processors share the node's memory."""
     sharing = 1 if cluster.host is None else -(-gpus // cluster.nodes)
-    return cluster.memory_bytes / sharing - cluster.reserved_bytes
+    return cluster.memory_bytes / sharing
 
 
-def _timed(of: How, cluster: Cluster, gpus: int, found: Found) -> Iterator[Candidate]:
-    work = of(ParallelLayout())
-    room = capacity(cluster, gpus)
-    groups = list(space.degrees(work.config, gpus, work.batch, work.seq_len))
-    best = float("inf")
-    for bound, layout in sorted(_bounded(of, cluster, groups), key=lambda pair: pair[0]):
-        if bound > SLACK * best:
-            continue
-        work = of(layout)
-        for microbatches in space.microbatches(layout, work.batch):
-            for recompute in space.RECOMPUTATIONS:  # each takes longer than the one before
-                some = dataclasses.replace(layout, microbatches=microbatches, recompute=recompute)
-                if fastest(work, some, cluster) > SLACK * best:
-                    break
-                if (held := least(work, some)) > room:
-                    found.note(Candidate(some, 0.0, held))
-                    continue
-                for candidate in space.pipelines(some, work.config):
-                    held = footprint(work, candidate).total
-                    if held > room:
-                        found.note(Candidate(candidate, 0.0, held))
-                        continue
-                    found.tried += 1
-                    seconds = step_time(work, candidate, cluster).total
-                    best = min(best, seconds)
-                    if seconds <= SLACK * best:
-                        yield Candidate(candidate, seconds, held)
+class _Looking:
+    """`limit` is by the objective what a candidate may take, or hold, to be near the best so far."""
 
+    def __init__(
+        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, limit: float, found: Found
+    ) -> None:
+        self.step, self.cluster, self.gpus, self.objective = step, cluster, gpus, objective
+        self.room, self.limit, self.found = room, limit, found
+        self.by_memory = objective == "memory"
+        self.price = gpus if objective == "cost" else 1  # of a second
+        self.reserved = int(cluster.reserved_bytes)
 
-def _bounded(of: How, cluster: Cluster, groups: Sequence[ParallelLayout]) -> Iterator[tuple[float, ParallelLayout]]:
-    """With the least that each could take: as one large microbatch, which makes the most of everything but for the
-    last wave of its tiles."""
-    for layout in groups:
-        yield 0.9 * fastest(of(layout), layout, cluster), layout
+    def through(self) -> Iterator[Candidate]:
+        step = self.step
+        every = space.degrees(step.config, self.gpus, step.batch, step.seq_len)
+        degrees = [(self.bound(layout), place, layout) for place, layout in enumerate(every)]
+        self.found.splits = len(degrees)
+        for bound, _, layout in sorted(degrees):
+            if self.is_beyond(bound):
+                return
+            for some in self.shapes(layout):
+                for candidate in space.pipelines(some, step.config):
+                    one = self.measured(candidate)
+                    if one is not None:
+                        yield one
 
+    def bound(self, degrees: ParallelLayout) -> float:
+        """What any pipeline over them takes, or holds, at least: one large microbatch makes the most of everything but
+        for the last wave of its tiles."""
+        return self.smallest(degrees) if self.by_memory else LAST_WAVE * self.fastest(degrees)
 
-def _best_first(
-    candidates: list[Candidate],
-    of: How,
-    cluster: Cluster,
-    room: float,
-    memory_of: Callable[[ParallelLayout], float] | None,
-) -> Iterator[Candidate]:
-    """Times the fastest again until as many as are wanted stay fastest; the others as they were."""
-    queue = [(one.seconds, place, one) for place, one in enumerate(candidates)]
-    heapq.heapify(queue)
-    settled = 0
-    while queue and settled < SETTLED:
-        _, place, one = heapq.heappop(queue)
-        if one.simulated:
-            settled += 1
-            yield one
-            continue
-        again = _again(of(one.layout), one, cluster, memory_of)
-        if again.memory <= room:
-            heapq.heappush(queue, (again.seconds, place, again))
-    yield from (one for _, _, one in queue)
+    def shapes(self, degrees: ParallelLayout) -> Iterator[ParallelLayout]:
+        """With microbatches and recomputation: those that may come near the best, and fit."""
+        if self.smallest(degrees) > self.room:
+            return
+        for microbatches in space.microbatches(degrees, self.step.batch):
+            for recompute in space.RECOMPUTATIONS:
+                some = replace(degrees, microbatches=microbatches, recompute=recompute)
+                if not self.by_memory and self.is_beyond(self.fastest(some)):
+                    break  # each takes longer than the one before
+                held = self.least(some)
+                if held <= self.room and not (self.by_memory and self.is_beyond(held)):
+                    yield some
 
+    def fastest(self, layout: ParallelLayout) -> float:
+        """By the objective: what its time costs."""
+        return self.price * self.step.accumulate * fastest(workload(self.step, layout), layout, self.cluster)
 
-def _again(
-    work: Workload, one: Candidate, cluster: Cluster, memory_of: Callable[[ParallelLayout], float] | None
-) -> Candidate:
-    """Action by action, unless that takes longer than it is worth."""
-    layout = one.layout
-    memory = one.memory if memory_of is None else memory_of(layout)
-    actions = 3 * layout.pp * layout.virtual_stages * layout.microbatches
-    seconds = one.seconds if actions > MOST_ACTIONS else simulated_seconds(work, layout, cluster)
-    return Candidate(layout, seconds, memory, True)
+    def least(self, layout: ParallelLayout) -> float:
+        return least(replace(self.step, layout=layout), self.reserved)
 
+    def smallest(self, degrees: ParallelLayout) -> float:
+        """Of all microbatches and recomputations: what is held is a constant and a part for each token of a
+        microbatch, or of the batch but one."""
+        ends = {1, self.step.batch // degrees.dp}
+        return min(
+            self.least(replace(degrees, microbatches=number, recompute=recompute))
+            for number in ends
+            for recompute in space.RECOMPUTATIONS
+        )
 
-def simulated_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
-    """Of a step, its pipeline action by action."""
-    stages = stage_durations(work, layout, cluster)
-    whole = layout.recompute != "none"  # a split backward then runs at the inputs' turn
+    def measured(self, layout: ParallelLayout) -> Candidate | None:
+        """What it is ranked by first, for that may be enough to leave it out."""
+        seconds = 0.0 if self.by_memory else self.time(layout)
+        if self.is_beyond(seconds * self.price):
+            return None
+        held = self.weigh(layout)
+        if held > self.room or (self.by_memory and self.is_beyond(held)):
+            return None
+        one = Candidate(layout, self.time(layout) if self.by_memory else seconds, held)
+        near = within(self.found.slack, value(one, self.objective), self.objective, self.cluster)
+        self.limit = min(self.limit, near)
+        return one
 
-    def duration_of(stage: int, kind: str) -> float:
-        forward, inputs, weights = stages[stage]
-        both = inputs + weights
-        return {"F": forward, "B": both, "I": both if whole else inputs, "W": 0.0 if whole else weights}[kind]
+    def is_beyond(self, value: float) -> bool:
+        self.found.cut |= value > self.limit
+        return value > self.limit
 
-    closed = step_time(work, layout, cluster)
-    span = simulate(order_of(layout), duration_of, travel(work, layout, cluster)).span
-    return span + closed.gradients + closed.optimizer
+    def time(self, layout: ParallelLayout) -> float:
+        self.found.timed += 1
+        return closed_form_seconds(self.step, layout, self.cluster)
 
-
-def fewer(
-    of: How, cluster: Cluster, objective: Objective = "time", memory_of: Callable[[ParallelLayout], float] | None = None
-) -> list[tuple[int, Found]]:
-    """The same search over half as many GPUs, a quarter and so on, as long as anything fits."""
-    found = []
-    gpus = cluster.gpus
-    while gpus % 2 == 0:
-        gpus //= 2
-        there = search(of, cluster, gpus, objective, memory_of)
-        found.append((gpus, there))
-        if not there.best:
-            break
-    return found
+    def weigh(self, layout: ParallelLayout) -> int:
+        self.found.weighed += 1
+        return peak(replace(self.step, layout=layout), self.reserved)
 
 
 def overrides(layout: ParallelLayout) -> str:

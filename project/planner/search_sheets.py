@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 from project.parallel.layout import ParallelLayout
-from project.planner.cluster import Cluster
-from project.planner.search import Candidate, Found, Objective, capacity, overrides
-from project.planner.sensitivity import Turn, unstable
+from project.planner.candidate import Candidate, value
+from project.planner.fewer import AS_WELL
+from project.planner.search import SLACK, Found, capacity
+from project.planner.searched import SHOWN, Searched
+from project.planner.sensitivity import Turn, applying, unstable
 from project.planner.sheet import Sheet, number
 
-SHOWN = 10
 COMMANDS = "To run them"
-AS_WELL = 1.05  # fewer GPUs do as well when they take no longer than this
-
-
-@dataclass(frozen=True)
-class Searched:
-    """`asked` is the layout of the configuration, whether or not it fits; `fewer` are the best on so many GPUs;
-    `tokens` are of a step; `prefix` is the command line that a layout's overrides are added to."""
-
-    cluster: Cluster
-    objective: Objective
-    asked: Candidate
-    found: Found
-    fewer: Sequence[tuple[int, Found]]
-    turns: Sequence[Turn]
-    tokens: int
-    prefix: str
-
-    def cost(self, one: Candidate) -> str:
-        """Of a million tokens: dollars where the cluster's file has a price, else seconds of a GPU."""
-        seconds = one.seconds * one.layout.world_size / self.tokens * 1e6
-        price = self.cluster.price_per_hour
-        return f"{seconds:,.3g} GPU s" if price is None else f"${seconds * price / 3600:,.3g}"
+WORSE = {"time": "take longer", "memory": "hold more", "cost": "cost more a token"}
+NEAR = {"time": "time of the fastest", "memory": "memory of the smallest (reserved bytes apart)", "cost": "least cost"}
 
 
 def search_sheets(searched: Searched) -> Iterator[Sheet]:
@@ -47,18 +26,21 @@ def search_sheets(searched: Searched) -> Iterator[Sheet]:
 
 
 def best(searched: Searched) -> Sheet:
-    found, rows = searched.found, []
-    for place, one in enumerate(found.best[:SHOWN], 1):
+    rows = []
+    for place, one in enumerate(searched.best[:SHOWN], 1):
         rows.append((str(place), *_cells(searched, one)))
     asked = searched.asked
     fits = asked.memory <= capacity(searched.cluster, asked.layout.world_size)
     rows.append(("asked" if fits else "asked, does not fit", *_cells(searched, asked)))
+    timed, weighed = (sum(getattr(there, count) for there in searched.every) for count in ("timed", "weighed"))
     note = (
-        f"{found.tried:,} timed, {found.left_out:,} left out for their memory, in {found.seconds:.1f} s of a core; "
-        f"ranked by {searched.objective}"
+        f"ranked by {searched.objective}; {timed:,} timed and {weighed:,} weighed on these and fewer GPUs, in "
+        f"{sum(there.seconds for there in searched.every):.1f} s of a core; no other that fits comes within "
+        f"{searched.found.slack:g} times the {NEAR[searched.objective]}; memory is exact, "
+        f"{number(searched.cluster.reserved_bytes, 'B')} reserved included"
     )
     columns = ("", "layout", "pipeline", "step>", "memory>", "1M tokens>")
-    return Sheet("The best layouts", columns, rows, note, {min(SHOWN, len(found.best)) - 1})
+    return Sheet("The best layouts", columns, rows, note, {len(rows) - 2})
 
 
 def _cells(searched: Searched, one: Candidate) -> tuple[str, ...]:
@@ -66,9 +48,14 @@ def _cells(searched: Searched, one: Candidate) -> tuple[str, ...]:
         degrees(one.layout),
         pipeline(one.layout),
         number(one.seconds, "s"),
-        number(one.memory, "B"),
+        memory(one),
         searched.cost(one),
     )
+
+
+def memory(one: Candidate) -> str:
+    """To the megabyte: what is reserved is most of it for a small model."""
+    return f"{one.memory / 1e9:,.3f} GB"
 
 
 def degrees(layout: ParallelLayout) -> str:
@@ -85,40 +72,64 @@ def pipeline(layout: ParallelLayout) -> str:
 
 
 def commands(searched: Searched) -> Sheet:
-    rows = [
-        (str(place), f"{searched.prefix} {overrides(one.layout)}")
-        for place, one in enumerate(searched.found.best[:SHOWN], 1)
-    ]
+    rows = [(str(place), searched.command(one)) for place, one in enumerate(searched.best[:SHOWN], 1)]
     return Sheet(COMMANDS, ("", "command"), rows)
 
 
 def fewer(searched: Searched) -> Sheet:
-    best = searched.found.best[0]
-    rows = [(str(best.layout.world_size), degrees(best.layout), number(best.seconds, "s"), searched.cost(best), "")]
-    enough = best.layout.world_size
-    for gpus, there in searched.fewer:
-        if not there.best:
-            rows.append((str(gpus), "none fits", "", "", ""))
-            continue
-        one = there.best[0]
-        slower = one.seconds / best.seconds
-        rows.append((str(gpus), degrees(one.layout), number(one.seconds, "s"), searched.cost(one), f"x {slower:.2f}"))
-        if slower <= AS_WELL:
-            enough = gpus
-    verdict = (
-        f"{enough} GPUs do as well (within {AS_WELL - 1:.0%})"
-        if enough < best.layout.world_size
-        else "fewer GPUs take longer"
-    )
-    return Sheet("Fewer GPUs", ("GPUs>", "best layout", "step>", "1M tokens>", "time>"), rows, verdict)
+    """Each number of GPUs that was tried, against all of them."""
+    objective, of_all = searched.objective, value(searched.found.best[0], searched.objective)
+    rows = []
+    for gpus, there in ((searched.cluster.gpus, searched.found), *searched.fewer):
+        if there.best:
+            one = there.best[0]
+            _, _, *numbers = _cells(searched, one)
+            rows.append((str(gpus), degrees(one.layout), *numbers, f"x {value(one, objective) / of_all:.2f}"))
+        else:
+            rows.append((str(gpus), why_none(there), "", "", "", ""))
+    columns = ("GPUs>", "best layout", "step>", "memory>", "1M tokens>", f"{objective}>")
+    return Sheet("Fewer GPUs", columns, rows, verdict(searched))
+
+
+def why_none(there: Found) -> str:
+    if not there.splits:
+        return "none is legal"
+    return f"none that fits is within {SLACK:g} times the best" if there.cut else "none fits"
+
+
+def verdict(searched: Searched) -> str:
+    """By the objective, of what was tried."""
+    if not searched.fewer:
+        return "There are no fewer than one."
+    objective, of_all = searched.objective, value(searched.found.best[0], searched.objective)
+    values = {gpus: value(there.best[0], objective) for gpus, there in searched.fewer if there.best}
+    tried = f"tried: {', '.join(str(gpus) for gpus, _ in searched.fewer)}"
+    least = min(values, key=values.__getitem__, default=0)
+    if objective == "cost" and values and values[least] < of_all:
+        return f"A token costs least on {_gpus(least)}; {tried}."
+    enough = [gpus for gpus, its in values.items() if its <= AS_WELL * of_all]
+    if enough:
+        return f"{_gpus(min(enough))} would do as well (within {AS_WELL - 1:.0%}); {tried}."
+    none = [there for _, there in searched.fewer if there.splits and not there.best]
+    worse = [WORSE[objective]] if values or any(there.cut for there in none) else []
+    worse += ["do not fit"] if any(not there.cut for there in none) else []
+    return f"Fewer GPUs {' or '.join(worse) or 'have no legal layout'}; {tried}."
+
+
+def _gpus(number: int) -> str:
+    return f"{number} GPU{'s' if number > 1 else ''}"
 
 
 def pareto(searched: Searched) -> Sheet:
     rows = [
-        (degrees(one.layout), pipeline(one.layout), number(one.seconds, "s"), number(one.memory, "B"))
+        (degrees(one.layout), pipeline(one.layout), number(one.seconds, "s"), memory(one))
         for one in searched.found.fronts
     ]
-    note = "Nothing that was timed is both as fast and smaller."
+    found, gpus = searched.found, searched.cluster.gpus
+    note = (
+        f"On {gpus} GPUs nothing within {found.slack:g} times the {NEAR[searched.objective]} is both as fast and "
+        "smaller. All are timed action by action where that is not too many."
+    )
     return Sheet("Time against memory", ("layout", "pipeline", "step>", "memory>"), rows, note)
 
 
@@ -127,37 +138,32 @@ def stability(searched: Searched) -> Sheet:
     rows = [
         (
             f"{turn.quantity}, {turn.end} end",
-            f"{degrees(turn.winner)}, {pipeline(turn.winner)}",
-            number(turn.seconds, "s"),
+            f"{degrees(turn.winner.layout)}, {pipeline(turn.winner.layout)}",
+            number(turn.winner.seconds, "s"),
             f"{turn.loses:+.1%}",
         )
         for turn in searched.turns
     ]
-    named = ", ".join(sorted({turn.quantity for turn in lost}))
-    note = (
-        f"unstable: the best as stated is beaten within the stated interval of {named}"
-        if lost
-        else "stable: the best as stated is not beaten by 1 % within any stated interval"
+    columns = ("at", "best there", "step>", "the stated best>")
+    return Sheet(
+        "Where the ranking turns over", columns, rows, " ".join([*_stable(searched, lost), *_absent(searched)])
     )
-    return Sheet("Where the ranking turns over", ("at", "best there", "step>", "the stated best>"), rows, note)
 
 
-def as_entries(searched: Searched) -> dict[str, Any]:
-    """Plain values, for JSON."""
+def _stable(searched: Searched, lost: Sequence[Turn]) -> Iterator[str]:
+    intervals = applying(searched.cluster, searched.objective)
+    if lost:
+        named = ", ".join(sorted({turn.quantity for turn in lost}))
+        yield f"unstable: by {searched.objective} the best as stated is beaten within the stated interval of {named}."
+    elif intervals:
+        yield f"stable: the best as stated is not beaten by 1 % within the stated intervals of {', '.join(intervals)}."
+    else:
+        yield "Nothing can turn over: memory depends on none of the stated intervals."
 
-    def entry(one: Candidate) -> dict[str, Any]:
-        command = f"{searched.prefix} {overrides(one.layout)}"
-        return {"layout": asdict(one.layout), "seconds": one.seconds, "memory": one.memory, "command": command}
 
-    return {
-        "cluster": searched.cluster.name,
-        "objective": searched.objective,
-        "tried": searched.found.tried,
-        "left_out": searched.found.left_out,
-        "best": [entry(one) for one in searched.found.best[:SHOWN]],
-        "asked": entry(searched.asked),
-        "front": [entry(one) for one in searched.found.fronts],
-        "fewer": {str(gpus): entry(there.best[0]) if there.best else None for gpus, there in searched.fewer},
-        "turns": [{**turn._asdict(), "winner": asdict(turn.winner)} for turn in searched.turns],
-        "unstable": bool(unstable(searched.turns)),
-    }
+def _absent(searched: Searched) -> Iterator[str]:
+    if searched.cluster.host is not None and searched.objective != "memory":
+        yield (
+            "Launch cost and bandwidth do not apply where ranks share cores: both are part of what was measured of a "
+            "rank's program, for which no interval is stated."
+        )

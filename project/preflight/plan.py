@@ -14,12 +14,13 @@ from project.legal_values import legal, said
 from project.model.config import ModelConfig
 from project.parallel.layout import PRECISIONS, ParallelLayout
 from project.parallel.legality import layout_faults
+from project.planner.candidate import Objective
 from project.planner.cluster import cluster_faults, read_cluster
 from project.planner.memory import peak
 from project.planner.nearest import nearest_fitting
 from project.planner.run import step_of
-from project.planner.search import Objective, capacity, overrides
-from project.planner.search_sheets import Searched
+from project.planner.search import capacity, overrides
+from project.planner.searched import Searched
 from project.planner.sheet import number
 from project.preflight.document import document_faults
 from project.preflight.places import folder_faults
@@ -74,7 +75,7 @@ def _choices(config: Any) -> Iterator[Fault]:
 
 def nothing_fits(searched: Searched) -> Fault:
     """Where a search found no layout that fits."""
-    cluster, nearest = searched.cluster, searched.found.nearest
+    cluster, nearest = searched.cluster, searched.nearest
     room, gpus = capacity(cluster, cluster.gpus), cluster.gpus
     if nearest is None:
         return Fault("cluster", cluster.name, f"no layout of its {gpus} GPUs is legal for this model and batch")
@@ -123,7 +124,7 @@ def _too_few(config: Any) -> Iterator[Fault]:
 def _too_large(config: Any) -> Iterator[Fault]:
     step, cluster = step_of(config), read_cluster(config["cluster"])
     reserved = int(cluster.reserved_bytes)
-    room, held = capacity(cluster, step.layout.world_size) + reserved, peak(step, reserved)
+    room, held = capacity(cluster, step.layout.world_size), peak(step, reserved)
     if held <= room:
         return
     near = nearest_fitting(step, reserved, room)

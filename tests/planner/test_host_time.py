@@ -13,6 +13,7 @@ from project.planner.cluster_file import load_cluster
 from project.planner.implementation import ours
 from project.planner.search import search
 from project.planner.step_time import step_time
+from project.planner.traffic import Step
 from project.planner.workload import Durations, Workload
 
 COSTS = {
@@ -82,7 +83,7 @@ def test_stretched_durations_give_the_shared_span_again():
 
 def test_the_best_on_few_cores_uses_few_messages():
     """With nothing to gain from a third rank the search does not cut layers over four."""
-    found = search(lambda layout: dataclasses.replace(WORK, how=ours("32-true", layout.dp_mode)), HERE, 4)
+    found = search(Step(SMALL, ParallelLayout(), 8, 256, "32-true"), HERE, 4)
     assert found.best[0].layout.tp == 1
     bound = min(one.seconds for one in found.best)
     assert bound == found.best[0].seconds

@@ -7,15 +7,14 @@ import pytest
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
+from project.planner.candidate import closed_form_seconds
 from project.planner.cluster import Cluster
 from project.planner.cluster_file import load_cluster
 from project.planner.derive import Derived, derive
 from project.planner.message import crossings, seconds, tier
 from project.planner.plan_file import as_json
-from project.planner.search import simulated_seconds
-from project.planner.step_time import step_time
+from project.planner.settle import simulated_seconds
 from project.planner.traffic import Step
-from project.planner.workload import workload
 
 TWO = load_cluster("h100_2x8")
 LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)  # stages 0 and 1 on one node, 2 and 3 on the other
@@ -87,7 +86,7 @@ def test_slow_links_between_nodes_make_pipelines_slower_that_cross_them_and_no_o
     within = ParallelLayout(pp=2, tp=4, ep=4, microbatches=4)
     for layout, crosses in ((LAYOUT, True), (within, False)):
         step = Step(ModelConfig(), layout, 8, 256, "bf16-mixed")
-        for clock in (simulated_seconds, lambda *given: step_time(*given).total):
-            fast, slow = (clock(workload(step), layout, with_slow_nodes(latency)) for latency in (1e-5, 1e-2))
+        for clock in (simulated_seconds, closed_form_seconds):
+            fast, slow = (clock(step, layout, with_slow_nodes(latency)) for latency in (1e-5, 1e-2))
             assert (slow > fast) == crosses
         assert (found(layout, with_slow_nodes(1e-2)).timeline.span > found(layout).timeline.span) == crosses

@@ -1,0 +1,88 @@
+"""Smaller numbers of GPUs are tried, and what is said of them is what was found."""
+
+import dataclasses
+
+import pytest
+
+from project.model.config import ModelConfig
+from project.parallel.layout import ParallelLayout
+from project.planner.candidate import Candidate, value
+from project.planner.cluster_file import load_cluster
+from project.planner.fewer import counts, fewer
+from project.planner.search import Found, search
+from project.planner.search_sheets import fewer as sheet
+from project.planner.search_sheets import verdict
+from project.planner.searched import Searched
+from project.planner.traffic import Step
+
+STEP = Step(ModelConfig(), ParallelLayout(), 8, 256, "bf16-mixed")
+SIXTEEN = load_cluster("h100_2x8")
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tried"),
+    [(16, [8, 4, 2, 1]), (7, [4, 2, 1]), (12, [6, 3, 2, 1]), (100, [50, 25, 16, 8, 4, 2, 1]), (1, [])],
+)
+def test_halves_and_then_powers_of_two_are_tried(gpus: int, tried: list[int]):
+    assert list(counts(gpus)) == tried
+
+
+def test_half_of_sixteen_does_nearly_as_well_with_what_is_bound_by_launches():
+    best = search(STEP, SIXTEEN).best[0]
+    found = fewer(STEP, SIXTEEN, best, "time")
+    assert [gpus for gpus, _ in found] == [8, 4, 2, 1]
+    assert found[0][1].best[0].seconds < 1.3 * best.seconds
+
+
+def test_it_stops_where_nothing_comes_near():
+    """A fifteenth of the weights is far from half of them."""
+    best = search(STEP, SIXTEEN, objective="memory").best[0]
+    found = fewer(STEP, SIXTEEN, best, "memory")
+    assert not found[-1][1].best
+    assert found[-1][1].cut
+    assert all(there.best for _, there in found[:-1])
+
+
+def test_an_odd_number_has_its_smaller_ones_tried():
+    seven = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=7)
+    found = fewer(STEP, seven, search(STEP, seven).best[0], "time")
+    assert [gpus for gpus, there in found if there.best] == [4, 2, 1]
+
+
+def told(objective: str, of_all: float, others: dict[int, float | None], cut: bool = False) -> Searched:
+    """On eight GPUs, with the seconds (or bytes) of the best; None is none."""
+
+    def found(gpus: int, its: float | None) -> Found:
+        seconds, held = (1.0, int(its or 0)) if objective == "memory" else (its or 0.0, 1)
+        best = [] if its is None else [Candidate(ParallelLayout(dp=gpus), seconds, held)]
+        return Found(best, splits=1, cut=cut)
+
+    cluster = dataclasses.replace(SIXTEEN, nodes=1)
+    whole, less = found(8, of_all), [(gpus, found(gpus, its)) for gpus, its in others.items()]
+    return Searched(cluster, objective, whole.best[0], whole, whole.best, None, less, [], 1, "")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("objective", "of_all", "others", "cut", "said"),
+    [
+        ("time", 1.0, {}, False, "There are no fewer than one."),
+        ("time", 1.0, {4: 1.04, 2: 1.3}, False, "4 GPUs would do as well (within 5%); tried: 4, 2."),
+        ("time", 1.0, {4: 1.3, 2: 1.4}, False, "Fewer GPUs take longer; tried: 4, 2."),
+        ("time", 1.0, {4: 1.3, 2: None}, True, "Fewer GPUs take longer; tried: 4, 2."),
+        ("time", 1.0, {4: 1.3, 2: None}, False, "Fewer GPUs take longer or do not fit; tried: 4, 2."),
+        ("time", 1.0, {4: None}, False, "Fewer GPUs do not fit; tried: 4."),
+        ("memory", 100, {4: 130}, False, "Fewer GPUs hold more; tried: 4."),
+        ("memory", 100, {4: 100}, False, "4 GPUs would do as well (within 5%); tried: 4."),
+        ("cost", 1.0, {4: 1.5, 1: 2.0}, False, "A token costs least on 1 GPU; tried: 4, 1."),
+        ("cost", 1.0, {4: 2.5}, False, "Fewer GPUs cost more a token; tried: 4."),
+    ],
+)
+def test_the_verdict_is_by_the_objective_and_of_what_was_tried(objective, of_all, others, cut, said):
+    assert verdict(told(objective, of_all, others, cut)) == said
+
+
+def test_every_number_that_was_tried_is_a_row_in_order():
+    rows = sheet(told("cost", 1.0, {4: 1.5, 2: 1.7, 1: 2.0})).rows
+    assert [row[0] for row in rows] == ["8", "4", "2", "1"]
+    assert [row[-1] for row in rows] == ["x 1.00", "x 0.75", "x 0.42", "x 0.25"]
+    assert value(Candidate(ParallelLayout(dp=4), 1.5, 1), "cost") == 6
