@@ -5,6 +5,7 @@ Derives the strategy document of a layout and checks claims about it; with `sear
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,12 +50,14 @@ PLANS_OWN = ("search", "objective", "calibrate", "document", "compare", "cluster
 
 
 def train_command(overrides: Sequence[str], cfg: DictConfig) -> str:
-    """What of this command is `project/train.py`'s, its precision said, for it has another default."""
+    """What of this command is `project/train.py`'s, its precision said, for it has another default; as a shell reads
+    it."""
     keys = [(override.lstrip("+~").partition("=")[0], override) for override in overrides]
     kept = [
         override for key, override in keys if key not in PLANS_OWN and not key.startswith(("cluster.", "parallel."))
     ]
-    return " ".join(["python project/train.py", *kept, f"trainer.precision={cfg.trainer.precision}"])
+    words = ["python", "project/train.py", *kept, f"trainer.precision={cfg.trainer.precision}"]
+    return shlex.join(words)
 
 
 def main() -> None:

@@ -1,13 +1,17 @@
 """`project/plan.py` from outside."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from project import command_line
+from project.planner.run import derived
 from project.preflight import plan as checks
 
 ROOT = Path(__file__).parents[1]
@@ -64,3 +68,32 @@ def test_a_layout_that_holds_too_much_is_told_by_how_much_and_what_fits(capsys: 
     assert "needs " in error
     assert " more than the 85.9 GB that a device of h100_2x8 has; nearest that fits, on 32 GPUs: " in error
     assert "parallel.pp=" in error
+
+
+def test_a_search_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
+    """As they were typed; and of the asked layout the document's own memory and time."""
+    typed = ["+experiment=tp4_ep4_pp4", 'experiment_name="my run"', "search=true"]
+    command = [sys.executable, "project/plan.py", *typed, f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "search.json").read_text())
+    line = found["best"][0]["command"]
+    assert f"1 {line}\n" in done.stdout
+    words = shlex.split(line)
+    assert words[:4] == ["python", "project/train.py", "+experiment=tp4_ep4_pp4", 'experiment_name="my run"']
+    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        cfg = hydra.compose("plan", ["+experiment=tp4_ep4_pp4", "experiment_name=one"])
+    quantities = derived(OmegaConf.to_container(cfg, resolve=True)).quantities
+    assert found["asked"]["memory"] == quantities["memory_bytes"].value
+    assert found["asked"]["seconds"] == pytest.approx(quantities["step_time_s"].value)
+
+
+def test_where_nothing_fits_a_search_tells_what_holds_least(tmp_path: Path) -> None:
+    typed = ["+experiment=tp4_ep4_pp4", "search=true", "cluster.memory_bytes=4.3e9", f"hydra.run.dir={tmp_path}"]
+    done = subprocess.run(
+        [sys.executable, "project/plan.py", *typed], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    error = " ".join(done.stderr.split())
+    assert done.returncode == 2
+    assert "no layout of its 16 GPUs fits: the smallest needs 4.48 GB, 177 MB more than the 4.3 GB it may" in error
+    assert "nearest parallel.pp=2 parallel.dp=1 parallel.tp=8 parallel.ep=4 parallel.etp=2" in error
