@@ -91,7 +91,7 @@ def searched(config: Config, prefix: str) -> Searched:
     `nearest` what holds least."""
     step, cluster, objective = step_of(config), cluster_of(config), config["objective"]
     found = search(step, cluster, objective=objective)
-    less = fewer(step, cluster, found.best[0], objective) if found.best else []
+    less = fewer(step, cluster, found, objective) if found.best else []
     nearest = [] if found.best else search(step, cluster, objective="memory", room=float("inf")).best
     others = [smaller for _, smaller in less] if objective == "cost" else []
     best = sorted(

@@ -1,14 +1,15 @@
 """The best layout of all that are legal. No torch.
 
 Every candidate is timed by the closed forms of `step_time` and weighed exactly (`project.planner.memory`); those that
-hold more than a device has are left out, and so are, unseen, those that a lower bound shows to take (or, if that is
-the objective, to hold) more than `SLACK` times the best so far. The best are timed again, action by action
-(`project.planner.settle`).
+hold more than a device has are left out. Left out unseen are those that a lower bound shows to take (or, if that is the
+objective, to hold) more than `SLACK` times the best so far, once there are as many better ones as are wanted. The best
+are timed again, action by action (`project.planner.settle`).
 """
 
 from __future__ import annotations
 
 import time
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -23,15 +24,16 @@ from project.planner.traffic import Step
 from project.planner.workload import workload
 
 SLACK = 1.5
+WANTED = 10
 LAST_WAVE = 0.9  # of a microbatch's time, what remains where larger ones fill the last wave of tiles
 
 
 @dataclass
 class Found:
-    """`best` is what was looked at and fits, by the objective, best first: all that is within `slack` of the best, or
-    of a limit. `splits` counts the legal degrees, `timed` and `weighed` the candidates whose time and whose memory was
-    worked out; `cut` is whether any was left out for what it takes, rather than for its memory. `seconds` are of one
-    core."""
+    """`best` is what was looked at and fits, by the objective, best first: all that is within `slack` of the best, and
+    as many as were wanted, within a limit. `splits` counts the legal degrees, `timed` and `weighed` the candidates
+    whose time and whose memory was worked out; `cut` is whether any was left out for what it takes, rather than for
+    its memory. `seconds` are of one core."""
 
     best: list[Candidate] = field(default_factory=list)
     slack: float = SLACK
@@ -53,6 +55,7 @@ def search(
     gpus: int | None = None,
     objective: Objective = "time",
     slack: float = SLACK,
+    wanted: int = WANTED,
     limit: float = float("inf"),
     room: float | None = None,
 ) -> Found:
@@ -61,9 +64,9 @@ def search(
     began = time.process_time()
     gpus = cluster.gpus if gpus is None else gpus
     room = capacity(cluster, gpus) if room is None else room
-    looking = _Looking(step, cluster, gpus, objective, room, limit, Found(slack=slack))
+    looking = _Looking(step, cluster, gpus, objective, room, _Limit(limit, slack, wanted, objective, cluster))
     candidates = list(looking.through())
-    near = [one for one in candidates if value(one, objective) <= looking.limit]
+    near = [one for one in candidates if value(one, objective) <= looking.limit.now]
     looking.found.best = settled(near, step, cluster, objective)
     looking.found.seconds = time.process_time() - began
     return looking.found
@@ -81,14 +84,31 @@ def capacity(cluster: Cluster, gpus: int) -> float:
     return cluster.memory_bytes / sharing
 
 
+class _Limit:
+    """By the objective, what a candidate may take or hold: `now` is so near the best so far, or as good as the last of
+    the `wanted` best, and no more than `at_first`."""
+
+    def __init__(self, at_first: float, slack: float, wanted: int, objective: Objective, cluster: Cluster) -> None:
+        self.at_first, self.now, self.slack, self.wanted = at_first, at_first, slack, wanted
+        self.objective, self.cluster = objective, cluster
+        self.best: list[float] = []
+
+    def note(self, value: float) -> None:
+        insort(self.best, value)
+        del self.best[self.wanted :]
+        if len(self.best) == self.wanted:
+            near = within(self.slack, self.best[0], self.objective, self.cluster)
+            self.now = min(self.at_first, max(near, self.best[-1]))
+
+
 class _Looking:
-    """`limit` is by the objective what a candidate may take, or hold, to be near the best so far."""
+    """Through all candidates for those within the limit."""
 
     def __init__(
-        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, limit: float, found: Found
+        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, limit: _Limit
     ) -> None:
         self.step, self.cluster, self.gpus, self.objective = step, cluster, gpus, objective
-        self.room, self.limit, self.found = room, limit, found
+        self.room, self.limit, self.found = room, limit, Found(slack=limit.slack)
         self.by_memory = objective == "memory"
         self.price = gpus if objective == "cost" else 1  # of a second
         self.reserved = int(cluster.reserved_bytes)
@@ -151,13 +171,12 @@ class _Looking:
         if held > self.room or (self.by_memory and self.is_beyond(held)):
             return None
         one = Candidate(layout, self.time(layout) if self.by_memory else seconds, held)
-        near = within(self.found.slack, value(one, self.objective), self.objective, self.cluster)
-        self.limit = min(self.limit, near)
+        self.limit.note(value(one, self.objective))
         return one
 
     def is_beyond(self, value: float) -> bool:
-        self.found.cut |= value > self.limit
-        return value > self.limit
+        self.found.cut |= value > self.limit.now
+        return value > self.limit.now
 
     def time(self, layout: ParallelLayout) -> float:
         self.found.timed += 1

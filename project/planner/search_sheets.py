@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from project.parallel.layout import ParallelLayout
-from project.planner.candidate import Candidate, value
-from project.planner.fewer import AS_WELL
-from project.planner.search import SLACK, Found, capacity
-from project.planner.searched import SHOWN, Searched
+from project.planner.candidate import Candidate, Objective, value
+from project.planner.fewer import AS_WELL, REACH
+from project.planner.search import WANTED, Found, capacity
+from project.planner.searched import Searched
 from project.planner.sensitivity import Turn, applying, unstable
 from project.planner.sheet import Sheet, number
 
@@ -27,7 +27,7 @@ def search_sheets(searched: Searched) -> Iterator[Sheet]:
 
 def best(searched: Searched) -> Sheet:
     rows = []
-    for place, one in enumerate(searched.best[:SHOWN], 1):
+    for place, one in enumerate(searched.best[:WANTED], 1):
         rows.append((str(place), *_cells(searched, one)))
     asked = searched.asked
     fits = asked.memory <= capacity(searched.cluster, asked.layout.world_size)
@@ -35,8 +35,8 @@ def best(searched: Searched) -> Sheet:
     timed, weighed = (sum(getattr(there, count) for there in searched.every) for count in ("timed", "weighed"))
     note = (
         f"ranked by {searched.objective}; {timed:,} timed and {weighed:,} weighed on these and fewer GPUs, in "
-        f"{sum(there.seconds for there in searched.every):.1f} s of a core; no other that fits comes within "
-        f"{searched.found.slack:g} times the {NEAR[searched.objective]}; memory is exact, "
+        f"{sum(there.seconds for there in searched.every):.1f} s of a core; no others that fit come within "
+        f"{REACH[searched.objective]:g} times the {NEAR[searched.objective]}; memory is exact, "
         f"{number(searched.cluster.reserved_bytes, 'B')} reserved included"
     )
     columns = ("", "layout", "pipeline", "step>", "memory>", "1M tokens>")
@@ -72,7 +72,7 @@ def pipeline(layout: ParallelLayout) -> str:
 
 
 def commands(searched: Searched) -> Sheet:
-    rows = [(str(place), searched.command(one)) for place, one in enumerate(searched.best[:SHOWN], 1)]
+    rows = [(str(place), searched.command(one)) for place, one in enumerate(searched.best[:WANTED], 1)]
     return Sheet(COMMANDS, ("", "command"), rows)
 
 
@@ -86,15 +86,15 @@ def fewer(searched: Searched) -> Sheet:
             _, _, *numbers = _cells(searched, one)
             rows.append((str(gpus), degrees(one.layout), *numbers, f"x {value(one, objective) / of_all:.2f}"))
         else:
-            rows.append((str(gpus), why_none(there), "", "", "", ""))
+            rows.append((str(gpus), why_none(there, objective), "", "", "", ""))
     columns = ("GPUs>", "best layout", "step>", "memory>", "1M tokens>", f"{objective}>")
     return Sheet("Fewer GPUs", columns, rows, verdict(searched))
 
 
-def why_none(there: Found) -> str:
+def why_none(there: Found, objective: Objective) -> str:
     if not there.splits:
         return "none is legal"
-    return f"none that fits is within {SLACK:g} times the best" if there.cut else "none fits"
+    return f"none that fits is within {REACH[objective]:g} times the best" if there.cut else "none fits"
 
 
 def verdict(searched: Searched) -> str:

@@ -9,10 +9,8 @@ from typing import Any
 
 from project.planner.candidate import Candidate, Objective
 from project.planner.cluster import Cluster
-from project.planner.search import Found, overrides
+from project.planner.search import WANTED, Found, overrides
 from project.planner.sensitivity import Turn, unstable
-
-SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def as_entries(searched: Searched) -> dict[str, Any]:
         "timed": sum(there.timed for there in searched.every),
         "weighed": sum(there.weighed for there in searched.every),
         "seconds": sum(there.seconds for there in searched.every),
-        "best": [entry(one) for one in searched.best[:SHOWN]],
+        "best": [entry(one) for one in searched.best[:WANTED]],
         "asked": entry(searched.asked),
         "front": [entry(one) for one in found.fronts],
         "fewer": {str(gpus): entry(there.best[0]) if there.best else None for gpus, there in searched.fewer},

@@ -6,9 +6,9 @@ import pytest
 
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
-from project.planner.candidate import Candidate, value
+from project.planner.candidate import Candidate, closed_form_seconds, value
 from project.planner.cluster_file import load_cluster
-from project.planner.fewer import counts, fewer
+from project.planner.fewer import REACH, counts, fewer
 from project.planner.search import Found, search
 from project.planner.search_sheets import fewer as sheet
 from project.planner.search_sheets import verdict
@@ -28,24 +28,37 @@ def test_halves_and_then_powers_of_two_are_tried(gpus: int, tried: list[int]):
 
 
 def test_half_of_sixteen_does_nearly_as_well_with_what_is_bound_by_launches():
-    best = search(STEP, SIXTEEN).best[0]
-    found = fewer(STEP, SIXTEEN, best, "time")
+    sixteen = search(STEP, SIXTEEN)
+    found = fewer(STEP, SIXTEEN, sixteen, "time")
     assert [gpus for gpus, _ in found] == [8, 4, 2, 1]
-    assert found[0][1].best[0].seconds < 1.3 * best.seconds
+    assert found[0][1].best[0].seconds < 1.3 * sixteen.best[0].seconds
 
 
 def test_it_stops_where_nothing_comes_near():
     """A fifteenth of the weights is far from half of them."""
-    best = search(STEP, SIXTEEN, objective="memory").best[0]
-    found = fewer(STEP, SIXTEEN, best, "memory")
+    found = fewer(STEP, SIXTEEN, search(STEP, SIXTEEN, objective="memory"), "memory")
     assert not found[-1][1].best
     assert found[-1][1].cut
     assert all(there.best for _, there in found[:-1])
 
 
+def test_the_ten_that_cost_least_are_found_on_any_number_of_gpus():
+    """Held to every candidate on four, two and one."""
+    few = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=4)
+    whole = search(STEP, few, objective="cost")
+    found = fewer(STEP, few, whole, "cost")
+    assert [gpus for gpus, _ in found] == [2, 1]
+    looked_at = {one.layout for there in (whole, *(there for _, there in found)) for one in there.best}
+    every = [one.layout for gpus in (4, 2, 1) for one in search(STEP, few, gpus, slack=100.0).best]
+    cost = {layout: closed_form_seconds(STEP, layout, few) * layout.world_size for layout in every}
+    cheapest = sorted(cost, key=cost.__getitem__)
+    assert set(cheapest[:10]) <= looked_at
+    assert {layout for layout in every if cost[layout] <= REACH["cost"] * cost[cheapest[0]]} <= looked_at
+
+
 def test_an_odd_number_has_its_smaller_ones_tried():
     seven = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=7)
-    found = fewer(STEP, seven, search(STEP, seven).best[0], "time")
+    found = fewer(STEP, seven, search(STEP, seven), "time")
     assert [gpus for gpus, there in found if there.best] == [4, 2, 1]
 
 

@@ -105,6 +105,14 @@ def test_what_does_not_fit_is_left_out(found):
     assert nothing.splits > 0
 
 
+def test_as_many_as_are_wanted_are_the_best_however_far_apart():
+    several = search(STEP, SIXTEEN, gpus=1, slack=1.0)
+    assert len(several.best) >= 10
+    every_time = sorted(closed_form_seconds(STEP, layout, SIXTEEN) for layout in every(1))
+    assert sorted(closed_form_seconds(STEP, one.layout, SIXTEEN) for one in several.best)[:10] == every_time[:10]
+    assert len(search(STEP, SIXTEEN, gpus=1, slack=1.0, wanted=1).best) < 10
+
+
 def test_accumulated_batches_take_as_much_longer():
     several = dataclasses.replace(STEP, accumulate=3)
     for seconds in (closed_form_seconds, simulated_seconds):
