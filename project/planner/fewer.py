@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from project.planner.candidate import Objective, value
 from project.planner.cluster import Cluster
-from project.planner.search import SLACK, WANTED, Found, search, within
+from project.planner.limit import within
+from project.planner.search import SLACK, WANTED, Found, search
 from project.planner.traffic import Step
 
 AS_WELL = 1.05  # fewer GPUs do as well when they take (hold, cost) no more than this

@@ -9,7 +9,6 @@ are timed again, action by action (`project.planner.settle`).
 from __future__ import annotations
 
 import time
-from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +16,7 @@ from project.parallel.layout import ParallelLayout
 from project.planner import space
 from project.planner.candidate import Candidate, Objective, closed_form_seconds, value
 from project.planner.cluster import Cluster
+from project.planner.limit import Limit
 from project.planner.memory import least, peak
 from project.planner.settle import settled, time_against_memory
 from project.planner.step_time import fastest
@@ -64,18 +64,12 @@ def search(
     began = time.process_time()
     gpus = cluster.gpus if gpus is None else gpus
     room = capacity(cluster, gpus) if room is None else room
-    looking = _Looking(step, cluster, gpus, objective, room, _Limit(limit, slack, wanted, objective, cluster))
+    looking = _Looking(step, cluster, gpus, objective, room, Limit(limit, slack, wanted, objective, cluster))
     candidates = list(looking.through())
     near = [one for one in candidates if value(one, objective) <= looking.limit.now]
     looking.found.best = settled(near, step, cluster, objective)
     looking.found.seconds = time.process_time() - began
     return looking.found
-
-
-def within(slack: float, best: float, objective: Objective, cluster: Cluster) -> float:
-    """So many times the best; of memory, of what the trainer holds beside what is reserved."""
-    reserved = int(cluster.reserved_bytes) if objective == "memory" else 0
-    return reserved + slack * (best - reserved)
 
 
 def capacity(cluster: Cluster, gpus: int) -> float:
@@ -84,28 +78,11 @@ def capacity(cluster: Cluster, gpus: int) -> float:
     return cluster.memory_bytes / sharing
 
 
-class _Limit:
-    """By the objective, what a candidate may take or hold: `now` is so near the best so far, or as good as the last of
-    the `wanted` best, and no more than `at_first`."""
-
-    def __init__(self, at_first: float, slack: float, wanted: int, objective: Objective, cluster: Cluster) -> None:
-        self.at_first, self.now, self.slack, self.wanted = at_first, at_first, slack, wanted
-        self.objective, self.cluster = objective, cluster
-        self.best: list[float] = []
-
-    def note(self, value: float) -> None:
-        insort(self.best, value)
-        del self.best[self.wanted :]
-        if len(self.best) == self.wanted:
-            near = within(self.slack, self.best[0], self.objective, self.cluster)
-            self.now = min(self.at_first, max(near, self.best[-1]))
-
-
 class _Looking:
     """Through all candidates for those within the limit."""
 
     def __init__(
-        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, limit: _Limit
+        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, limit: Limit
     ) -> None:
         self.step, self.cluster, self.gpus, self.objective = step, cluster, gpus, objective
         self.room, self.limit, self.found = room, limit, Found(slack=limit.slack)

@@ -15,10 +15,11 @@ from project.parallel.legality import is_legal, layout_faults, legal_layouts
 from project.planner import in_flight, settle, space
 from project.planner.candidate import closed_form_seconds
 from project.planner.cluster_file import load_cluster
+from project.planner.limit import within
 from project.planner.memory import peak
 from project.planner.order import order_of
 from project.planner.pareto import front
-from project.planner.search import SLACK, capacity, overrides, search, within
+from project.planner.search import SLACK, capacity, overrides, search
 from project.planner.settle import simulated_seconds
 from project.planner.traffic import Step
 
