@@ -4,8 +4,25 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
+
+from project.loggers import MetricsCsv
+
+
+def write_row(trainer: L.Trainer) -> None:
+    """Of the step that is over into `metrics.csv`, before a checkpoint says that it is. Lightning logs when all
+    callbacks are done: a run that is killed in between would go on behind the step, and the row be nobody's."""
+    connector = trainer._logger_connector
+    in_a_batch = connector._first_loop_iter is not None
+    if not in_a_batch or not connector.should_update_logs:
+        return
+    row = convert_tensors_to_scalars(connector.metrics["log"])
+    step = row.pop("step", None)
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCsv) and step is not None:
+            logger.log_metrics(row, int(step))
 
 
 class Checkpoint(ModelCheckpoint):
@@ -33,6 +50,10 @@ class Checkpoint(ModelCheckpoint):
         candidates = self._monitor_candidates(trainer)
         self._save_topk_checkpoint(trainer, candidates)
         self._save_last_checkpoint(trainer, candidates)
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        write_row(trainer)
+        super()._save_checkpoint(trainer, filepath)
 
     def _save_monitor_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         super()._save_monitor_checkpoint(trainer, monitor_candidates)

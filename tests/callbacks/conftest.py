@@ -107,11 +107,10 @@ def fit(tmp_path: Path) -> Callable[..., L.Trainer]:
             max_steps=steps,
             log_every_n_steps=1,
             num_sanity_val_steps=0,
-            enable_checkpointing=False,
             enable_model_summary=False,
             logger=csv_only(folder),
             callbacks=[*ours, *extra],
-            **options,
+            **({"enable_checkpointing": False} | options),
         )
         per_step = options.get("accumulate_grad_batches", 1)
         trainer.fit(module or TinyModule(), batches(steps * per_step), batches(1))
