@@ -10,7 +10,8 @@ a random moment: while the ranks come up, in a step, while a checkpoint is writt
 
 and the next start with `resume=auto` in the same folder goes on from the newest one (or from the beginning, while there
 is none), removes what the dead have left, and so on until a run comes to its end. Its losses are then bit for bit those
-of the run that nobody disturbed, and nothing is left hidden in its folder, in shared memory, or among temporary files.
+of the run that nobody disturbed, and nothing is left hidden in its folder, in shared memory, or among temporary files
+but for torch's cache, which that run has, too.
 """
 
 import argparse
@@ -147,6 +148,7 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
     assert process.wait() == 0, f"see {log}"
     duration = time.monotonic() - began
     print(f"undisturbed: {steps} steps in {duration:.1f} s", flush=True)
+    temporary = set(os.listdir(place / "temporary"))  # torch's cache of what it has compiled
     expected = losses(place / "undisturbed")
     assert len(expected) == steps
     kills: list[str] = []
@@ -161,7 +163,7 @@ def soak(kills_wanted: int, steps: int, seed: int, place: Path) -> None:
         print(f"run {finished} came to its end: {steps} losses bit for bit the undisturbed run's", flush=True)
     left = sorted(set(os.listdir("/dev/shm")) - shared)
     assert not left, f"left in shared memory: {left}"
-    left = os.listdir(place / "temporary")
+    left = sorted(set(os.listdir(place / "temporary")) - temporary)
     assert not left, f"left of temporary files: {left}"
     by_parent = kills.count("parent")
     print(f"{len(kills)} kills ({by_parent} of the parent), {finished} runs, none lost; seed {seed}")
