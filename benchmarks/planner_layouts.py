@@ -68,7 +68,7 @@ def measured(layout: ParallelLayout, steps: int) -> float:
 def core_seconds(layout: ParallelLayout) -> float:
     """Of all ranks together, in a step: what the plan is made of, and what a busy machine changes least."""
     model = replace(SMALL, max_seq_len=SEQ_LEN)
-    return rank_seconds(Case(model.num_layers, layout, model)) * layout.world_size
+    return rank_seconds(Case(model.num_layers, layout, model)).core * layout.world_size
 
 
 def work() -> Workload:

@@ -4,6 +4,7 @@ strategy on a few ranks, in seconds of a core. Those do not depend on what else 
 Two runs that differ in one thing differ by its cost: four layers more, six microbatches more.
 """
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import lightning.pytorch as L
@@ -48,15 +50,27 @@ class Case(NamedTuple):
     model: ModelConfig = NARROW
 
 
+class Seconds(NamedTuple):
+    """Of a step on a rank: of one core, the least of all steps, for whatever else runs on the machine makes them more
+    and never less; and by the clock, the median."""
+
+    core: float
+    clock: float
+
+
 class Overhead(NamedTuple):
-    """Seconds of one core, as `project.planner.cluster.Host` has them; `wide_layer_s` is what a layer of `WIDE` takes
-    for `WIDE_TOKENS` tokens, its arithmetic included."""
+    """Seconds of one core, and of waiting, as `project.planner.cluster.Host` has them; `wide_layer_s` is what a layer
+    of `WIDE` takes for `WIDE_TOKENS` tokens, its arithmetic included."""
 
     block_s: float
     tensor_s: float
     tensor_peer_s: float
     expert_s: float
     expert_peer_s: float
+    tensor_wait_s: float
+    tensor_wait_peer_s: float
+    expert_wait_s: float
+    expert_wait_peer_s: float
     ends_s: float
     tensor_ends_s: float
     tensor_ends_peer_s: float
@@ -95,12 +109,16 @@ def measure(progress: Callable[[str], None]) -> Overhead:
     return evaluate(found)
 
 
-def evaluate(found: dict[str, float]) -> Overhead:
+def evaluate(spent: dict[str, Seconds]) -> Overhead:
     """From the seconds of a rank and step, by the names of `cases`. What noise makes negative is nothing."""
     more, layers = 6, (MANY - FEW) * 2  # microbatches; layers times microbatches
+    found = {name: seconds.core for name, seconds in spent.items()}
 
     def layer(name: str) -> float:
         return (found[f"{name}, more layers"] - found[name]) / layers
+
+    def wait(name: str) -> float:
+        return (spent[f"{name}, more layers"].clock - spent[name].clock) / layers - layer(name)
 
     def ends(name: str) -> float:
         return (found[f"{name}, more microbatches"] - found[name]) / more - FEW * layer(name)
@@ -116,6 +134,10 @@ def evaluate(found: dict[str, float]) -> Overhead:
         tensor_peer_s=(layer("tp4") - layer("tp2")) / 2,
         expert_s=layer("ep2") - layer("alone"),
         expert_peer_s=(layer("ep4") - layer("ep2")) / 2,
+        tensor_wait_s=wait("tp2"),
+        tensor_wait_peer_s=(wait("tp4") - wait("tp2")) / 2,
+        expert_wait_s=wait("ep2"),
+        expert_wait_peer_s=(wait("ep4") - wait("ep2")) / 2,
         ends_s=ends("alone"),
         tensor_ends_s=ends("tp2") - ends("alone"),
         tensor_ends_peer_s=(ends("tp4") - ends("tp2")) / 2,
@@ -127,8 +149,8 @@ def evaluate(found: dict[str, float]) -> Overhead:
     return Overhead(*(max(0.0, value) for value in values))
 
 
-def rank_seconds(case: Case) -> float:
-    """Of a step, the mean of all ranks."""
+def rank_seconds(case: Case) -> Seconds:
+    """The mean of all ranks."""
     layout = case.layout
     with tempfile.TemporaryDirectory() as folder, quiet_environment():
         trainer = L.Trainer(
@@ -136,7 +158,7 @@ def rank_seconds(case: Case) -> float:
             devices=layout.world_size,
             strategy=HybridParallelStrategy(layout),
             plugins=[LightningEnvironment()],
-            callbacks=[*observers(), CpuSeconds(Path(folder))],
+            callbacks=[*observers(), Stopwatch(Path(folder))],
             max_steps=STEPS,
             logger=False,
             inference_mode=False,
@@ -149,9 +171,9 @@ def rank_seconds(case: Case) -> float:
         batches = text(BATCH // layout.dp, config.max_seq_len)
         module = MoEModule(config, OptimizerConfig(), seq_len=config.max_seq_len)
         trainer.fit(module, DataLoader(Batches(batches), batch_size=None))
-        spent = [float(path.read_text()) for path in Path(folder).iterdir()]
+        spent = [json.loads(path.read_text()) for path in Path(folder).iterdir()]
     assert len(spent) == layout.world_size
-    return sum(spent) / len(spent)
+    return Seconds(*map(mean, zip(*spent, strict=True)))
 
 
 class Batches(Dataset):
@@ -175,23 +197,27 @@ def observers() -> list[L.Callback]:
     return [Communication(), ActivationPeaks(), StepMetrics(), ExpertMetrics()]
 
 
-class CpuSeconds(L.Callback):
-    """Each rank leaves the least of its steps' seconds, all of its threads' together, in a file: whatever else runs on
-    the machine makes them more, never less."""
+class Stopwatch(L.Callback):
+    """Each rank leaves its `Seconds` in a file, of a core those of all its threads together."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.marks = folder, [0.0]
+        self.folder = folder
+        self.marks: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         torch.set_num_threads(1)  # a second would spin while it has nothing to do
-        self.marks = [time.process_time()]
+        self.mark()
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
-        self.marks.append(time.process_time())
+        self.mark()
+
+    def mark(self) -> None:
+        self.marks.append((time.process_time(), time.perf_counter()))
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        laps = [after - before for before, after in pairwise(self.marks[WARM:])]
-        (self.folder / str(trainer.global_rank)).write_text(repr(min(laps)))
+        laps = [(there[0] - here[0], there[1] - here[1]) for here, there in pairwise(self.marks[WARM:])]
+        core, clock = zip(*laps, strict=True)
+        (self.folder / str(trainer.global_rank)).write_text(json.dumps([min(core), median(clock)]))
 
 
 @contextmanager

@@ -90,6 +90,10 @@ def host_of(cores: int, core: CoreRates, program: overhead.Overhead, costs: coll
         tensor_peer_s=program.tensor_peer_s,
         expert_s=program.expert_s,
         expert_peer_s=program.expert_peer_s,
+        tensor_wait_s=program.tensor_wait_s,
+        tensor_wait_peer_s=program.tensor_wait_peer_s,
+        expert_wait_s=program.expert_wait_s,
+        expert_wait_peer_s=program.expert_wait_peer_s,
         channel_s=max(0.0, program.wide_layer_s - program.block_s - products)
         / (overhead.WIDE_TOKENS * overhead.WIDE.d_model),
         ends_s=program.ends_s,

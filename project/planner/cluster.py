@@ -87,7 +87,8 @@ class Host:
     each token and channel that elementwise kernels pass over. Of embedding, head and loss `ends_s` and
     `tensor_ends_s`. For a message between stages `message_s`, received and sent; for each byte sent `byte_s`. For each
     parameter that the optimizer updates `parameter_s`. For the rest of a step `step_s`, and `step_peer_s` for each
-    other rank.
+    other rank. Seconds without a core: `tensor_wait_s` and `expert_wait_s`, in which a layer's collectives wait for
+    peers to come and to be woken.
     """
 
     cores: int
@@ -96,6 +97,10 @@ class Host:
     tensor_peer_s: float
     expert_s: float
     expert_peer_s: float
+    tensor_wait_s: float
+    tensor_wait_peer_s: float
+    expert_wait_s: float
+    expert_wait_peer_s: float
     channel_s: float
     ends_s: float
     tensor_ends_s: float

@@ -2,11 +2,15 @@
 
 A rank's program is then what takes time: how many layers, microbatches and collectives it goes through, more than what
 they compute. Its seconds of a core are counted (`Host`), and the cores are shared evenly by the ranks that have
-something to do; one that waits for another leaves its core to the others.
+something to do; one that waits for another leaves its core to the others. So does one inside a collective whose peers
+are not there yet: an action takes as long as its seconds of a core and those of waiting, or longer where others want
+the core.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from project.parallel.layout import ParallelLayout
@@ -39,7 +43,8 @@ class Cost(NamedTuple):
 
 def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
     host = _host(cluster)
-    span, busy = shared_span(layout, alone(work, layout, cluster), host.cores, cluster.intra.latency_s.value)
+    stages, waits = alone(work, layout, cluster), waiting(work, layout, cluster)
+    span, busy = shared_span(layout, stages, host.cores, cluster.intra.latency_s.value, waits)
     gradients, optimizer = after_the_pipeline(work, layout, cluster)
     return StepTime(span, span - busy / min(host.cores, layout.world_size), 0.0, gradients, optimizer)
 
@@ -48,7 +53,7 @@ def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) ->
     """As long as they take on average with the cores shared: stretched so that a pipeline in which nobody shares takes
     as long as it does."""
     stages, latency = alone(work, layout, cluster), cluster.intra.latency_s.value
-    shared, _ = shared_span(layout, stages, _host(cluster).cores, latency)
+    shared, _ = shared_span(layout, stages, _host(cluster).cores, latency, waiting(work, layout, cluster))
     unshared, _ = shared_span(layout, stages, layout.world_size, latency)
     stretch = shared / unshared
     return [Durations(*(stretch * seconds for seconds in stage)) for stage in stages]
@@ -56,9 +61,9 @@ def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) ->
 
 def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
     """No bubble; either the ranks or the cores are busy all the time."""
-    once = sum(stage.total for stage in alone(work, layout, cluster))
-    among = max(1 / layout.pp, layout.dp * layout.tp / _host(cluster).cores)
-    return layout.microbatches * once * among
+    cores = sum(stage.total for stage in alone(work, layout, cluster))
+    of_ranks = (cores + sum(waiting(work, layout, cluster))) / layout.pp
+    return layout.microbatches * max(of_ranks, cores * layout.dp * layout.tp / _host(cluster).cores)
 
 
 def _host(cluster: Cluster) -> Host:
@@ -79,6 +84,14 @@ def alone(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Dura
         messages = host.message_s / 2 * sum(at[other] != at[stage] for other in beside)
         found.append(Durations(both * FORWARD + messages, both * (FORWARD + again) + messages, both * FORWARD))
     return found
+
+
+def waiting(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[float]:
+    """Seconds of each stage's microbatch, forward and backward, that a rank spends without a core in collectives."""
+    host = _host(cluster)
+    tensor = peers(host.tensor_wait_s, host.tensor_wait_peer_s, layout.tp)
+    expert = peers(host.expert_wait_s, host.expert_wait_peer_s, layout.ep * layout.etp)
+    return [held.layers * tensor + held.experts * expert for held in stages_held(work, layout)]
 
 
 def stage_cost(work: Workload, layout: ParallelLayout, cluster: Cluster, held: Held) -> Cost:
@@ -144,12 +157,16 @@ def update_seconds(work: Workload, layout: ParallelLayout, host: Host, held: Par
     return host.step_s + (layout.world_size - 1) * host.step_peer_s + count * host.parameter_s
 
 
-def shared_span(layout: ParallelLayout, stages: list[Durations], cores: int, latency: float) -> tuple[float, float]:
+def shared_span(
+    layout: ParallelLayout, stages: list[Durations], cores: int, latency: float, waits: Sequence[float] = ()
+) -> tuple[float, float]:
     """Seconds from the first action's start to the last one's end, and seconds of a core that all ranks spend.
 
-    Every rank that runs an action does so at the same speed, a core's or less where there are more of them than cores;
-    the ranks of a stage run together.
+    A rank that runs an action wants a core for all of it but what it waits (`waits`, of each stage's microbatch). All
+    get what they want, or the same part of it where that is more than there are cores; the ranks of a stage run
+    together.
     """
+    wanted = [1.0 if not wait else one.total / (one.total + wait) for one, wait in zip_longest(stages, waits)]
     order, at = order_of(layout), ranks_of_stages(layout)
     together, last = layout.dp * layout.tp, layout.stages - 1
     whole = layout.recompute != "none"
@@ -177,18 +194,19 @@ def shared_span(layout: ParallelLayout, stages: list[Durations], cores: int, lat
         if not running:
             clock = min(waking)
             continue
-        speed = min(1.0, cores / (len(running) * together))
-        until = min(clock + (left[rank] or 0.0) / speed for rank in running)
+        wants = {rank: wanted[order[rank][place[rank]].stage] for rank in running}
+        part = min(1.0, cores / (sum(wants.values()) * together))
+        until = min(clock + (left[rank] or 0.0) / (part * wants[rank]) for rank in running)
         until = min([until, *waking])
         for rank in running:
-            remains = (left[rank] or 0.0) - (until - clock) * speed
+            remains = (left[rank] or 0.0) - (until - clock) * part * wants[rank]
             left[rank] = remains
             if remains <= 1e-12:
                 action = order[rank][place[rank]]
                 if action.kind != "W":
                     done[action.stage, action.kind == "F", action.microbatch] = until
                 left[rank], place[rank] = None, place[rank] + 1
-        spent += (until - clock) * speed * len(running) * together
+        spent += (until - clock) * part * sum(wants.values()) * together
         clock = until
     return clock, spent
 

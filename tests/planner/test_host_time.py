@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from project.calibration.overhead import FEW, MANY, cases, evaluate
+from project.calibration.overhead import FEW, MANY, Seconds, cases, evaluate
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner import host_time
@@ -22,6 +22,10 @@ COSTS = {
     "tensor_peer_s": 1e-3,
     "expert_s": 1e-3,
     "expert_peer_s": 5e-4,
+    "tensor_wait_s": 3e-3,
+    "tensor_wait_peer_s": 2e-3,
+    "expert_wait_s": 4e-3,
+    "expert_wait_peer_s": 1e-3,
     "channel_s": 5e-8,
     "ends_s": 1e-3,
     "tensor_ends_s": 2e-3,
@@ -52,6 +56,17 @@ def test_with_fewer_cores_than_ranks_the_cores_are_shared_and_bubbles_filled():
     assert busy == pytest.approx(3 * 4 * 16)
     assert busy / 2 <= seconds < 1.1 * busy / 2
     assert span(ParallelLayout(tp=4, ep=4, microbatches=4), 2)[0] == pytest.approx(3 * 4 * 4 / 2)
+
+
+def test_what_a_rank_waits_inside_an_action_is_the_others_to_compute_in():
+    two = ParallelLayout(tp=2, ep=2, microbatches=4)
+    stage, wait = [Durations(1.0, 1.0, 1.0)], [1.5]
+    seconds, busy = host_time.shared_span(two, stage, 2, 0.0, wait)
+    assert (seconds, busy) == pytest.approx((4 * 4.5, 4 * 3 * 2)), "two ranks on two cores wait for each other"
+    assert host_time.shared_span(two, stage, 1, 0.0, wait)[0] == pytest.approx(4 * 3 * 2), "on one they need not"
+    four = ParallelLayout(pp=2, tp=2, ep=2, microbatches=400)
+    seconds, busy = host_time.shared_span(four, stage * 2, 2, 0.0, wait * 2)
+    assert seconds == pytest.approx(busy / 2, rel=0.01), "another stage's ranks fill the cores"
 
 
 def test_one_core_runs_one_after_the_other():
@@ -92,14 +107,17 @@ def test_the_best_on_few_cores_uses_few_messages():
 def test_calibration_reads_each_cost_from_runs_that_differ_in_it():
     """Made-up costs go into the seconds of each run, and come out again."""
 
-    def seconds(layers: int, layout: ParallelLayout) -> float:
+    def seconds(layers: int, layout: ParallelLayout) -> Seconds:
         m, ranks = layout.microbatches, layout.world_size
         tensor = host_time.peers(COSTS["tensor_s"], COSTS["tensor_peer_s"], layout.tp)
         expert = host_time.peers(COSTS["expert_s"], COSTS["expert_peer_s"], layout.ep)
         ends = COSTS["ends_s"] + host_time.peers(COSTS["tensor_ends_s"], COSTS["tensor_ends_peer_s"], layout.tp)
         of_rank = (layers * (COSTS["block_s"] + tensor + expert) + ends) / layout.pp
         message = COSTS["message_s"] if layout.pp > 1 else 0.0
-        return m * (of_rank + message) + COSTS["step_s"] + (ranks - 1) * COSTS["step_peer_s"]
+        core = m * (of_rank + message) + COSTS["step_s"] + (ranks - 1) * COSTS["step_peer_s"]
+        waits = host_time.peers(COSTS["tensor_wait_s"], COSTS["tensor_wait_peer_s"], layout.tp)
+        waits += host_time.peers(COSTS["expert_wait_s"], COSTS["expert_wait_peer_s"], layout.ep)
+        return Seconds(core, core + m * layers / layout.pp * waits)
 
     found = evaluate({name: seconds(case.layers, case.layout) for name, case in cases().items()})
     for name, value in found._asdict().items():
