@@ -1,5 +1,6 @@
 """The checkpoints in a folder, and the last of a run. No torch: a path is looked at before a run starts."""
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,3 +34,11 @@ def checkpoint_at(path: Path) -> Path:
     if (folder / LINK).is_dir():
         return (folder / LINK).resolve()
     return max(named(folder), key=written, default=path)
+
+
+def put_link(target: Path, link: Path) -> None:
+    """At once: there is always one link, to the one or to the other."""
+    hidden = link.with_name(f".{link.name}.new")
+    hidden.unlink(missing_ok=True)
+    hidden.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(hidden, link)

@@ -8,7 +8,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from project.checkpoint.error import CheckpointError
-from project.checkpoint.last import named, written
+from project.checkpoint.last import LINK, named, put_link, written
 from project.checkpoint.manifest import weights_alone
 from project.checkpoint.partial import LOCK, remove_leftovers
 from project.checkpoint.reader import Checkpoint
@@ -35,11 +35,15 @@ def newest_whole(
 
 
 def tidy(folder: Path) -> None:
-    """Removes what dead runs have left half-written there; leaves a folder that a living run writes to alone."""
+    """Removes what dead runs have left half-written there, and moves the link that one could not move to what it had
+    just written; leaves a folder that a living run writes to alone."""
     if folder.is_dir():
         lock = FileLock(folder / LOCK)
         try:
             with lock.acquire(timeout=0):
                 remove_leftovers(folder)
+                newest, link = max(named(folder), key=written, default=None), folder / LINK
+                if newest is not None and link.is_symlink() and link.resolve() != newest.resolve():
+                    put_link(newest, link)
         except (Timeout, OSError):
             log.info("%s is another's, or cannot be written", folder)

@@ -3,7 +3,6 @@
 The format is `project.checkpoint`, what is saved `strategy.state`, how it is written `strategy.writer`.
 """
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from torch.optim import Optimizer
 
 from project.checkpoint.error import BEGIN, CheckpointError
 from project.checkpoint.form import Rank, Run, has_form
+from project.checkpoint.last import put_link
 from project.checkpoint.manifest import META, rank_file, weights_alone
 from project.checkpoint.partial import remove_checkpoint
 from project.checkpoint.reader import Checkpoint
@@ -174,11 +174,3 @@ def another_model(checkpoint: Checkpoint, here: Tensors, everywhere: set[str]) -
 
 def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "lightning": lightning.__version__, "python": platform.python_version()}
-
-
-def put_link(target: Path, link: Path) -> None:
-    """At once: there is always one link, to the one or to the other."""
-    hidden = link.with_name(f".{link.name}.new")
-    hidden.unlink(missing_ok=True)
-    hidden.symlink_to(os.path.relpath(target, link.parent))
-    os.replace(hidden, link)

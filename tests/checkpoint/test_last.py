@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from project.checkpoint.last import checkpoint_at
+from project.checkpoint.newest import tidy
 from project.preflight.places import resume_faults
 from project.training.resume import checkpoint_of
 from tests.checkpoint.making import write_checkpoint
@@ -27,6 +28,14 @@ def test_it_is_the_one_written_last_or_that_the_run_s_link_leads_to(run: Path) -
     assert checkpoint_at(run).name == "step=10.ckpt"
     (run / "checkpoints" / "last.ckpt").symlink_to("step=20.ckpt")
     assert checkpoint_at(run).name == "step=20.ckpt"
+
+
+def test_a_link_that_its_run_could_not_move_any_more_is_moved_by_the_next_start(run: Path) -> None:
+    link = run / "checkpoints" / "last.ckpt"
+    link.symlink_to("step=20.ckpt")
+    tidy(run / "checkpoints")
+    assert link.readlink() == Path("step=10.ckpt")
+    assert checkpoint_at(run).name == "step=10.ckpt"
 
 
 def test_resume_takes_either_path(run: Path) -> None:
