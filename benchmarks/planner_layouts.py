@@ -23,7 +23,7 @@ from statistics import median
 from benchmarks.planner_record import Row, checksum, read, row, table, write
 from project.calibration import processors
 from project.calibration.measured import heading
-from project.calibration.overhead import Case, rank_seconds
+from project.calibration.rank_seconds import Case, rank_seconds
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner.cluster import Cluster

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from project.model.config import ModelConfig
 from project.pipeline.partition import Part
-from project.planner.order import InFlight, Order, peaks_in_flight
+from project.planner.in_flight import InFlight, peaks_in_flight
+from project.planner.order import Order
 from project.planner.precision import INT32, INT64, width_of
 from project.planner.traffic import Step, rows_sent
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from project.parallel.layout import ParallelLayout
 from project.planner import message, provenance
 from project.planner.cluster import Cluster
+from project.planner.in_flight import InFlight
 from project.planner.memory import Memory, by_module, memory, peaks
-from project.planner.order import InFlight, forwards, order_of
+from project.planner.order import forwards, order_of
 from project.planner.predictions import predictions
 from project.planner.quantities import Quantity, counts
 from project.planner.step_time import (
@@ -89,12 +90,4 @@ def derive(step: Step, cluster: Cluster) -> Derived:
 
 
 def duration_of(stages: list[Durations], layout: ParallelLayout) -> Duration:
-    """Where layers are recomputed a split backward runs whole at the inputs' turn."""
-    whole = layout.recompute != "none"
-
-    def seconds(stage: int, kind: str) -> float:
-        forward, inputs, weights = stages[stage]
-        both = inputs + weights
-        return {"F": forward, "B": both, "I": both if whole else inputs, "W": 0.0 if whole else weights}[kind]
-
-    return seconds
+    return lambda stage, kind: stages[stage].of(kind, layout.recompute)

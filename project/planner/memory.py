@@ -11,8 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from project.planner.activations import kept
-from project.planner.in_flight import in_flight
-from project.planner.order import InFlight
+from project.planner.in_flight import InFlight, in_flight
 from project.planner.piece import pieces
 from project.planner.precision import width_of
 from project.planner.traffic import Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from project.planner.derive import Derived
-from project.planner.order import InFlight
+from project.planner.in_flight import InFlight
 from project.planner.provenance import computed, read
 from project.planner.sheet import Sheet, number
 

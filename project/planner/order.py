@@ -8,10 +8,9 @@ Of 1F1B torch's own list is not what it runs: `Schedule1F1B._get_pipeline_order`
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
-from typing import NamedTuple
 
 from project.parallel.layout import ParallelLayout, is_schedule_file
 from project.pipeline.action import Action
@@ -32,51 +31,6 @@ def order_of(layout: ParallelLayout) -> Order:
 def forwards(order: Order) -> Order:
     """The same lists without the backwards: what a batch's forward alone is."""
     return [[action for action in row if action.kind == "F"] for row in order]
-
-
-class InFlight(NamedTuple):
-    """A stage's microbatches whose forward has run and whose backward has not: not begun, or in its `second_half`, the
-    weights'."""
-
-    whole: int
-    second_half: int = 0
-
-    @property
-    def all(self) -> int:
-        return self.whole + self.second_half
-
-
-def peaks_in_flight(actions: Sequence[Action], split_backward: bool = True) -> dict[int, set[InFlight]]:
-    """By stage: most at once, after some forward; several where one has more microbatches and another more that are
-    whole. Where layers are recomputed both halves of a backward run at the inputs' turn (`split_backward`, as
-    `RecordedStage` has it)."""
-    here: dict[int, InFlight] = defaultdict(lambda: InFlight(0))
-    found: dict[int, set[InFlight]] = defaultdict(set)
-    for stage, kind, _ in actions:
-        whole, second_half = change(stage, kind, split_backward)
-        here[stage] = InFlight(here[stage].whole + whole, here[stage].second_half + second_half)
-        if kind == "F":
-            found[stage].add(here[stage])
-    return {stage: most(moments) for stage, moments in found.items()}
-
-
-def change(stage: int, kind: str, split_backward: bool) -> InFlight:
-    """What an action does to the microbatches in flight. The first stage has no inputs' half: torch runs all of a
-    backward at the weights' turn there."""
-    if kind in "FB":
-        return InFlight(1 if kind == "F" else -1)
-    if not split_backward or stage == 0:
-        return InFlight(-1 if (kind == "W") == split_backward else 0)
-    return InFlight(-1, 1) if kind == "I" else InFlight(0, -1)
-
-
-def most(moments: set[InFlight]) -> set[InFlight]:
-    """Those that no other surpasses."""
-    return {
-        one
-        for one in moments
-        if not any(other != one and other.whole >= one.whole and other.all >= one.all for other in moments)
-    }
 
 
 class Row:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from project.parallel.layout import ParallelLayout
 from project.pipeline.partition import Part
 from project.planner.activations import kept, recomputed_layer
-from project.planner.order import InFlight
+from project.planner.in_flight import InFlight
 from project.planner.parameters import parameters_of
 from project.planner.precision import width_of
 from project.planner.traffic import Step, rows_sent

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from project.model.cost import active_parameters, total_parameters, train_flops_per_token
+from project.planner.in_flight import InFlight
 from project.planner.memory import Memory
-from project.planner.order import InFlight
 from project.planner.parameters import parameters_on
 from project.planner.precision import width_of
 from project.planner.provenance import computed, read

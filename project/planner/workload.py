@@ -57,6 +57,12 @@ class Durations(NamedTuple):
     def total(self) -> float:
         return self.forward + self.inputs + self.weights
 
+    def of(self, kind: str, recompute: str) -> float:
+        """Of an action. Where layers are recomputed a split backward runs whole at the inputs' turn."""
+        both = self.inputs + self.weights
+        halves = (self.inputs, self.weights) if recompute == "none" else (both, 0.0)
+        return {"F": self.forward, "B": both, "I": halves[0], "W": halves[1]}[kind]
+
 
 class StepTime(NamedTuple):
     """Seconds. `bubble` is the part of `pipeline` in which the slowest rank waits for others to fill it or to empty;

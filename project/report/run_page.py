@@ -48,10 +48,16 @@ def header(run: Run) -> str:
     )
 
 
+NO_STEP = "No step was logged."
+NO_EXPERTS = "No layer of this run has experts, or no step was logged."
+
+
 def sections(run: Run) -> list[Section]:
     """In the order of the page."""
-    no_step = "No step was logged."
-    no_experts = "No layer of this run has experts, or no step was logged."
+    return [*layout_sections(run), *step_sections(run), *expert_sections(run), *document_sections(run)]
+
+
+def layout_sections(run: Run) -> list[Section]:
     return [
         Section(
             "gantt",
@@ -70,19 +76,24 @@ def sections(run: Run) -> list[Section]:
             figure=rank_map.figure(run),
             absent="Neither the summary nor a plan says which rank holds what.",
         ),
+    ]
+
+
+def step_sections(run: Run) -> list[Section]:
+    return [
         Section(
             "losses",
             "Loss",
             "Training and validation should fall together; the balance loss is near 1 when experts are used evenly.",
             figure=losses.figure(run),
-            absent=no_step,
+            absent=NO_STEP,
         ),
         Section(
             "throughput",
             "Throughput",
             "A level line is a healthy run; its first step, which builds and connects, is left out.",
             figure=throughput.figure(run),
-            absent=no_step,
+            absent=NO_STEP,
         ),
         Section(
             "memory",
@@ -101,28 +112,38 @@ def sections(run: Run) -> list[Section]:
             numbers=communication.numbers(run),
             absent="Communication was not measured and not planned.",
         ),
+    ]
+
+
+def expert_sections(run: Run) -> list[Section]:
+    return [
         Section(
             "load",
             "Expert load",
             "Each row sums to 100 %. A row of one colour is an even layer, a dark cell an expert that learns little. "
             "Move the slider through the run.",
             choice=load_choice(run),
-            absent=no_experts,
+            absent=NO_EXPERTS,
         ),
         Section(
             "imbalance",
             "Expert imbalance",
             "The busiest expert's load over the mean: 1 is even, and what is above it the other ranks wait for.",
             figure=expert_load.imbalance(run),
-            absent=no_experts,
+            absent=NO_EXPERTS,
         ),
         Section(
             "entropy",
             "Router entropy",
             "Near the dotted line a router prefers no expert; near 0 it has made up its mind for every token.",
             figure=router_entropy.figure(run),
-            absent=no_experts,
+            absent=NO_EXPERTS,
         ),
+    ]
+
+
+def document_sections(run: Run) -> list[Section]:
+    return [
         Section(
             "claims",
             "Claims",

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from project.calibration.overhead import FEW, MANY, Seconds, cases, evaluate
+from project.calibration.overhead import FEW, MANY, cases, evaluate
+from project.calibration.rank_seconds import Seconds
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner import host_time
@@ -12,6 +13,7 @@ from project.planner.cluster import Host
 from project.planner.cluster_file import load_cluster
 from project.planner.implementation import ours
 from project.planner.search import search
+from project.planner.shared_cores import shared_span
 from project.planner.step_time import step_time
 from project.planner.traffic import Step
 from project.planner.workload import Durations, Workload
@@ -42,7 +44,7 @@ WORK = Workload(SMALL, 8, 256, ours("32-true"), "fp32")
 
 
 def span(layout: ParallelLayout, cores: int) -> tuple[float, float]:
-    return host_time.shared_span(layout, [Durations(1.0, 1.0, 1.0)] * layout.stages, cores, 0.0)
+    return shared_span(layout, [Durations(1.0, 1.0, 1.0)] * layout.stages, cores, 0.0)
 
 
 def test_with_a_core_for_each_rank_a_pipeline_takes_what_its_closed_form_says():
@@ -61,11 +63,11 @@ def test_with_fewer_cores_than_ranks_the_cores_are_shared_and_bubbles_filled():
 def test_what_a_rank_waits_inside_an_action_is_the_others_to_compute_in():
     two = ParallelLayout(tp=2, ep=2, microbatches=4)
     stage, wait = [Durations(1.0, 1.0, 1.0)], [1.5]
-    seconds, busy = host_time.shared_span(two, stage, 2, 0.0, wait)
+    seconds, busy = shared_span(two, stage, 2, 0.0, wait)
     assert (seconds, busy) == pytest.approx((4 * 4.5, 4 * 3 * 2)), "two ranks on two cores wait for each other"
-    assert host_time.shared_span(two, stage, 1, 0.0, wait)[0] == pytest.approx(4 * 3 * 2), "on one they need not"
+    assert shared_span(two, stage, 1, 0.0, wait)[0] == pytest.approx(4 * 3 * 2), "on one they need not"
     four = ParallelLayout(pp=2, tp=2, ep=2, microbatches=400)
-    seconds, busy = host_time.shared_span(four, stage * 2, 2, 0.0, wait * 2)
+    seconds, busy = shared_span(four, stage * 2, 2, 0.0, wait * 2)
     assert seconds == pytest.approx(busy / 2, rel=0.01), "another stage's ranks fill the cores"
 
 
@@ -92,7 +94,7 @@ def test_stretched_durations_give_the_shared_span_again():
     layout = ParallelLayout(pp=4, tp=2, ep=2, microbatches=4)
     stages = host_time.stage_durations(WORK, layout, HERE)
     latency = HERE.intra.latency_s.value
-    unshared, _ = host_time.shared_span(layout, stages, 100, latency)
+    unshared, _ = shared_span(layout, stages, 100, latency)
     assert unshared == pytest.approx(step_time(WORK, layout, HERE).pipeline, rel=0.01)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from project.parallel.layout import SCHEDULES, ParallelLayout
 from project.parallel.schedule_rules import STAGES_A_RANK, fills_pipeline
-from project.planner.in_flight import filling, in_flight
-from project.planner.order import order_of, peaks_in_flight
+from project.planner.in_flight import filling, in_flight, peaks_in_flight
+from project.planner.order import order_of
 
 
 def is_filled(layout: ParallelLayout) -> bool:

@@ -9,10 +9,9 @@ from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner import space
 from project.planner.activations import kept
-from project.planner.in_flight import in_flight
+from project.planner.in_flight import InFlight, in_flight
 from project.planner.memory import buffers, by_module, least, memory, peak
 from project.planner.nearest import nearest_fitting
-from project.planner.order import InFlight
 from project.planner.parameters import parameters_on
 from project.planner.traffic import Step
 

@@ -12,7 +12,8 @@ from project.parallel.legality import layout_faults
 from project.pipeline.action import Action
 from project.pipeline.schedule import leaves
 from project.pipeline.schedule_order import count_faults, order_faults, stuck
-from project.planner.order import InFlight, order_of, peaks_in_flight
+from project.planner.in_flight import InFlight, peaks_in_flight
+from project.planner.order import order_of
 from tests.parity.training import SMALL, Case
 from tests.pipeline.lowering import build
 from tests.pipeline.test_spans import record
