@@ -12,10 +12,10 @@ from project.generation import checks
 from project.generation.module import Generator, prompts
 from project.generation.prompt import Prompt
 from project.generation.sampling import Sampling
-from project.preflight.gpus import count_gpus
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
 from project.training.run import RunFailed, quiet
+from project.training.trainer import placed
 from project.weights.source import open_weights
 
 BETWEEN = "-" * 40
@@ -54,10 +54,8 @@ class Printed(L.Callback):
 
 def build_trainer(cfg: DictConfig, *callbacks: L.Callback) -> L.Trainer:
     layout = instantiate(cfg.parallel, _convert_="object")
-    accelerator = cfg.trainer.accelerator
     return L.Trainer(
-        accelerator=accelerator if accelerator != "auto" else ("cuda" if count_gpus() else "cpu"),
-        devices=layout.world_size // cfg.trainer.num_nodes,
+        **placed(cfg, layout),
         num_nodes=cfg.trainer.num_nodes,
         strategy=HybridParallelStrategy(layout, cfg.trainer.precision),
         callbacks=list(callbacks),

@@ -7,22 +7,18 @@ import sys
 import time
 import traceback
 import warnings
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import lightning.pytorch as L
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from project import command_line
 from project.allocator import keep_freed_memory
-from project.callbacks.summary import RunSummary
 from project.checkpoint.manifest import TOKENIZER
 from project.command_line.report import report_warnings
 from project.data.corpus import CorpusError
@@ -32,7 +28,6 @@ from project.loggers import RunFolderWandb
 from project.metrics.figures import objective
 from project.metrics.provenance import command_started
 from project.planner.run import plan_run
-from project.preflight.gpus import count_gpus
 from project.run_folder import hold, mark_failed, mark_interrupted, read_summary, write_summary
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
@@ -40,6 +35,7 @@ from project.sweep.resume import is_done
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from project.training.resume import checkpoint_of
+from project.training.trainer import build_trainer
 from project.weights.source import open_weights
 from project.weights.weights import Weights, WeightsError
 
@@ -187,43 +183,3 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # of callbacks left out
     warnings.filterwarnings("ignore", message="The dirpath has changed from")  # which is what resuming elsewhere is
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # a resumed run's is
-
-
-def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
-    """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`, `planned`
-    what its summary says was planned."""
-    layout = instantiate(cfg.parallel, _convert_="object")
-    config = OmegaConf.to_container(cfg, resolve=True)
-    accelerator = cfg.trainer.accelerator
-    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
-    for callback in callbacks:
-        if isinstance(callback, RunSummary):
-            callback.started = started
-            callback.summary["planned"] = planned
-    steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
-    return instantiate(
-        {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},
-        # Lightning's auto would take a Mac's GPU, which has neither gloo nor NCCL.
-        accelerator=accelerator if accelerator != "auto" else ("cuda" if count_gpus() else "cpu"),
-        devices=layout.world_size // cfg.trainer.num_nodes,
-        strategy=HybridParallelStrategy(
-            layout,
-            cfg.trainer.precision,
-            asynchronous_checkpoints=cfg.checkpoint.asynchronous,
-            run_config=cast(dict[str, Any], config),
-            timeout=timedelta(seconds=cfg.watchdog.timeout_s),
-            not_finite=cfg.watchdog.not_finite,
-        ),
-        callbacks=callbacks,
-        logger=instantiate(cfg.logger),
-        # Lightning counts batches here, the configuration optimizer steps.
-        val_check_interval=steps_between * cfg.trainer.accumulate_grad_batches,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the data module knows its replica
-        inference_mode=False,  # DTensor has none
-        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
-        enable_model_summary=False,
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        _convert_="all",
-    )

@@ -1,0 +1,59 @@
+"""The Lightning trainer of a configuration."""
+
+from datetime import timedelta
+from typing import Any, cast
+
+import lightning.pytorch as L
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from omegaconf import DictConfig, OmegaConf
+
+from project.callbacks.summary import RunSummary
+from project.parallel.layout import ParallelLayout
+from project.preflight.gpus import count_gpus
+from project.strategy.hybrid import HybridParallelStrategy
+
+
+def placed(cfg: DictConfig, layout: ParallelLayout) -> dict[str, Any]:
+    """On what the ranks run. Lightning's auto would take a Mac's GPU, which has neither gloo nor NCCL."""
+    accelerator = cfg.trainer.accelerator
+    if accelerator == "auto":
+        accelerator = "cuda" if count_gpus() else "cpu"
+    return {"accelerator": accelerator, "devices": layout.world_size // cfg.trainer.num_nodes}
+
+
+def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
+    """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`, `planned`
+    what its summary says was planned."""
+    layout = instantiate(cfg.parallel, _convert_="object")
+    config = OmegaConf.to_container(cfg, resolve=True)
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
+    for callback in callbacks:
+        if isinstance(callback, RunSummary):
+            callback.started = started
+            callback.summary["planned"] = planned
+    steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
+    return instantiate(
+        {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},
+        **placed(cfg, layout),
+        strategy=HybridParallelStrategy(
+            layout,
+            cfg.trainer.precision,
+            asynchronous_checkpoints=cfg.checkpoint.asynchronous,
+            run_config=cast(dict[str, Any], config),
+            timeout=timedelta(seconds=cfg.watchdog.timeout_s),
+            not_finite=cfg.watchdog.not_finite,
+        ),
+        callbacks=callbacks,
+        logger=instantiate(cfg.logger),
+        # Lightning counts batches here, the configuration optimizer steps.
+        val_check_interval=steps_between * cfg.trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the data module knows its replica
+        inference_mode=False,  # DTensor has none
+        enable_checkpointing=any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        _convert_="all",
+    )
