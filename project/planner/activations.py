@@ -15,7 +15,7 @@ from project.pipeline.partition import Part
 from project.planner.in_flight import InFlight, peaks_in_flight
 from project.planner.order import Order
 from project.planner.precision import INT32, INT64, width_of
-from project.planner.traffic import Step, rows_sent
+from project.planner.step import Step, rows_sent
 
 
 class Kept(NamedTuple):

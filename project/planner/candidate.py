@@ -6,8 +6,8 @@ from typing import Literal, NamedTuple
 
 from project.parallel.layout import ParallelLayout
 from project.planner.cluster import Cluster
+from project.planner.step import Step
 from project.planner.step_time import step_time
-from project.planner.traffic import Step
 from project.planner.workload import workload
 
 Objective = Literal["time", "memory", "cost"]

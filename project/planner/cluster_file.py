@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from project.planner.cluster import Cluster, as_entries, read_cluster
+from project.planner.cluster import Cluster
+from project.planner.cluster_entries import as_entries, read_cluster
 
 CLUSTERS = Path(__file__).resolve().parent.parent.parent / "configs" / "cluster"
 

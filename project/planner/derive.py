@@ -13,6 +13,7 @@ from project.planner.memory import Memory, by_module, memory, peaks
 from project.planner.order import forwards, order_of
 from project.planner.predictions import predictions
 from project.planner.quantities import Quantity, counts
+from project.planner.step import Step
 from project.planner.step_time import (
     Durations,
     gradient_seconds,
@@ -21,7 +22,8 @@ from project.planner.step_time import (
     travel,
 )
 from project.planner.timeline import Duration, Timeline, simulate
-from project.planner.traffic import Step, Transfer, traffic
+from project.planner.traffic import traffic
+from project.planner.transfer import Transfer
 from project.planner.workload import workload
 
 

@@ -8,7 +8,7 @@ from project.planner.candidate import Objective, value
 from project.planner.cluster import Cluster
 from project.planner.limit import within
 from project.planner.search import SLACK, WANTED, Found, search
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 AS_WELL = 1.05  # fewer GPUs do as well when they take (hold, cost) no more than this
 REACH: dict[Objective, float] = {"time": SLACK, "memory": SLACK, "cost": 1.2}

@@ -14,9 +14,10 @@ from typing import NamedTuple
 from project.parallel.layout import ParallelLayout
 from project.planner.cluster import Cluster, Host
 from project.planner.group import Group, group_over
+from project.planner.layer_work import embedding, head, layer
 from project.planner.shared_cores import shared_span
-from project.planner.traffic import on_the_wire
-from project.planner.work import Pass, Work, embedding, head, layer
+from project.planner.transfer import on_the_wire
+from project.planner.work import Pass, Work
 from project.planner.workload import (
     Durations,
     Held,

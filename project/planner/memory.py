@@ -14,7 +14,7 @@ from project.planner.activations import kept
 from project.planner.in_flight import InFlight, in_flight
 from project.planner.piece import pieces
 from project.planner.precision import width_of
-from project.planner.traffic import Step
+from project.planner.step import Step
 from project.planner.workload import ranks_of_stages, stages_held, stages_of_ranks
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults, legal_layouts
 from project.planner.memory import peak
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 
 def nearest_fitting(step: Step, framework: int, room: float) -> ParallelLayout | None:

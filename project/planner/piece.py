@@ -17,7 +17,7 @@ from project.planner.activations import kept, recomputed_layer
 from project.planner.in_flight import InFlight
 from project.planner.parameters import parameters_of
 from project.planner.precision import width_of
-from project.planner.traffic import Step, rows_sent
+from project.planner.step import Step, rows_sent
 from project.planner.workload import Held
 
 

@@ -11,7 +11,7 @@ from project.planner.derive import Derived
 from project.planner.order import order_of
 from project.planner.parameters import parameters_on
 from project.planner.provenance import computed, read
-from project.planner.traffic import by_axis
+from project.planner.transfer import by_axis
 from project.planner.transfer_time import link, seconds
 from project.run_folder import layout_entry
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from project.model.cost import head_flops_per_token, train_flops_per_token
 from project.parallel.layout import ParallelLayout
 from project.planner.quantities import Quantity
+from project.planner.step import Step
 from project.planner.step_time import optimizer_seconds, stage_durations
-from project.planner.traffic import Step
 from project.planner.workload import workload
 
 if TYPE_CHECKING:

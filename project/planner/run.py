@@ -11,7 +11,8 @@ from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner.candidate import Candidate, rank_by
 from project.planner.claims import check, read_claims
-from project.planner.cluster import Cluster, read_cluster
+from project.planner.cluster import Cluster
+from project.planner.cluster_entries import read_cluster
 from project.planner.compare import compare
 from project.planner.derive import Derived, derive
 from project.planner.document import sheets
@@ -23,7 +24,7 @@ from project.planner.search_sheets import COMMANDS, search_sheets
 from project.planner.searched import Searched, as_entries
 from project.planner.sensitivity import turns
 from project.planner.settle import settled_seconds
-from project.planner.traffic import Step
+from project.planner.step import Step
 from project.run_folder import read_summary, write_atomically
 
 CLAIMS = Path(__file__).resolve().parent.parent.parent / "configs" / "claims"

@@ -19,8 +19,8 @@ from project.planner.cluster import Cluster
 from project.planner.limit import Limit
 from project.planner.memory import least, peak
 from project.planner.settle import settled, time_against_memory
+from project.planner.step import Step
 from project.planner.step_time import fastest
-from project.planner.traffic import Step
 from project.planner.workload import workload
 
 SLACK = 1.5

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeVar
 
 from project.planner.candidate import Candidate, Objective, closed_form_seconds, value
 from project.planner.cluster import Cluster, Link, Stated, Tiles
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 S = TypeVar("S", bound=Stated)
 NOTICEABLE = 0.01  # a winner that wins by less has won nothing

@@ -11,9 +11,9 @@ from project.planner.cluster import Cluster
 from project.planner.derive import duration_of
 from project.planner.order import order_of
 from project.planner.pareto import front
+from project.planner.step import Step
 from project.planner.step_time import gradient_seconds, optimizer_seconds, stage_durations, travel
 from project.planner.timeline import simulate
-from project.planner.traffic import Step
 from project.planner.workload import workload
 
 SETTLED = 20  # stay best when timed action by action

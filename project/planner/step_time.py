@@ -21,8 +21,9 @@ from project.planner.cluster import Cluster
 from project.planner.compute import launch_seconds, work_seconds
 from project.planner.group import Group, group_over
 from project.planner.implementation import Implementation
+from project.planner.layer_work import embedding, head, layer
 from project.planner.timeline import Travel
-from project.planner.work import NOTHING, Layer, Pass, Shape, Transfer, Work, embedding, head, layer
+from project.planner.work import NOTHING, Layer, Pass, Shape, Transfer, Work
 from project.planner.workload import (
     Durations,
     Held,

@@ -7,121 +7,22 @@ rank sends every other equally many rows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
 
-from project.model.config import ModelConfig
-from project.model.cost import embedding_parameters, expert_slots
-from project.parallel.layout import ParallelLayout
+from project.model.cost import embedding_parameters
 from project.pipeline.partition import Part
-from project.pipeline.placement import stage_to_rank
-from project.planner.group import WORLD, Group, group_over
-from project.planner.parameters import parameters_of, parts_of
+from project.planner.group import WORLD, group_over
+from project.planner.parameters import parameters_of
 from project.planner.precision import DOUBLE, INT64, width_of
+from project.planner.step import Step, rows_sent
+from project.planner.transfer import Transfer
 
 STATISTICS = 4  # of a layer in the table that is logged: auxiliary loss, z-loss, entropy, dropped fraction
-DIRECTIONS = ("forward", "backward", "step")
-
-
-class Transfer(NamedTuple):
-    """`calls` operations in all of a step, each given `given` bytes by this rank. `stage` is None for what a rank does
-    once for all its stages; `module` says what it is for. `times` of those calls belong to one microbatch, or are 0
-    where the calls are the step's. `neighbour` is the stage at a message's other end."""
-
-    stage: int | None
-    module: str
-    group: Group
-    collective: str
-    direction: str
-    calls: int
-    given: int
-    times: int = 0
-    neighbour: int | None = None
-
-    @property
-    def bytes(self) -> int:
-        """On the wire, of all calls."""
-        return self.calls * on_the_wire(self.collective, self.given, self.group.size)
-
-
-def on_the_wire(collective: str, given: int, ranks: int) -> int:
-    """Bytes that this rank sends in one call; the formulas of `project.metrics.message`."""
-    match collective:
-        case "all_reduce":
-            return -(-2 * given * (ranks - 1) // ranks)
-        case "reduce_scatter" | "all_to_all":
-            return -(-given * (ranks - 1) // ranks)
-        case "all_gather":
-            return given * (ranks - 1)
-        case "send":
-            return given
-        case _:
-            return 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """`batch` counts the sequences over all replicas and of one batch, of which a step accumulates `accumulate`."""
-
-    config: ModelConfig
-    layout: ParallelLayout
-    batch: int
-    seq_len: int
-    precision: str = "32-true"
-    accumulate: int = 1
-
-    @property
-    def microbatches(self) -> int:
-        return self.layout.microbatches * self.accumulate
-
-    @property
-    def sequences(self) -> int:
-        """Of a microbatch of one replica."""
-        return self.batch // (self.layout.dp * self.layout.microbatches)
-
-    @property
-    def tokens(self) -> int:
-        """Of a microbatch of one replica; a rank of tp has its share of them between the matrices."""
-        return self.sequences * self.seq_len
-
-    @cached_property
-    def parts(self) -> list[Part]:
-        return parts_of(self.config, self.layout, self.seq_len)
-
-    @cached_property
-    def rank_of_stage(self) -> list[int]:
-        return stage_to_rank(self.layout)
-
-    def parts_on(self, pp_rank: int) -> list[Part]:
-        return [part for part in self.parts if self.rank_of_stage[part.stage] == pp_rank]
-
-    @property
-    def expert_axes_are_tp(self) -> bool:
-        return (self.layout.ep, self.layout.etp) == (self.layout.tp, 1)
 
 
 def traffic(step: Step, pp_rank: int) -> list[Transfer]:
     """Of one rank of that pipeline rank; they all send as much. Nothing among groups of one."""
     found = (*_microbatches(step, pp_rank), *_once_a_step(step, pp_rank))
     return [transfer for transfer in found if transfer.group.size > 1 and transfer.calls]
-
-
-def by_axis(transfers: list[Transfer]) -> dict[str, dict[str, dict[str, Any]]]:
-    """As the ledger has it: `{axis: {collective: {calls, bytes, direction: {calls, bytes}}}}`."""
-    lines: dict[tuple[str, str, str], list[int]] = {}
-    for transfer in transfers:
-        line = lines.setdefault((transfer.group.axis, transfer.collective, transfer.direction), [0, 0])
-        line[0] += transfer.calls
-        line[1] += transfer.bytes
-    whole: dict[str, dict[str, dict[str, Any]]] = {}
-    for axis, collective, direction in sorted(lines, key=lambda key: (key[:2], DIRECTIONS.index(key[2]))):
-        calls, sent = lines[axis, collective, direction]
-        entry = whole.setdefault(axis, {}).setdefault(collective, {"calls": 0, "bytes": 0})
-        entry["calls"] += calls
-        entry["bytes"] += sent
-        entry[direction] = {"calls": calls, "bytes": sent}
-    return whole
 
 
 # -- a microbatch -------------------------------------------------------------------------------------------------
@@ -228,17 +129,6 @@ class _Stage:
                 for collective, direction in ((there, "forward"), (back, "backward")):
                     sent = self.over(("pp",), "boundary", collective, direction, 1, given)
                     yield sent._replace(neighbour=neighbour)
-
-
-def rows_sent(step: Step) -> int:
-    """Rows that a rank hands to the experts' dispatch for one microbatch: each token's assignments, each to all slices
-    of its expert; with a capacity, all slots of all experts, full or not."""
-    config, layout = step.config, step.layout
-    tokens = step.tokens // layout.tp
-    if config.capacity_factor is None:
-        return tokens * config.top_k * layout.etp
-    slots = expert_slots(config.capacity_factor, config.capacity_group, config.top_k, config.num_experts)
-    return tokens // config.capacity_group * slots * config.num_experts * layout.etp
 
 
 # -- a step -------------------------------------------------------------------------------------------------------

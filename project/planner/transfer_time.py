@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from project.planner import collective_time, message
 from project.planner.cluster import Cluster
-from project.planner.traffic import Step, Transfer
+from project.planner.step import Step
+from project.planner.transfer import Transfer
 
 
 def link(transfer: Transfer, step: Step, cluster: Cluster) -> str:

@@ -18,7 +18,7 @@ from project.parallel.layout import ParallelLayout
 from project.pipeline.partition import Costs, partition
 from project.pipeline.placement import stage_to_rank
 from project.planner.implementation import Implementation, ours
-from project.planner.traffic import Step
+from project.planner.step import Step
 from project.planner.work import Shape
 
 

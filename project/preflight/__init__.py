@@ -19,7 +19,7 @@ from project.legal_values import said
 from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.parallel.legality import layout_faults
-from project.planner.cluster import cluster_faults
+from project.planner.cluster_entries import cluster_faults
 from project.preflight.document import document_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings

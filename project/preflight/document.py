@@ -7,7 +7,7 @@ from typing import Any
 
 from project.fault import Fault
 from project.planner.claims import claim_faults
-from project.planner.cluster import read_cluster
+from project.planner.cluster_entries import read_cluster
 from project.planner.derive import derive
 from project.planner.run import claims_path, step_of
 

@@ -15,7 +15,7 @@ from project.model.config import ModelConfig
 from project.parallel.layout import PRECISIONS, ParallelLayout
 from project.parallel.legality import layout_faults
 from project.planner.candidate import Objective
-from project.planner.cluster import cluster_faults, read_cluster
+from project.planner.cluster_entries import cluster_faults, read_cluster
 from project.planner.memory import peak
 from project.planner.nearest import nearest_fitting
 from project.planner.run import step_of

@@ -8,7 +8,7 @@ import torch
 
 from project.calibration import gpus
 from project.calibration.collectives import Costs
-from project.planner.cluster import as_entries, read_cluster
+from project.planner.cluster_entries import as_entries, read_cluster
 from project.planner.cluster_file import load_cluster
 from project.planner.compute import gemm_seconds
 from project.planner.work import Gemm

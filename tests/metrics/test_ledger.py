@@ -16,7 +16,9 @@ from project.callbacks.communication import Communication
 from project.metrics.ledger import GRADIENT, Ledger
 from project.model.router import Router, Routing
 from project.parallel.layout import ParallelLayout
-from project.planner.traffic import Step, by_axis, traffic
+from project.planner.step import Step
+from project.planner.traffic import traffic
+from project.planner.transfer import by_axis
 from tests.parity.training import SMALL, Case, CaseModule, loader, trainer
 
 # -- what is counted ----------------------------------------------------------------------------------------------

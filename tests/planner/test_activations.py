@@ -9,7 +9,7 @@ from project.model.config import ModelConfig
 from project.parallel.layout import ParallelLayout
 from project.planner.activations import activation_peaks, kept
 from project.planner.order import order_of
-from project.planner.traffic import Step
+from project.planner.step import Step
 from tests.metrics.test_activations import peaks_of
 from tests.parity.training import SMALL, Case
 

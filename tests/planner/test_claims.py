@@ -15,7 +15,7 @@ from project.planner.cluster_file import load_cluster
 from project.planner.derive import Derived, derive
 from project.planner.routing import expected_imbalance
 from project.planner.run import claims_path, plan_run
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 DOCUMENT = claims_path("reference_document")
 LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)

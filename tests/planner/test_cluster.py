@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from project.planner.cluster import Cluster, ImpossibleCluster, as_entries, read_cluster
+from project.planner.cluster import Cluster
+from project.planner.cluster_entries import ImpossibleCluster, as_entries, read_cluster
 from project.planner.cluster_file import CLUSTERS, load_cluster, write_cluster
 
 NAMES = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))

@@ -8,7 +8,7 @@ from project.planner.cluster_file import load_cluster
 from project.planner.compare import BALANCED, compare
 from project.planner.derive import derive
 from project.planner.plan_file import planned
-from project.planner.traffic import Step
+from project.planner.step import Step
 from project.run_folder import layout_entry
 
 

@@ -16,7 +16,7 @@ from project.planner.derive import Derived, derive
 from project.planner.document import sheets
 from project.planner.plan_file import as_json, planned
 from project.planner.run import claims_path
-from project.planner.traffic import Step
+from project.planner.step import Step
 from project.run_folder import SUMMARY_KEYS
 
 LAYOUTS = {

@@ -13,7 +13,7 @@ from project.planner.search import Found, search
 from project.planner.search_sheets import fewer as sheet
 from project.planner.search_sheets import verdict
 from project.planner.searched import Searched
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 STEP = Step(ModelConfig(), ParallelLayout(), 8, 256, "bf16-mixed")
 SIXTEEN = load_cluster("h100_2x8")

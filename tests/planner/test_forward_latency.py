@@ -9,7 +9,7 @@ from project.parallel.layout import ParallelLayout
 from project.pipeline.placement import stages_of
 from project.planner.cluster_file import load_cluster
 from project.planner.derive import Derived, derive
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 ONE_STAGE = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
 LAYOUTS = [

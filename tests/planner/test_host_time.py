@@ -14,8 +14,8 @@ from project.planner.cluster_file import load_cluster
 from project.planner.implementation import ours
 from project.planner.search import search
 from project.planner.shared_cores import shared_span
+from project.planner.step import Step
 from project.planner.step_time import step_time
-from project.planner.traffic import Step
 from project.planner.workload import Durations, Workload
 
 COSTS = {

@@ -13,7 +13,7 @@ from project.planner.in_flight import InFlight, in_flight
 from project.planner.memory import buffers, by_module, least, memory, peak
 from project.planner.nearest import nearest_fitting
 from project.planner.parameters import parameters_on
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 STEP = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 256, "bf16-mixed")
 

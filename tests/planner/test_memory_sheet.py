@@ -11,7 +11,7 @@ from project.planner.derive import Derived, derive
 from project.planner.memory_sheet import memory_sheet
 from project.planner.order import order_of
 from project.planner.plan_file import as_json
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 FOUR = ParallelLayout(pp=4, microbatches=8)
 

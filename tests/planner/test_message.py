@@ -14,7 +14,7 @@ from project.planner.derive import Derived, derive
 from project.planner.message import crossings, seconds, tier
 from project.planner.plan_file import as_json
 from project.planner.settle import simulated_seconds
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 TWO = load_cluster("h100_2x8")
 LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)  # stages 0 and 1 on one node, 2 and 3 on the other

@@ -21,7 +21,7 @@ from project.planner.order import order_of
 from project.planner.pareto import front
 from project.planner.search import SLACK, capacity, overrides, search
 from project.planner.settle import simulated_seconds
-from project.planner.traffic import Step
+from project.planner.step import Step
 
 MODEL = ModelConfig()
 BATCH, SEQ_LEN = 8, 256

@@ -11,8 +11,8 @@ from project.planner.cluster import Cluster
 from project.planner.cluster_file import load_cluster
 from project.planner.search import search
 from project.planner.sensitivity import applying, ends, turns, unstable
+from project.planner.step import Step
 from project.planner.step_time import step_time
-from project.planner.traffic import Step
 from project.planner.workload import workload
 
 STEP = Step(ModelConfig(), ParallelLayout(), 8, 256, "bf16-mixed")
