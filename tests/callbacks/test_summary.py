@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
 from project.metrics.metrics_file import read_rows
+from project.metrics.provenance import command_started
 from project.model.cost import active_parameters, total_parameters
 from project.run_folder import SUMMARY_KEYS, read_summary
 from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
@@ -43,7 +45,7 @@ def test_a_completed_run_says_what_it_was(fit, tmp_path):
     assert summary["precision"] == "32-true"
     assert summary["torch_version"] == torch.__version__
     assert summary["peak_memory_bytes_per_rank"][0] > 2**20
-    assert 0 < summary["time_to_first_step_s"] < 600
+    assert 0 < summary["time_to_first_step_s"] < time.time() - command_started(), "counted from this process's start"
     for later in ("mfu", "activation_bytes_peak_per_stage", "communication", "planned"):
         assert summary[later] is None
 
