@@ -24,15 +24,15 @@ from benchmarks.planner_record import Row, checksum, read, row, table, write
 from project.calibration import processors
 from project.calibration.measured import heading
 from project.calibration.rank_seconds import Case, rank_seconds
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.cluster import Cluster
-from project.planner.cluster_file import CLUSTERS, load_cluster, write_cluster
-from project.planner.host_time import after_the_pipeline, alone
-from project.planner.implementation import ours
-from project.planner.search import overrides
-from project.planner.step_time import step_time
-from project.planner.workload import Workload
+from project.planner.cost.host_time import after_the_pipeline, alone
+from project.planner.cost.implementation import ours
+from project.planner.cost.step_time import step_time
+from project.planner.cost.workload import Workload
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_file import CLUSTERS, load_cluster, write_cluster
+from project.planner.search.search import overrides
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ModelConfig(d_model=256, num_kv_heads=4, head_dim=32, d_ff=512, vocab_size=4096)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from project.planner.cluster_file import CLUSTERS
+from project.planner.machine.cluster_file import CLUSTERS
 
 RECORD = Path(__file__).with_name("planner_layouts.csv")
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.published_runs import Predicted, Run, predict, runs
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.cluster import Cluster, Stated
-from project.planner.cluster_file import load_cluster
-from project.planner.footprint import in_flight, layer_activation_bytes
-from project.planner.implementation import MEGATRON_2021, MEGATRON_2022_SP
-from project.planner.workload import Workload, rank_parameters
+from project.planner.cost.implementation import MEGATRON_2021, MEGATRON_2022_SP
+from project.planner.cost.workload import Workload, rank_parameters
+from project.planner.machine.cluster import Cluster, Stated
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.memory.footprint import in_flight, layer_activation_bytes
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 REPORT = Path(__file__).with_name("planner_scoreboard.md")
 GIB = 2**30
@@ -140,7 +140,8 @@ def report() -> str:
         "# The planner against measurements of others",
         "",
         f"Written by `make scoreboard` on {date.today()} at commit {commit.stdout.strip()}. The runs, with their",
-        "sources, are in `published_runs.csv`; how each trainer computes is in `project/planner/implementation.py`;",
+        "sources, are in `published_runs.csv`; how each trainer computes is in",
+        "`project/planner/cost/implementation.py`;",
         "every rate is in `configs/cluster/`, one file for all rows of a table. Errors are of the step's seconds.",
         "",
         "## Memory: Korthikanti et al., Fig. 1, GiB a GPU",

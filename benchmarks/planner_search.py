@@ -16,9 +16,9 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner import space
+from project.planner.search.search import space
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 ROOT = Path(__file__).parents[1]
 MODEL = {

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.parallel.size import divisors
-from project.planner.cluster import Cluster
-from project.planner.footprint import footprint
-from project.planner.implementation import (
+from project.planner.cost.implementation import (
     MEGATRON_2021,
     MEGATRON_2022_SP,
     MEGATRON_CORE,
     MEGATRON_CORE_DEEPEP,
 )
-from project.planner.step_time import step_time
-from project.planner.workload import Workload
+from project.planner.cost.step_time import step_time
+from project.planner.cost.workload import Workload
+from project.planner.machine.cluster import Cluster
+from project.planner.memory.footprint import footprint
+from project.spec.layout import ParallelLayout
+from project.spec.legality.size import divisors
+from project.spec.model import ModelConfig
 
 TABLE = Path(__file__).with_name("published_runs.csv")
 RECOMPUTE = {"full": "full", "selective+sp": "selective", "norm+act": "selective", "none": "none"}

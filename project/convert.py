@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from project.checkpoint.error import CheckpointError
 from project.command_line.report import report_lines
-from project.weights.conversion import from_hf, to_hf
-from project.weights.source import open_weights
-from project.weights.weights import WeightsError
+from project.state.checkpoint.error import CheckpointError
+from project.state.weights.conversion import from_hf, to_hf
+from project.state.weights.source import open_weights
+from project.state.weights.weights import WeightsError
 
 
 def arguments() -> argparse.Namespace:

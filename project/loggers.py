@@ -11,9 +11,9 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from project.metrics.figures import FIGURES, figure
-from project.metrics.metrics_file import MetricsFile
+from project.observe.metrics_file import MetricsFile
 from project.run_folder import read_summary
+from project.spec.figures import FIGURES, figure
 
 RUN_ID = "wandb/run_id"
 LONGEST_TAG = 64  # characters, W&B's limit

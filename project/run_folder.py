@@ -15,10 +15,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from project.fault import Fault
-from project.model.config import ModelConfig
-from project.model.cost import active_parameters, total_parameters
-from project.parallel.layout import ParallelLayout
+from project.spec.cost import active_parameters, total_parameters
+from project.spec.fault import Fault
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 SUMMARY_KEYS = (
     "status",

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.ranks import RankPools, rank_pools
+from tests.harness.ranks import RankPools, rank_pools
 
 if TYPE_CHECKING:
-    from tests.weights.a_run import Run
+    from tests.harness.a_run import Run
 
 if TYPE_CHECKING:
-    from tests.parity.training import Case
+    from tests.harness.training import Case
 
 # `make parity` asks for many more random cases than `make test`.
 settings.register_profile("parity", max_examples=500)
@@ -47,7 +47,7 @@ def ranks() -> Iterator[RankPools]:
 @pytest.fixture(scope="session")
 def saved_by_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with `transformers`' own initial weights, in several files."""
-    from tests.weights.mixtral import saved_mixtral  # which imports transformers
+    from tests.harness.mixtral import saved_mixtral  # which imports transformers
 
     return saved_mixtral(tmp_path_factory.mktemp("theirs"))
 
@@ -55,7 +55,7 @@ def saved_by_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def a_run(tmp_path_factory: pytest.TempPathFactory, ranks: RankPools) -> Run:
     """Two steps on four ranks, with a checkpoint and a tokenizer."""
-    from tests.weights.a_run import train
+    from tests.harness.a_run import train
 
     return train(tmp_path_factory.mktemp("run"), ranks)
 
@@ -63,6 +63,6 @@ def a_run(tmp_path_factory: pytest.TempPathFactory, ranks: RankPools) -> Run:
 @pytest.fixture(scope="session")
 def exported(a_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights in the folder that `transformers` opens."""
-    from tests.weights.a_run import export
+    from tests.harness.a_run import export
 
     return export(a_run, tmp_path_factory.mktemp("exported") / "hf")

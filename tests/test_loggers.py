@@ -4,7 +4,7 @@ import pytest
 from lightning.pytorch.loggers import WandbLogger
 
 from project.loggers import MetricsCsv, csv_and_wandb, csv_only
-from project.metrics.metrics_file import read_rows
+from project.observe.metrics_file import read_rows
 
 
 def wandb_loggers(folder, **options):

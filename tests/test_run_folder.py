@@ -5,13 +5,13 @@ import math
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.model.cost import total_parameters
 from project.run_folder import SUMMARY_KEYS, mark_failed, mark_interrupted, read_summary, write_summary
+from project.spec.cost import total_parameters
+from project.spec.model import ModelConfig
 
 CONFIG = """
-model: {_target_: project.model.config.ModelConfig, num_layers: 2}
-parallel: {_target_: project.parallel.layout.ParallelLayout, pp: 2, tp: 2, ep: 2, microbatches: 4}
+model: {_target_: project.spec.model.ModelConfig, num_layers: 2}
+parallel: {_target_: project.spec.layout.ParallelLayout, pp: 2, tp: 2, ep: 2, microbatches: 4}
 trainer: {precision: 32-true}
 """
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from project.run_folder import hold
-from tests.terminal import in_terminal, press_ctrl_c
+from tests.harness.terminal import in_terminal, press_ctrl_c
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = [sys.executable, str(ROOT / "project/train.py")]
@@ -102,7 +102,7 @@ def test_torchrun_gives_the_forked_run_s_losses_bit_for_bit(forked: Path, tmp_pa
 
 def test_torchrun_restarts_after_a_worker_was_killed_and_the_losses_are_the_same(forked: Path, tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", "--max-restarts", "1", TRAIN[1]]
-    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.batch=2"]
+    bomb = ["+callbacks.bomb._target_=tests.harness.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.batch=2"]
     saving = ["+callbacks.bomb.kind='kill once'", "callbacks.checkpoint.every_n_train_steps=1", "resume=auto"]
     arguments = [*RANKS_4, *bomb, *saving, "trainer.max_steps=4", "logger=csv", f"hydra.run.dir={tmp_path}"]
     assert run(*arguments, command=torchrun).stdout.count("bomb") == 1
@@ -141,7 +141,7 @@ def wait_for(path: Path) -> None:
 )
 def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: str, tmp_path: Path) -> None:
     bomb = [
-        "+callbacks.bomb._target_=tests.strategy.bomb.Bomb",
+        "+callbacks.bomb._target_=tests.harness.bomb.Bomb",
         "+callbacks.bomb.rank=3",
         f"+callbacks.bomb.kind={kind}",
     ]
@@ -158,7 +158,7 @@ def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: 
 
 @pytest.mark.alone
 def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> None:
-    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=hang"]
+    bomb = ["+callbacks.bomb._target_=tests.harness.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=hang"]
     arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=10", "logger=csv", "trainer.max_steps=5"]
     done = run(*arguments, f"hydra.run.dir={tmp_path}", status=1)
     said = (
@@ -171,7 +171,7 @@ def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> N
 @pytest.mark.alone
 def test_a_rank_that_hangs_under_torchrun_is_named_too(tmp_path: Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", TRAIN[1]]
-    bomb = ["+callbacks.bomb._target_=tests.strategy.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=sleep"]
+    bomb = ["+callbacks.bomb._target_=tests.harness.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=sleep"]
     arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=5", "logger=csv", "trainer.max_steps=5"]
     done = run(*arguments, f"hydra.run.dir={tmp_path}", command=torchrun, status=1)
     error = summary(tmp_path)["error"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from project.loggers import FLUSHED_AFTER_S
+from tests.harness.wandb_file import of_type, records
+from tests.harness.wandb_file import summary as wandb_summary
 from tests.sweep.test_command import MOMENT, ONE_CORE
 from tests.test_train import ROOT, TRAIN, environment, run, summary
-from tests.wandb_file import of_type, records
-from tests.wandb_file import summary as wandb_summary
 
 COMMAND = [*ONE_CORE, *TRAIN, *[override for override in MOMENT if override != "logger=csv"]]
 OFFLINE = ["logger=wandb", "logger.offline=true"]
@@ -125,7 +125,7 @@ def test_a_key_in_the_file_is_found(tmp_path: Path) -> None:
 
 
 def test_a_file_left_by_kill_9_is_accepted_up_to_its_end(tmp_path: Path) -> None:
-    dies = ["+callbacks.dies._target_=tests.sweep.dies.Dies", "+callbacks.dies.microbatches=2"]
+    dies = ["+callbacks.dies._target_=tests.harness.dies.Dies", "+callbacks.dies.microbatches=2"]
     dies += ["+callbacks.dies.unless=/nowhere", "+callbacks.dies.batch=5", "parallel.microbatches=2"]
     dies += [f"+callbacks.dies.after_s={2 * FLUSHED_AFTER_S}"]
     run(*OFFLINE, *dies, "trainer.max_steps=9", f"hydra.run.dir={tmp_path}", command=COMMAND, status=1)

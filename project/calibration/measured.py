@@ -6,7 +6,7 @@ from datetime import date
 
 import torch
 
-from project.planner.cluster import Stated
+from project.planner.machine.cluster import Stated
 from project.strategy.ranks import available_cores
 
 Progress = Callable[[str], None]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from project.calibration.rank_seconds import BATCH, NARROW, Case, Seconds, rank_seconds
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
 
 FEW, MANY = 2, 6  # layers
 WIDE = replace(NARROW, d_model=256, num_heads=8, num_kv_heads=8, head_dim=32, d_ff=256, max_seq_len=64)
@@ -17,7 +17,7 @@ WIDE_TOKENS = BATCH // 2 * WIDE.max_seq_len  # of a microbatch
 
 
 class Overhead(NamedTuple):
-    """Seconds of one core, and of waiting, as `project.planner.cluster.Host` has them; `wide_layer_s` is what a layer
+    """Seconds of one core, and of waiting, as `planner.machine.cluster.Host` has them; `wide_layer_s` is what a layer
     of `WIDE` takes for `WIDE_TOKENS` tokens, its arithmetic included."""
 
     block_s: float

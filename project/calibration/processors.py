@@ -10,8 +10,8 @@ import torch
 from project.calibration import collectives, overhead, rates
 from project.calibration.measured import Progress, around
 from project.calibration.ranks import on_ranks
-from project.model.cost import layer_flops_per_token
-from project.planner.cluster import Achieved, Cluster, Host, Link, Peak
+from project.planner.machine.cluster import Achieved, Cluster, Host, Link, Peak
+from project.spec.cost import layer_flops_per_token
 from project.strategy.ranks import available_cores
 
 STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1

@@ -22,8 +22,8 @@ from project.callbacks.activations import ActivationPeaks
 from project.callbacks.communication import Communication
 from project.callbacks.expert_metrics import ExpertMetrics
 from project.callbacks.step_metrics import StepMetrics
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 from project.strategy.hybrid import HybridParallelStrategy
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig

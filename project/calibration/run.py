@@ -6,7 +6,7 @@ import torch
 
 from project.calibration import gpus, processors
 from project.calibration.measured import heading
-from project.planner.cluster_file import write_cluster
+from project.planner.machine.cluster_file import write_cluster
 
 
 def calibrate(clusters: Path, folder: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from project.callbacks.first_steps import FirstSteps, watching
 from project.callbacks.observed import ObservedStrategy, gathered
-from project.metrics.activations import Activations
+from project.observe.activations import Activations
 
 
 class ActivationPeaks(FirstSteps):

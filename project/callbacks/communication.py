@@ -6,7 +6,7 @@ from typing import Any
 
 from project.callbacks.first_steps import FirstSteps, watching
 from project.callbacks.observed import ObservedStrategy, gathered
-from project.metrics.ledger import Ledger
+from project.observe.ledger import Ledger
 
 
 class Communication(FirstSteps):

@@ -10,7 +10,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from project.callbacks.observed import ObservedModule, observed
-from project.metrics.expert_load import imbalance
+from project.observe.expert_load import imbalance
 
 
 class ExpertMetrics(Callback):

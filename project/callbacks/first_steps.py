@@ -9,7 +9,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from project.callbacks.observed import ObservedStrategy, strategy_of
-from project.pipeline.stage import Watch
+from project.engine.stage import Watch
 
 
 class FirstSteps(Callback, ABC):

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from project.callbacks.observed import gathered, strategy_of
-from project.metrics.placement import Placement, placement
-from project.parallel.layout import ParallelLayout
+from project.observe.placement import Placement, placement
+from project.spec.layout import ParallelLayout
 
 
 class LayoutTable(Callback):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from project.callbacks.observed import gathered
-from project.metrics.memory import bytes_held
+from project.observe.memory import bytes_held
 
 
 class MemoryCategories(Callback):

@@ -8,12 +8,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from project.metrics.clock import Clock
-from project.metrics.spans import Phases, Span
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.parallel.mesh import Mesh
-from project.pipeline.stage import Watch
+from project.engine.clock import Clock
+from project.engine.mesh import Mesh
+from project.engine.spans import Phases, Span
+from project.engine.stage import Watch
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 
 class ObservedStrategy(Protocol):

@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
-from project.metrics.expert_load import imbalance
-from project.metrics.memory import peak_memory_bytes
-from project.metrics.peak import arithmetic, peak_flops
-from project.metrics.provenance import device_name
-from project.metrics.throughput import Lap, StepClock, model_flops_utilization
+from project.observe.expert_load import imbalance
+from project.observe.memory import peak_memory_bytes
+from project.observe.provenance import device_name
+from project.observe.throughput import Lap, StepClock, model_flops_utilization
+from project.spec.peaks import arithmetic, peak_flops
 
 
 class StepMetrics(Callback):

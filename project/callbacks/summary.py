@@ -10,13 +10,13 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from project.callbacks.observed import Summarised, gathered, observed, over_ranks, strategy_of, tokens_in
-from project.metrics.expert_load import ExpertLoad
-from project.metrics.memory import peak_memory_bytes
-from project.metrics.placement import placement
-from project.metrics.provenance import command_started, commit, device_name
-from project.metrics.throughput import Median
-from project.model.cost import active_parameters, total_parameters
+from project.observe.expert_load import ExpertLoad
+from project.observe.memory import peak_memory_bytes
+from project.observe.placement import placement
+from project.observe.provenance import command_started, commit, device_name
+from project.observe.throughput import Median
 from project.run_folder import layout_entry, mark_failed, mark_interrupted, write_summary
+from project.spec.cost import active_parameters, total_parameters
 
 MEDIANS = {name: f"train/{name}" for name in ("step_time_s", "tokens_per_second", "mfu")}
 

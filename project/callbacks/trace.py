@@ -13,12 +13,12 @@ from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from project.callbacks.communication import Communication
 from project.callbacks.observed import strategy_of
 from project.callbacks.step_metrics import StepMetrics
-from project.metrics.clock import Clock
-from project.metrics.collective_spans import CollectiveSpan
-from project.metrics.spans import Phase, Phases, Span
-from project.metrics.throughput import Lap, Median
-from project.metrics.tiling import RankStep
-from project.metrics.trace_file import write_trace
+from project.engine.clock import Clock
+from project.engine.spans import Phase, Phases, Span
+from project.observe.collective_spans import CollectiveSpan
+from project.observe.throughput import Lap, Median
+from project.observe.tiling import RankStep
+from project.observe.trace_file import write_trace
 
 
 class Trace(Callback):

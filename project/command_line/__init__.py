@@ -27,9 +27,9 @@ from project import preflight
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
 from project.command_line.report import report_faults, report_warnings
 from project.command_line.resolvers import register_resolvers
-from project.fault import Fault
 from project.preflight.gpus import count_gpus
 from project.preflight.places import folder_faults
+from project.spec.fault import Fault
 
 __all__ = ["InvalidConfig", "check", "check_job", "in_sweep", "leads", "refuse", "report_faults"]
 

@@ -20,7 +20,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 
 from project.command_line.misspelling import explain, keys_of, malformed
-from project.fault import Fault
+from project.spec.fault import Fault
 
 _GUESSES = 3  # a group's name and its choice may both be misspelt, and a plus sign be missing
 

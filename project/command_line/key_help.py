@@ -9,8 +9,8 @@ import textwrap
 from itertools import zip_longest
 from typing import get_args, get_type_hints
 
-from project.model.config import ModelConfig
-from project.parallel.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.model import ModelConfig
 
 
 def _words(cls: type, name: str) -> str:

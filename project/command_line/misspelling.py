@@ -12,8 +12,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from project.fault import Fault
-from project.legal_values import legal, nearest, said
+from project.spec.fault import Fault
+from project.spec.legal_values import legal, nearest, said
 
 Explained = tuple[Fault, str | None]
 """The fault, and the override that was probably meant."""

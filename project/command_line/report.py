@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
-from project.fault import Fault
+from project.spec.fault import Fault
 
 
 def report_faults(faults: Sequence[Fault], heading: str = "Nothing was started") -> None:

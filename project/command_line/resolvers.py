@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.command_line.group_help import group_help
 from project.command_line.key_help import key_help
-from project.metrics.figures import directions
+from project.spec.figures import directions
 
 
 def register_resolvers() -> None:

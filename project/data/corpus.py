@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from project.data.tokenizer import SMALLEST_VOCABULARY, tokenizer_faults
-from project.fault import Fault
+from project.spec.fault import Fault
 
 
 @dataclass(frozen=True)

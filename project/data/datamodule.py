@@ -16,7 +16,7 @@ from project.data.prepare import PreparedCorpus, prepare
 from project.data.sampler import StepSampler
 from project.data.synthetic import MarkovWindows, SyntheticCorpus
 from project.data.windows import TokenWindows, Windows, collate
-from project.fault import Fault
+from project.spec.fault import Fault
 
 
 class TokenDataModule(LightningDataModule):

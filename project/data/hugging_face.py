@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
-from project.fault import Fault
+from project.spec.fault import Fault
 
 
 class HuggingFaceCorpus:

@@ -24,7 +24,7 @@ from project.data.corpus import Corpus, CorpusError
 from project.data.progress import PreparationProgress
 from project.data.token_file import VERSION, TokenFile
 from project.data.tokenizer import tokenizer_faults
-from project.fault import Fault
+from project.spec.fault import Fault
 
 log = logging.getLogger(__name__)
 

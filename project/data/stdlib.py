@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import Document
-from project.fault import Fault
+from project.spec.fault import Fault
 
 # Not the library's own prose: installed packages, its tests (which outweigh it), tables of characters, and what the
 # build of this very machine generated.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from project.fault import Fault
+from project.spec.fault import Fault
 
 # Odds of a token's possible successors. The first is likely, so that there is something to learn; the last is not, so
 # that a perfect model still has a loss.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
-from project.fault import Fault
+from project.spec.fault import Fault
 
 # Faults are looked for in this much text; what lies beyond is checked when it is tokenized, still before any process.
 _CHECKED_BYTES = 256 * 2**20

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from project.fault import Fault
+from project.spec.fault import Fault
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,17 +10,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from project.data.tokenizer import tokenizer_faults
-from project.fault import Fault
 from project.generation.prompt import Prompt
-from project.parallel.layout import PRECISIONS, ParallelLayout
-from project.parallel.legality import layout_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
 from project.preflight.sections import filled
 from project.preflight.settings import ACCELERATORS, Settings, not_negative, or_null, table_faults, whole
 from project.preflight.world import world_size_faults
-from project.weights.source import open_weights
-from project.weights.weights import Weights, WeightsError
+from project.spec.fault import Fault
+from project.spec.layout import PRECISIONS, ParallelLayout
+from project.spec.legality.layouts import layout_faults
+from project.state.weights.source import open_weights
+from project.state.weights.weights import Weights, WeightsError
 
 SETTINGS: Settings = {
     "prompt": (lambda value: isinstance(value, str), "a text; one that looks like a number needs quotes of its own"),

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader
 
 from project.generation.prompt import padded
 from project.generation.sampling import Sampling
+from project.state.weights.weights import Weights
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
-from project.weights.weights import Weights
 
 
 class Generator(MoEModule):

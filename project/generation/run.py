@@ -12,11 +12,11 @@ from project.generation import checks
 from project.generation.module import Generator, prompts
 from project.generation.prompt import Prompt
 from project.generation.sampling import Sampling
+from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
 from project.training.run import RunFailed, quiet
 from project.training.trainer import placed
-from project.weights.source import open_weights
 
 BETWEEN = "-" * 40
 

@@ -7,8 +7,8 @@ read off the projections' outputs, so the module also computes with a part of th
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from project.model.config import ModelConfig
 from project.model.rope import apply_rope
+from project.spec.model import ModelConfig
 
 
 class Attention(nn.Module):

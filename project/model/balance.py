@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from project.model.config import ModelConfig
 from project.model.router import Routing
+from project.spec.model import ModelConfig
 
 
 class BalanceReport(NamedTuple):

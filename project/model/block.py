@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from project.model.attention import Attention
 from project.model.balance import BalanceReport, Penalty
-from project.model.config import ModelConfig
 from project.model.feed_forward import FeedForward
 from project.model.moe import MoE
 from project.model.norm import RMSNorm
+from project.spec.model import ModelConfig
 
 
 class Block(nn.Module):

@@ -16,8 +16,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-from project.model.cost import expert_slots
 from project.model.dispatch import LocalDispatch, order_by, tally, weighted_sum
+from project.spec.cost import expert_slots
 
 
 class Slots(NamedTuple):

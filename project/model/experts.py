@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from project.model.config import ModelConfig
 from project.model.norm import compute_dtype
+from project.spec.model import ModelConfig
 
 
 class Experts(nn.Module):

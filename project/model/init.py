@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from project.model.config import ModelConfig
 from project.model.rope import rope_table
 from project.model.transformer import Transformer
+from project.spec.model import ModelConfig
 
 WRITES_TO_STREAM = ("attention.wo.weight", "experts.w2", "shared.w2.weight", "feed_forward.w2.weight")
 

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from project.model.balance import Balance, BalanceReport
 from project.model.capacity import Capacity
-from project.model.config import ModelConfig
 from project.model.dispatch import Dispatch, Dropless, LocalDispatch
 from project.model.experts import Experts
 from project.model.feed_forward import FeedForward
 from project.model.router import Router
+from project.spec.model import ModelConfig
 
 
 class MoE(nn.Module):

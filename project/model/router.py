@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from project.model.config import ModelConfig
+from project.spec.model import ModelConfig
 
 
 class Routing(NamedTuple):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from project.model.balance import BalanceReport
 from project.model.block import Block
-from project.model.config import ModelConfig
 from project.model.norm import RMSNorm
+from project.spec.model import ModelConfig
 
 
 class Balancing:

@@ -7,25 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.candidate import Candidate, rank_by
-from project.planner.claims import check, read_claims
-from project.planner.cluster import Cluster
-from project.planner.cluster_entries import read_cluster
-from project.planner.compare import compare
-from project.planner.derive import Derived, derive
-from project.planner.document import sheets
-from project.planner.fewer import fewer
-from project.planner.memory import peak
-from project.planner.plan_file import as_json, planned
-from project.planner.search import search
-from project.planner.search_sheets import COMMANDS, search_sheets
-from project.planner.searched import Searched, as_entries
-from project.planner.sensitivity import turns
-from project.planner.settle import settled_seconds
+from project.planner.document.claims import check, read_claims
+from project.planner.document.compare import compare
+from project.planner.document.derive import Derived, derive
+from project.planner.document.document import sheets
+from project.planner.document.plan_file import as_json, planned
+from project.planner.document.search_sheets import COMMANDS, search_sheets
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_entries import read_cluster
+from project.planner.memory.memory import peak
+from project.planner.search.candidate import Candidate, rank_by
+from project.planner.search.fewer import fewer
+from project.planner.search.search import search
+from project.planner.search.searched import Searched, as_entries
+from project.planner.search.sensitivity import turns
+from project.planner.search.settle import settled_seconds
 from project.planner.step import Step
 from project.run_folder import read_summary, write_atomically
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 CLAIMS = Path(__file__).resolve().parent.parent.parent / "configs" / "claims"
 NEAR_THE_BEST = 300  # candidates that are ranked again at the ends of the stated intervals

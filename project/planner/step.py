@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from project.model.config import ModelConfig
-from project.model.cost import expert_slots
-from project.parallel.layout import ParallelLayout
-from project.pipeline.partition import Part
-from project.pipeline.placement import stage_to_rank
-from project.planner.parameters import parts_of
+from project.planner.cost.parameters import parts_of
+from project.spec.cost import expert_slots
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.partition import Part
+from project.spec.placement import stage_to_rank
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from project.fault import Fault
-from project.legal_values import said
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.parallel.legality import layout_faults
-from project.planner.cluster_entries import cluster_faults
+from project.planner.machine.cluster_entries import cluster_faults
 from project.preflight.document import document_faults
 from project.preflight.gpus import count_gpus, gpu_faults
 from project.preflight.half_precision import half_precision_warnings
@@ -29,6 +24,11 @@ from project.preflight.schedule import schedule_faults
 from project.preflight.sections import filled, trainer_key_faults
 from project.preflight.settings import setting_faults
 from project.preflight.world import world_size_faults
+from project.spec.fault import Fault
+from project.spec.layout import ParallelLayout
+from project.spec.legal_values import said
+from project.spec.legality.layouts import layout_faults
+from project.spec.model import ModelConfig
 
 __all__ = ["faults", "warnings"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from project.fault import Fault
-from project.planner.claims import claim_faults
-from project.planner.cluster_entries import read_cluster
-from project.planner.derive import derive
+from project.planner.document.claims import claim_faults
+from project.planner.document.derive import derive
+from project.planner.machine.cluster_entries import read_cluster
 from project.planner.run import claims_path, step_of
+from project.spec.fault import Fault
 
 
 def document_faults(config: Any) -> Iterator[Fault]:

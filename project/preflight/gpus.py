@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from project.fault import Fault
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
 from project.preflight.world import launched_ranks, named_layouts
+from project.spec.fault import Fault
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 # What a driver leaves in the file system: NVIDIA's, AMD's, and that of Windows' Linux.
 _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from project.fault import Fault
-from project.legal_values import said
-from project.model.config import ModelConfig
+from project.spec.fault import Fault
+from project.spec.legal_values import said
+from project.spec.model import ModelConfig
 
 
 def init_from_faults(init_from: object, model: ModelConfig) -> Iterator[Fault]:
@@ -15,8 +15,8 @@ def init_from_faults(init_from: object, model: ModelConfig) -> Iterator[Fault]:
     if not isinstance(init_from, str) or not init_from:
         yield Fault("init_from", said(init_from), "must be null, or the path of a checkpoint or a Hugging Face folder")
         return
-    from project.weights.source import open_weights
-    from project.weights.weights import WeightsError
+    from project.state.weights.source import open_weights
+    from project.state.weights.weights import WeightsError
 
     try:
         weights = open_weights(init_from)
@@ -31,6 +31,6 @@ def init_from_warnings(init_from: str | None, model: ModelConfig) -> list[str]:
     """For a config without faults."""
     if init_from is None:
         return []
-    from project.weights.source import open_weights
+    from project.state.weights.source import open_weights
 
     return open_weights(init_from).config_warnings(model)

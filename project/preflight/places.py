@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from project.checkpoint.error import CheckpointError
-from project.checkpoint.last import checkpoint_at
-from project.checkpoint.manifest import read_manifest, weights_alone
-from project.fault import Fault
+from project.spec.fault import Fault
+from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.last import checkpoint_at
+from project.state.checkpoint.manifest import read_manifest, weights_alone
 
 
 def folder_faults(key: str, folder: Path) -> Iterator[Fault]:

@@ -9,24 +9,24 @@ from typing import Any, get_args
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from project.fault import Fault
-from project.legal_values import legal, said
-from project.model.config import ModelConfig
-from project.parallel.layout import PRECISIONS, ParallelLayout
-from project.parallel.legality import layout_faults
-from project.planner.candidate import Objective
-from project.planner.cluster_entries import cluster_faults, read_cluster
-from project.planner.memory import peak
-from project.planner.nearest import nearest_fitting
+from project.planner.document.sheet import number
+from project.planner.machine.cluster_entries import cluster_faults, read_cluster
+from project.planner.memory.memory import peak
 from project.planner.run import step_of
-from project.planner.search import capacity, overrides
-from project.planner.searched import Searched
-from project.planner.sheet import number
+from project.planner.search.candidate import Objective
+from project.planner.search.nearest import nearest_fitting
+from project.planner.search.search import capacity, overrides
+from project.planner.search.searched import Searched
 from project.preflight.document import document_faults
 from project.preflight.places import folder_faults
 from project.preflight.schedule import schedule_faults
 from project.preflight.sections import filled
 from project.run_folder import read_summary
+from project.spec.fault import Fault
+from project.spec.layout import PRECISIONS, ParallelLayout
+from project.spec.legal_values import legal, said
+from project.spec.legality.layouts import layout_faults
+from project.spec.model import ModelConfig
 
 _NEEDED = ("model", "parallel", "data", "trainer", "cluster")
 

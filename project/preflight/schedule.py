@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from project.fault import Fault
-from project.parallel.layout import ParallelLayout, is_schedule_file
-from project.pipeline.schedule_file import schedule_file_faults
+from project.spec.fault import Fault
+from project.spec.layout import ParallelLayout, is_schedule_file
+from project.spec.schedules.file import schedule_file_faults
 
 
 def schedule_faults(layout: ParallelLayout) -> Iterator[Fault]:

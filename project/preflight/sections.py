@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from project.fault import Fault
-from project.legal_values import legal, said
+from project.spec.fault import Fault
+from project.spec.legal_values import legal, said
 
 Section = TypeVar("Section")
 

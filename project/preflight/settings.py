@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from project.fault import Fault
-from project.legal_values import is_number, legal, said
-from project.metrics.figures import FIGURES
-from project.parallel.layout import PRECISIONS
+from project.spec.fault import Fault
+from project.spec.figures import FIGURES
+from project.spec.layout import PRECISIONS
+from project.spec.legal_values import is_number, legal, said
 
 ACCELERATORS = ("auto", "cpu", "cuda", "gpu")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from project.fault import Fault
-from project.legal_values import said
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.parallel.legality import legal_layouts
+from project.spec.fault import Fault
+from project.spec.layout import ParallelLayout
+from project.spec.legal_values import said
+from project.spec.legality.layouts import legal_layouts
+from project.spec.model import ModelConfig
 
 _NAMED = 4  # layouts in a message
 

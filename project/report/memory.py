@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from project.parallel.layout import ParallelLayout, is_schedule_file
-from project.pipeline.placement import stages_of
 from project.report.palette import CATEGORIES, GREY
 from project.report.run import Run
+from project.spec.layout import ParallelLayout, is_schedule_file
+from project.spec.placement import stages_of
 
 MIB = 2**20
 REST = "everything else"

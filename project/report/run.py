@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from project.metrics.metrics_file import read_rows
+from project.observe.metrics_file import read_rows
 from project.run_folder import read_summary
 
 MOST_POINTS = 600  # a line on a screen has no room for more

@@ -1,6 +1,6 @@
 """The strategy's half that Lightning asks for checkpoints: saved under one layout, resumed under any.
 
-The format is `project.checkpoint`, what is saved `strategy.state`, how it is written `strategy.writer`.
+The format is `project.state.checkpoint`, what is saved `strategy.state`, how it is written `strategy.writer`.
 """
 
 import platform
@@ -17,13 +17,13 @@ from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
-from project.checkpoint.error import BEGIN, CheckpointError
-from project.checkpoint.form import Rank, Run, has_form
-from project.checkpoint.last import put_link
-from project.checkpoint.manifest import META, rank_file, weights_alone
-from project.checkpoint.partial import remove_checkpoint
-from project.checkpoint.reader import Checkpoint
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
+from project.state.checkpoint.error import BEGIN, CheckpointError
+from project.state.checkpoint.form import Rank, Run, has_form
+from project.state.checkpoint.last import put_link
+from project.state.checkpoint.manifest import META, rank_file, weights_alone
+from project.state.checkpoint.partial import remove_checkpoint
+from project.state.checkpoint.reader import Checkpoint
 from project.strategy.module import HybridModule
 from project.strategy.ranks import RanksStrategy
 from project.strategy.snapshot import fill

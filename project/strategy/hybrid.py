@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
-from project.metrics.spans import Phases, Span
-from project.parallel.gradients import finish_sums, global_norm, local_gradients
-from project.parallel.layout import ParallelLayout
-from project.parallel.materialize import local_tensor
-from project.pipeline.pipeline import Pipeline
-from project.pipeline.placement import stages_of
-from project.pipeline.stage import Watch
+from project.engine.finite import NotFinite, first_not_finite
+from project.engine.gradients import finish_sums, global_norm, local_gradients
+from project.engine.materialize import local_tensor
+from project.engine.parts import build_parts
+from project.engine.pipeline import Pipeline
+from project.engine.spans import Phases, Span
+from project.engine.stage import Watch
+from project.spec.layout import ParallelLayout
+from project.spec.placement import stages_of
 from project.strategy.checkpoint import CheckpointedStrategy
-from project.strategy.finite import NotFinite, first_not_finite
 from project.strategy.module import HybridModule
-from project.strategy.parts import build_parts
 from project.strategy.precision import HybridPrecision
 from project.strategy.stop import StopSignals, requeue_this_job
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from project.fault import Told
+from project.spec.fault import Told
 from project.strategy.last_action import COMING_UP, waited_in_vain
 
 POST_S = 1.0

@@ -11,9 +11,9 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch.optim import Optimizer
 
-from project.parallel.gradients import local_gradients
-from project.parallel.layout import PRECISIONS
-from project.strategy.loss_scale import LossScale
+from project.engine.gradients import local_gradients
+from project.engine.loss_scale import LossScale
+from project.spec.layout import PRECISIONS
 
 if TYPE_CHECKING:
     from project.strategy.hybrid import HybridParallelStrategy

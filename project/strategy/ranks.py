@@ -10,9 +10,9 @@ import torch.distributed as dist
 from lightning.fabric.utilities.distributed import _init_dist_connection
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from project.metrics.clock import Clock, common_clock
-from project.parallel.layout import ParallelLayout
-from project.parallel.mesh import Mesh, build_mesh
+from project.engine.clock import Clock, common_clock
+from project.engine.mesh import Mesh, build_mesh
+from project.spec.layout import ParallelLayout
 from project.strategy.last_action import TIMED_OUT
 from project.strategy.launcher import ForkLauncher, one_line
 from project.strategy.posted_action import PostedActions

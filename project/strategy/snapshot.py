@@ -19,9 +19,9 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import SavePlan
 
-from project.checkpoint.reader import Checkpoint
-from project.checkpoint.tensor_file import Chunk
-from project.parallel.materialize import local_tensor
+from project.engine.materialize import local_tensor
+from project.state.checkpoint.reader import Checkpoint
+from project.state.checkpoint.tensor_file import Chunk
 
 Kinds = Mapping[str, Mapping[str, Tensor]]
 """Tensors by their names, by the kind of file that they go to."""

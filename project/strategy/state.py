@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from project.checkpoint.reader import Checkpoint
+from project.state.checkpoint.reader import Checkpoint
 from project.strategy.module import HybridModule
 
 Tensors = dict[str, Tensor]

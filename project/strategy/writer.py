@@ -5,7 +5,7 @@ the hidden folder; rank 0's waits for all receipts, writes the manifest and give
 files alone: no process group is used by two at once. What is to happen once the checkpoint is whole (the link to the
 last one, the removal of an older one) waits for that.
 
-The format: `project.checkpoint`.
+The format: `project.state.checkpoint`.
 """
 
 import errno
@@ -22,12 +22,12 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from project.checkpoint.error import CheckpointError
-from project.checkpoint.hashed_file import Hashed
-from project.checkpoint.manifest import META, rank_file, tensor_file
-from project.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
-from project.checkpoint.tensor_file import Chunk
-from project.checkpoint.values import dumps
+from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.hashed_file import Hashed
+from project.state.checkpoint.manifest import META, rank_file, tensor_file
+from project.state.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
+from project.state.checkpoint.tensor_file import Chunk
+from project.state.checkpoint.values import dumps
 from project.strategy.snapshot import Kinds, Snapshot
 
 POLL_S = 0.02

@@ -16,8 +16,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from project.metrics.figures import FIGURES, figure
 from project.run_folder import read_summary, write_atomically
+from project.spec.figures import FIGURES, figure
 
 LAYOUT = ("pp", "dp", "tp", "ep", "etp", "world_size", "schedule", "microbatches", "virtual_stages")
 PLANNED = ("step_time_s", "tokens_per_second", "mfu", "bubble", "peak_memory_bytes", "communication_bytes")

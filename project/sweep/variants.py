@@ -18,12 +18,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from project import command_line
-from project.fault import Fault
-from project.legal_values import legal
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.parallel.legality import legal_layouts, legal_microbatches, legal_schedules, unusable_values
 from project.preflight.sections import filled
+from project.spec.fault import Fault
+from project.spec.layout import ParallelLayout
+from project.spec.legal_values import legal
+from project.spec.legality.layouts import legal_layouts, legal_microbatches, legal_schedules, unusable_values
+from project.spec.model import ModelConfig
 
 GROUP = "parallel"
 NAMED = {"schedule": "", "microbatches": "mb", "virtual_stages": "v"}

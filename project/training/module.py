@@ -7,21 +7,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from project.engine.plan import Plan
+from project.engine.transformer_plan import transformer_plan
 from project.model.balance import BalanceReport, updated_bias
 from project.model.block import Block
-from project.model.config import ModelConfig
-from project.model.cost import stage_costs
 from project.model.init import initial_weight, reset_buffers
 from project.model.transformer import Balancing, Transformer
-from project.parallel.layout import ParallelLayout
-from project.parallel.plan import Plan
-from project.parallel.tensor import transformer_plan
-from project.pipeline.partition import Costs, Part
+from project.spec.cost import stage_costs
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.partition import Costs, Part
+from project.state.weights.weights import Weights
 from project.strategy.module import HybridModule
 from project.training.loss import cross_entropy
 from project.training.lr_schedule import warmup_cosine
 from project.training.optimizer import OptimizerConfig, build_optimizer
-from project.weights.weights import Weights
 
 STATISTICS = 4  # auxiliary loss, z-loss, entropy, dropped fraction; a layer's row continues with its experts' loads
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from project.checkpoint.error import CheckpointError
-from project.checkpoint.last import FOLDER, checkpoint_at, named
-from project.checkpoint.newest import newest_whole, tidy
-from project.checkpoint.reader import Checkpoint
 from project.command_line.report import report_warnings
-from project.fault import Fault
+from project.spec.fault import Fault
+from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.last import FOLDER, checkpoint_at, named
+from project.state.checkpoint.newest import newest_whole, tidy
+from project.state.checkpoint.reader import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +63,16 @@ def belonging_to(cfg: DictConfig) -> Callable[[Mapping[str, Any]], bool]:
 
     def belongs(meta: Mapping[str, Any]) -> bool:
         theirs = meta.get("config")
-        return isinstance(theirs, Mapping) and all(theirs.get(key) == mine[key] for key in IDENTITY)
+        return isinstance(theirs, Mapping) and all(own(theirs.get(key)) == own(mine[key]) for key in IDENTITY)
 
     return belongs
+
+
+def own(value: Any) -> Any:
+    """Without Hydra's keys: a section's `_target_` changes when its class moves to another module."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: entry for key, entry in value.items() if not str(key).startswith("_")}
 
 
 def warn(text: str) -> None:

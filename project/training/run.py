@@ -18,17 +18,19 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from project import command_line
-from project.allocator import keep_freed_memory
-from project.checkpoint.manifest import TOKENIZER
 from project.command_line.report import report_warnings
 from project.data.corpus import CorpusError
 from project.data.datamodule import TokenDataModule
-from project.fault import Fault, Told
+from project.engine.allocator import keep_freed_memory
 from project.loggers import RunFolderWandb
-from project.metrics.figures import objective
-from project.metrics.provenance import command_started
+from project.observe.provenance import command_started
 from project.planner.run import plan_run
 from project.run_folder import hold, mark_failed, mark_interrupted, read_summary, write_summary
+from project.spec.fault import Fault, Told
+from project.spec.figures import objective
+from project.state.checkpoint.manifest import TOKENIZER
+from project.state.weights.source import open_weights
+from project.state.weights.weights import Weights, WeightsError
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
 from project.sweep.resume import is_done
@@ -36,8 +38,6 @@ from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from project.training.resume import checkpoint_of
 from project.training.trainer import build_trainer
-from project.weights.source import open_weights
-from project.weights.weights import Weights, WeightsError
 
 log = logging.getLogger(__name__)
 

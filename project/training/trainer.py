@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from project.callbacks.summary import RunSummary
-from project.parallel.layout import ParallelLayout
 from project.preflight.gpus import count_gpus
+from project.spec.layout import ParallelLayout
 from project.strategy.hybrid import HybridParallelStrategy
 
 

@@ -8,10 +8,10 @@ import torch
 
 from project.calibration import gpus
 from project.calibration.collectives import Costs
-from project.planner.cluster_entries import as_entries, read_cluster
-from project.planner.cluster_file import load_cluster
-from project.planner.compute import gemm_seconds
-from project.planner.work import Gemm
+from project.planner.cost.compute import gemm_seconds
+from project.planner.cost.work import Gemm
+from project.planner.machine.cluster_entries import as_entries, read_cluster
+from project.planner.machine.cluster_file import load_cluster
 
 A100 = gpus.Gpu("NVIDIA A100-SXM4-80GB", 85e9, 108)
 TINY = gpus.Loads(((16, 32, 16), (32, 32, 32), (64, 32, 64)), (2, 16, 8), 2**12)

@@ -4,7 +4,7 @@ import pytest
 
 from project.calibration import overhead, processors
 from project.calibration.collectives import Costs
-from project.planner.cluster_entries import as_entries, read_cluster
+from project.planner.machine.cluster_entries import as_entries, read_cluster
 
 CORE = processors.CoreRates(dict.fromkeys(processors.PRODUCTS, 100000000000.0), 2e11, 4e10, 1.5e-6, 5e-10)
 PROGRAM = overhead.Overhead(*(1e-3 * (place + 1) for place in range(len(overhead.Overhead._fields))))

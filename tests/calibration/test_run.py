@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from project.calibration import run
-from project.planner.cluster_file import load_cluster
+from project.planner.machine.cluster_file import load_cluster
 
 
 @pytest.mark.parametrize(("devices", "name"), [(0, "cpu_here"), (4, "gpu_here")])

@@ -18,10 +18,10 @@ from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.step_progress import StepProgress
 from project.callbacks.summary import RunSummary
 from project.callbacks.summary_table import SummaryTable
+from project.engine.clock import Clock
 from project.loggers import csv_only
-from project.metrics.clock import Clock
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 BATCH, SEQ_LEN = 2, 8
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning.pytorch as L
 
 from project.callbacks.checkpoint import Checkpoint
-from project.metrics.metrics_file import read_rows
+from project.observe.metrics_file import read_rows
 
 
 def test_a_step_has_its_row_before_its_checkpoint_is_begun(fit, tmp_path: Path, monkeypatch) -> None:

@@ -11,9 +11,9 @@ from project.callbacks.activations import ActivationPeaks
 from project.callbacks.communication import Communication
 from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
-from project.parallel.layout import ParallelLayout
 from project.run_folder import read_summary
-from tests.parity.training import Case, CaseModule, loader, trainer
+from project.spec.layout import ParallelLayout
+from tests.harness.training import Case, CaseModule, loader, trainer
 
 CASE = Case(ParallelLayout(pp=2, microbatches=2), steps=3)
 

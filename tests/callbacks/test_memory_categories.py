@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from project.callbacks.memory_categories import MemoryCategories
-from project.parallel.layout import ParallelLayout
-from tests.parity.training import Case, CaseModule, loader, trainer
+from project.spec.layout import ParallelLayout
+from tests.harness.training import Case, CaseModule, loader, trainer
 
 
 def categories(rank: int, world_size: int, case: Case) -> tuple[int, list[dict[str, int]]]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from project.metrics.metrics_file import read_rows
+from project.observe.metrics_file import read_rows
 from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from project.metrics.metrics_file import read_rows
-from project.metrics.provenance import command_started
-from project.model.cost import active_parameters, total_parameters
+from project.observe.metrics_file import read_rows
+from project.observe.provenance import command_started
 from project.run_folder import SUMMARY_KEYS, read_summary
+from project.spec.cost import active_parameters, total_parameters
 from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 

@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from project.callbacks.layout_table import layout_table, spans
-from project.metrics.placement import Placement
-from project.parallel.layout import ParallelLayout
+from project.observe.placement import Placement
+from project.spec.layout import ParallelLayout
 from tests.callbacks.conftest import DenseFirst
 
 

@@ -14,11 +14,11 @@ from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.callbacks.trace import Trace
 from project.loggers import csv_only
-from project.metrics.metrics_file import read_rows
-from project.parallel.layout import ParallelLayout
-from project.planner.order import order_of
+from project.observe.metrics_file import read_rows
 from project.run_folder import read_summary
-from tests.parity.training import SMALL, Case, CaseModule, loader, trainer
+from project.spec.layout import ParallelLayout
+from project.spec.schedules.order import order_of
+from tests.harness.training import SMALL, Case, CaseModule, loader, trainer
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
 STEPS, FIRST, LAST = 8, 2, 3

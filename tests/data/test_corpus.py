@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from project.data.corpus import CorpusError, corpus_faults
-from project.fault import Fault
+from project.spec.fault import Fault
 
 
 def text_config(*files: object, **options: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from project.command_line.composition import compose_or_explain
 from project.command_line.verbatim import verbatim
 from project.generation import checks
 from project.generation.prompt import Prompt
-from tests.weights.a_run import Run
+from tests.harness.a_run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"

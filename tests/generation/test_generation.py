@@ -8,12 +8,12 @@ import torch
 
 from project.generation.module import Generator, prompts
 from project.generation.sampling import Sampling
-from project.parallel.layout import ParallelLayout
-from project.weights.source import open_weights
-from tests.parity.training import Case, trainer
-from tests.ranks import RankPools
-from tests.weights.a_run import Run
-from tests.weights.mixtral import transformers
+from project.spec.layout import ParallelLayout
+from project.state.weights.source import open_weights
+from tests.harness.a_run import Run
+from tests.harness.mixtral import transformers
+from tests.harness.ranks import RankPools
+from tests.harness.training import Case, trainer
 
 LAYOUTS = {
     "one rank": ParallelLayout(schedule="GPipe"),

@@ -1,5 +1,5 @@
 """The parity matrix on a GPU: `pytest -m gpu`. All ranks of a case share the one device, over gloo by way of the host
-(`tests/staged_gloo.py`); one rank also runs over NCCL."""
+(`tests/harness/staged_gloo.py`); one rank also runs over NCCL."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,10 +8,10 @@ import pytest
 import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 
-from project.parallel.layout import RECOMPUTE, ParallelLayout
-from tests import staged_gloo
+from project.spec.layout import RECOMPUTE, ParallelLayout
+from tests.harness import staged_gloo
+from tests.harness.training import SMALL, Case, Outcome, expected, fit, merged
 from tests.parity.test_layouts import TOLERANCE, check_step
-from tests.parity.training import SMALL, Case, Outcome, expected, fit, merged
 
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)

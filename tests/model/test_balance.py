@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from project.model.balance import Balance, BalanceReport, Penalty, updated_bias
-from project.model.config import ModelConfig
 from project.model.router import Router, Routing
+from project.spec.model import ModelConfig
 
 CONFIG = ModelConfig(d_model=16, num_experts=4, top_k=2, auxiliary_coefficient=0.3, z_coefficient=0.2)
 BATCH, SEQ = 3, 10

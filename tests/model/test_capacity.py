@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from project.model.capacity import Capacity
-from project.model.config import ModelConfig
 from project.model.dispatch import Dropless, LocalDispatch
 from project.model.moe import MoE
+from project.spec.model import ModelConfig
 
 D = 3
 

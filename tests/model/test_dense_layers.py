@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from project.model.config import ModelConfig
 from project.model.transformer import Balancing
-from tests.model.building import initialized
+from project.spec.model import ModelConfig
+from tests.harness.building import initialized
 
 CONFIG = ModelConfig(
     num_layers=3, num_dense_layers=1, num_shared_experts=1, d_model=16, num_heads=2, num_kv_heads=2, head_dim=8,

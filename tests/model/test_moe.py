@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from project.model.config import ModelConfig
 from project.model.experts import grouped_swiglu, looped_swiglu
 from project.model.moe import MoE
+from project.spec.model import ModelConfig
 
 CONFIG = ModelConfig(d_model=16, d_ff=24, num_experts=4, top_k=2)
 

@@ -12,9 +12,9 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from project.parallel.layout import RECOMPUTE, SCHEDULES, ParallelLayout
-from project.parallel.legality import layout_faults
-from tests.parity.training import SMALL, Case
+from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.legality.layouts import layout_faults
+from tests.harness.training import SMALL, Case
 
 MOST_RANKS = 16
 SEQ_LEN = 16

@@ -29,7 +29,7 @@ class Mutation(NamedTuple):
 MUTATIONS = (
     Mutation(
         "expert gradients divided by edp",
-        "project/parallel/gradients.py",
+        "project/engine/gradients.py",
         "    sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)",
         "    whole = list(whole)\n"
         "    sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)\n"
@@ -39,25 +39,25 @@ MUTATIONS = (
     ),
     Mutation(
         "expert gradients of replicas not added up",
-        "project/parallel/gradients.py",
+        "project/engine/gradients.py",
         "for grad in whole)\n\n\ndef gradients",
         "for grad in whole if grad.ndim < 3)\n\n\ndef gradients",
     ),
     Mutation(
         "router gradients not reduced over tp",
-        "project/parallel/gradients.py",
+        "project/engine/gradients.py",
         "sum_over_axes((grad, grad.device_mesh) for _, grad in partial)",
         "sum_over_axes((grad, grad.device_mesh) for _, grad in partial if grad.ndim == 1)",
     ),
     Mutation(
         "norm without experts",
-        "project/parallel/gradients.py",
+        "project/engine/gradients.py",
         "    for _, grad in gradients(parameters):\n        wide",
         "    for _, grad in gradients(parameters):\n        if grad.ndim == 3:\n            continue\n        wide",
     ),
     Mutation(
         "replicated parameters counted once a rank in the norm",
-        "project/parallel/gradients.py",
+        "project/engine/gradients.py",
         "dtype=wide).double() ** 2 / replicas(grad, mesh)",
         "dtype=wide).double() ** 2",
     ),
@@ -75,26 +75,26 @@ MUTATIONS = (
     ),
     Mutation(
         "recomputation routes again",
-        "project/parallel/recompute.py",
+        "project/engine/recompute.py",
         "CHOICE = {torch.ops.aten.topk.default}",
         "CHOICE: set = set()",
-        ("tests/parallel/test_recompute.py", *PARITY),
+        ("tests/engine/test_recompute.py", *PARITY),
     ),
     Mutation(
         "a schedule that scales the gradients at every accumulated batch (scale_grads)",
-        "project/pipeline/stage.py",
+        "project/engine/stage.py",
         'of which an optimizer step may accumulate several."""\n',
         'of which an optimizer step may accumulate several."""\n        self.scale_grads(2)\n',
     ),
     Mutation(
         "gradients of sharded replicas averaged although the loss is divided already",
-        "project/parallel/data.py",
+        "project/engine/sharded_replicas.py",
         "        sharded.set_gradient_divide_factor(1.0)\n",
         "        sharded.set_gradient_divide_factor(float(mesh.dp.size()))\n",
     ),
     Mutation(
         "a slice of an expert gets the whole weight's row twice",
-        "project/parallel/dispatch.py",
+        "project/engine/dispatch.py",
         "((rank.unsqueeze(-1) + slice_S)",
         "((rank.unsqueeze(-1) + 0 * slice_S)",
     ),

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
+from tests.harness.training import SMALL, Case, expected, train
 from tests.parity.test_layouts import TOLERANCE, check_step
-from tests.parity.training import SMALL, Case, expected, train
 
 LAYOUTS = {
     "one rank": ParallelLayout(microbatches=2),

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from project.parallel.layout import ParallelLayout
-from tests.parity.training import SMALL, Case, train
+from project.spec.layout import ParallelLayout
+from tests.harness.training import SMALL, Case, train
 
 ONE_RANK = Case(ParallelLayout(), replace(SMALL, z_coefficient=0.1), precision="64-true", steps=3)
 CHANGES = {

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from project.parallel.layout import ParallelLayout
-from tests.parity.training import SMALL, Case, Outcome, expected, train
+from project.spec.layout import ParallelLayout
+from tests.harness.training import SMALL, Case, Outcome, expected, train
 
 LAYOUTS = {
     "single": ParallelLayout(microbatches=4),

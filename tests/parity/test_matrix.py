@@ -6,9 +6,9 @@ from random import Random
 import pytest
 import torch
 
+from tests.harness.training import Case, expected, train
 from tests.parity import matrix
 from tests.parity.test_layouts import TOLERANCE, check_step
-from tests.parity.training import Case, expected, train
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from project.model.transformer import Balancing, Transformer
 from project.training.loss import cross_entropy
-from tests.model.building import initialized
-from tests.weights.mixtral import CONFIG, as_saved, gradients_as_saved, mixtral, relative
+from tests.harness.building import initialized
+from tests.harness.mixtral import CONFIG, as_saved, gradients_as_saved, mixtral, relative
 
 
 @pytest.fixture(scope="module")

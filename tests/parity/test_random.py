@@ -6,11 +6,11 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from project.model.config import ModelConfig
-from project.parallel.layout import RECOMPUTE, SCHEDULES, ParallelLayout
-from project.parallel.legality import layout_faults
+from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.legality.layouts import layout_faults
+from project.spec.model import ModelConfig
+from tests.harness.training import Case, expected, train
 from tests.parity.test_layouts import TOLERANCE, check_step
-from tests.parity.training import Case, expected, train
 
 IN_MAKE_TEST = 12
 MOST_RANKS = 8

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.activations import activation_peaks, kept
-from project.planner.order import order_of
+from project.planner.memory.activations import activation_peaks, kept
 from project.planner.step import Step
-from tests.metrics.test_activations import peaks_of
-from tests.parity.training import SMALL, Case
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.schedules.order import order_of
+from tests.harness.training import SMALL, Case
+from tests.observe.test_activations import peaks_of
 
 
 def check(ranks: Any, case: Case) -> None:

@@ -8,14 +8,14 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.claims import check, claim_faults, read_claims
-from project.planner.cluster_file import load_cluster
-from project.planner.derive import Derived, derive
-from project.planner.routing import expected_imbalance
+from project.planner.cost.routing import expected_imbalance
+from project.planner.document.claims import check, claim_faults, read_claims
+from project.planner.document.derive import Derived, derive
+from project.planner.machine.cluster_file import load_cluster
 from project.planner.run import claims_path, plan_run
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 DOCUMENT = claims_path("reference_document")
 LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)

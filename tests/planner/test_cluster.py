@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from project.planner.cluster import Cluster
-from project.planner.cluster_entries import ImpossibleCluster, as_entries, read_cluster
-from project.planner.cluster_file import CLUSTERS, load_cluster, write_cluster
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_entries import ImpossibleCluster, as_entries, read_cluster
+from project.planner.machine.cluster_file import CLUSTERS, load_cluster, write_cluster
 
 NAMES = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import pytest
 
-from project.parallel.layout import ParallelLayout
-from project.planner.cluster_file import load_cluster
-from project.planner.collective_time import distinct, seconds, tier
-from project.planner.group import Group, group_over
+from project.planner.cost.collective_time import distinct, seconds, tier
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.machine.group import Group, group_over
+from project.spec.layout import ParallelLayout
 
 ONE = load_cluster("h100_8x")
 MANY = load_cluster("h100_128x8")

@@ -2,14 +2,14 @@
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.cluster_file import load_cluster
-from project.planner.compare import BALANCED, compare
-from project.planner.derive import derive
-from project.planner.plan_file import planned
+from project.planner.document.compare import BALANCED, compare
+from project.planner.document.derive import derive
+from project.planner.document.plan_file import planned
+from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
 from project.run_folder import layout_entry
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 
 def starred(layout: ParallelLayout) -> tuple[set[str], str]:

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from project.planner.cluster_file import load_cluster
-from project.planner.compute import gemm_seconds, launch_seconds, work_seconds
-from project.planner.work import Gemm, Work
+from project.planner.cost.compute import gemm_seconds, launch_seconds, work_seconds
+from project.planner.cost.work import Gemm, Work
+from project.planner.machine.cluster_file import load_cluster
 
 H100 = load_cluster("h100_8x")
 

@@ -4,16 +4,16 @@ import dataclasses
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.candidate import Candidate, closed_form_seconds, value
-from project.planner.cluster_file import load_cluster
-from project.planner.fewer import REACH, counts, fewer
-from project.planner.search import Found, search
-from project.planner.search_sheets import fewer as sheet
-from project.planner.search_sheets import verdict
-from project.planner.searched import Searched
+from project.planner.document.search_sheets import fewer as sheet
+from project.planner.document.search_sheets import verdict
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.search.candidate import Candidate, closed_form_seconds, value
+from project.planner.search.fewer import REACH, counts, fewer
+from project.planner.search.search import Found, search
+from project.planner.search.searched import Searched
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 STEP = Step(ModelConfig(), ParallelLayout(), 8, 256, "bf16-mixed")
 SIXTEEN = load_cluster("h100_2x8")

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.pipeline.placement import stages_of
-from project.planner.cluster_file import load_cluster
-from project.planner.derive import Derived, derive
+from project.planner.document.derive import Derived, derive
+from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.placement import stages_of
 
 ONE_STAGE = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
 LAYOUTS = [

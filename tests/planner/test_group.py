@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from project.parallel.layout import ParallelLayout
-from project.planner.group import AXES, WORLD, group_over
+from project.planner.machine.group import AXES, WORLD, group_over
+from project.spec.layout import ParallelLayout
 
 DENSE, EXPERT = ("pp", "dp", "tp"), ("pp", "edp", "ep", "etp")
 LAYOUTS = [

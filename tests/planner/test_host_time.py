@@ -6,17 +6,17 @@ import pytest
 
 from project.calibration.overhead import FEW, MANY, cases, evaluate
 from project.calibration.rank_seconds import Seconds
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner import host_time
-from project.planner.cluster import Host
-from project.planner.cluster_file import load_cluster
-from project.planner.implementation import ours
-from project.planner.search import search
-from project.planner.shared_cores import shared_span
+from project.planner.cost import host_time
+from project.planner.cost.implementation import ours
+from project.planner.cost.shared_cores import shared_span
+from project.planner.cost.step_time import step_time
+from project.planner.cost.workload import Durations, Workload
+from project.planner.machine.cluster import Host
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.search.search import search
 from project.planner.step import Step
-from project.planner.step_time import step_time
-from project.planner.workload import Durations, Workload
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 COSTS = {
     "block_s": 3e-3,

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner import space
-from project.planner.activations import kept
-from project.planner.in_flight import InFlight, in_flight
-from project.planner.memory import buffers, by_module, least, memory, peak
-from project.planner.nearest import nearest_fitting
-from project.planner.parameters import parameters_on
+from project.planner.cost.parameters import parameters_on
+from project.planner.memory.activations import kept
+from project.planner.memory.memory import buffers, by_module, least, memory, peak
+from project.planner.search import space
+from project.planner.search.nearest import nearest_fitting
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.schedules.in_flight import InFlight, in_flight
 
 STEP = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 256, "bf16-mixed")
 

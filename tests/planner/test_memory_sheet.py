@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.cluster_file import load_cluster
-from project.planner.derive import Derived, derive
-from project.planner.memory_sheet import memory_sheet
-from project.planner.order import order_of
-from project.planner.plan_file import as_json
+from project.planner.document.derive import Derived, derive
+from project.planner.document.memory_sheet import memory_sheet
+from project.planner.document.plan_file import as_json
+from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.schedules.order import order_of
 
 FOUR = ParallelLayout(pp=4, microbatches=8)
 

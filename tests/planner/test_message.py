@@ -5,16 +5,16 @@ from itertools import pairwise
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.candidate import closed_form_seconds
-from project.planner.cluster import Cluster
-from project.planner.cluster_file import load_cluster
-from project.planner.derive import Derived, derive
-from project.planner.message import crossings, seconds, tier
-from project.planner.plan_file import as_json
-from project.planner.settle import simulated_seconds
+from project.planner.cost.message import crossings, seconds, tier
+from project.planner.document.derive import Derived, derive
+from project.planner.document.plan_file import as_json
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.search.candidate import closed_form_seconds
+from project.planner.search.settle import simulated_seconds
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 TWO = load_cluster("h100_2x8")
 LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)  # stages 0 and 1 on one node, 2 and 3 on the other

@@ -7,17 +7,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from project.model.config import ModelConfig
-from project.model.cost import total_parameters
-from project.parallel.layout import ParallelLayout
-from project.parallel.materialize import local_tensor
-from project.parallel.mesh import build_mesh
-from project.pipeline.partition import partition
-from project.pipeline.placement import stages_of
-from project.planner.parameters import Parameters, parameters_on
-from project.strategy.parts import split
+from project.engine.materialize import local_tensor
+from project.engine.mesh import build_mesh
+from project.engine.parts import split
+from project.planner.cost.parameters import Parameters, parameters_on
+from project.spec.cost import total_parameters
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.partition import partition
+from project.spec.placement import stages_of
+from tests.harness.training import Case, CaseModule
 from tests.parity import matrix
-from tests.parity.training import Case, CaseModule
 
 DOCUMENT = ModelConfig()
 # The first of these words that a parameter's name has says what it is of.

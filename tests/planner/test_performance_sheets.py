@@ -2,9 +2,9 @@
 
 import pytest
 
-from project.planner.claims import check
-from project.planner.performance_sheets import verdict
-from project.planner.quantities import Quantity
+from project.planner.document.claims import check
+from project.planner.document.performance_sheets import verdict
+from project.planner.document.quantities import Quantity
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 import benchmarks.planner_layouts as benchmark
 from benchmarks.planner_record import RECORD, Row, checksum, read, row, spearman, table, write
-from project.planner.cluster_file import load_cluster
+from project.planner.machine.cluster_file import load_cluster
 
 RECORDED = pytest.mark.skipif(not RECORD.exists(), reason="no run of benchmarks.planner_layouts is recorded yet")
 ROWS = [row("1", 1, 0.9, 1.0, "cpu_here"), row("pp2", 2, 0.8, 0.9, "cpu_here"), row("pp4", 4, 2.2, 2.0, "cpu_here")]

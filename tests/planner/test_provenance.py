@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from project.calibration import gpus, processors
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.claims import check, read_claims
-from project.planner.cluster import Cluster
-from project.planner.cluster_entries import as_entries, read_cluster
-from project.planner.cluster_file import load_cluster, write_cluster
-from project.planner.derive import Derived, derive
-from project.planner.document import sheets
-from project.planner.plan_file import as_json
-from project.planner.provenance import SOURCES, computed, of_seconds, read, weakest
+from project.planner.document.claims import check, read_claims
+from project.planner.document.derive import Derived, derive
+from project.planner.document.document import sheets
+from project.planner.document.plan_file import as_json
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_entries import as_entries, read_cluster
+from project.planner.machine.cluster_file import load_cluster, write_cluster
+from project.planner.machine.provenance import SOURCES, computed, of_seconds, read, weakest
 from project.planner.run import claims_path
 from project.planner.step import Step
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 LAYOUT = ParallelLayout(pp=2, tp=4, ep=4, microbatches=4)
 SHEET = load_cluster("h100_8x")

@@ -9,19 +9,20 @@ import pytest
 
 from benchmarks.planner_search import DEEPSEEK
 from project import command_line
-from project.model.config import ModelConfig
-from project.parallel.layout import SCHEDULES, ParallelLayout
-from project.parallel.legality import is_legal, layout_faults, legal_layouts
-from project.planner import in_flight, settle, space
-from project.planner.candidate import closed_form_seconds
-from project.planner.cluster_file import load_cluster
-from project.planner.limit import within
-from project.planner.memory import peak
-from project.planner.order import order_of
-from project.planner.pareto import front
-from project.planner.search import SLACK, capacity, overrides, search
-from project.planner.settle import simulated_seconds
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.memory.memory import peak
+from project.planner.search import settle, space
+from project.planner.search.candidate import closed_form_seconds
+from project.planner.search.limit import within
+from project.planner.search.pareto import front
+from project.planner.search.search import SLACK, capacity, overrides, search
+from project.planner.search.settle import simulated_seconds
 from project.planner.step import Step
+from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts
+from project.spec.model import ModelConfig
+from project.spec.schedules import in_flight
+from project.spec.schedules.order import order_of
 
 MODEL = ModelConfig()
 BATCH, SEQ_LEN = 8, 256

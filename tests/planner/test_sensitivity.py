@@ -4,16 +4,16 @@ import dataclasses
 
 import pytest
 
-from project.model.config import ModelConfig
-from project.parallel.layout import ParallelLayout
-from project.planner.candidate import Candidate
-from project.planner.cluster import Cluster
-from project.planner.cluster_file import load_cluster
-from project.planner.search import search
-from project.planner.sensitivity import applying, ends, turns, unstable
+from project.planner.cost.step_time import step_time
+from project.planner.cost.workload import workload
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_file import load_cluster
+from project.planner.search.candidate import Candidate
+from project.planner.search.search import search
+from project.planner.search.sensitivity import applying, ends, turns, unstable
 from project.planner.step import Step
-from project.planner.step_time import step_time
-from project.planner.workload import workload
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 
 STEP = Step(ModelConfig(), ParallelLayout(), 8, 256, "bf16-mixed")
 SIXTEEN, HERE = load_cluster("h100_2x8"), load_cluster("cpu_here")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from project.parallel.layout import ParallelLayout
-from project.planner.order import order_of
-from project.planner.timeline import Timeline, closed_form_bubble, simulate
+from project.planner.timeline.timeline import Timeline, closed_form_bubble, simulate
+from project.spec.layout import ParallelLayout
+from project.spec.schedules.order import order_of
 
 EVEN = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0}
 

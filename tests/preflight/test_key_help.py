@@ -7,8 +7,8 @@ import pytest
 
 from project.command_line.group_help import CONFIGS, SCRIPTS, group_help
 from project.command_line.key_help import MODEL, PARALLEL, key_help
-from project.model.config import ModelConfig
-from project.parallel.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.model import ModelConfig
 
 SECTIONS = [(PARALLEL, ParallelLayout), (MODEL, ModelConfig)]
 

@@ -16,9 +16,9 @@ from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.callbacks.trace import Trace
 from project.loggers import csv_only
-from project.parallel.layout import ParallelLayout
-from tests.parity.training import Case, CaseModule, loader, trainer
-from tests.report.browser import Browser, installed
+from project.spec.layout import ParallelLayout
+from tests.harness.browser import Browser, installed
+from tests.harness.training import Case, CaseModule, loader, trainer
 
 CASE = Case(ParallelLayout(pp=2, tp=2, ep=2, microbatches=4), steps=8)
 CONFIG = "experiment_name: </script><b>bold</b>\nmodel:\n  num_layers: 4\n"

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from project.planner.order import order_of
-from project.planner.timeline import simulate
+from project.planner.timeline.timeline import simulate
 from project.report import communication, gantt, memory, rank_map
 from project.report.claims import html
 from project.report.key_figures import key_figures
 from project.report.run import Run
 from project.report.run_page import write_run_page
 from project.run_folder import read_summary, write_summary
-from tests.report.browser import Browser
+from project.spec.schedules.order import order_of
+from tests.harness.browser import Browser
 from tests.report.conftest import CASE
 
 CLAIM = {"claim": "~2 GB <a GPU>", "quantity": "x", "claimed": "2 GB", "found": 0.05, "by": "derived"}

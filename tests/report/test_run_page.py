@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from project.report.run_page import write_run_page
-from tests.report.browser import SCHEMES, WIDTHS, Browser
+from tests.harness.browser import SCHEMES, WIDTHS, Browser
 
 MOST_BYTES = 6e6
 FIGURES_OF_A_RUN = {

@@ -27,8 +27,8 @@ from pathlib import Path
 
 import psutil
 
-from project.checkpoint.last import LINK, checkpoint_at, named
-from project.checkpoint.reader import Checkpoint
+from project.state.checkpoint.last import LINK, checkpoint_at, named
+from project.state.checkpoint.reader import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 10.0

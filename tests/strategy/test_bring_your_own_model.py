@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor.parallel import ColwiseParallel
 from torch.utils.data import DataLoader
 
-from project.parallel.layout import ParallelLayout
-from project.parallel.local_view import ReplicatedWeights
-from project.parallel.plan import Plan
-from project.pipeline.partition import Part
+from project.engine.local_view import ReplicatedWeights
+from project.engine.plan import Plan
+from project.spec.layout import ParallelLayout
+from project.spec.partition import Part
+from tests.harness import dense_gpt
+from tests.harness.dense_gpt import GPT, LENGTH, VOCABULARY, GPTModule
+from tests.harness.training import Case, copies, trainer, whole
 from tests.parity.test_layouts import TOLERANCE, relative
-from tests.parity.training import Case, copies, trainer, whole
-from tests.strategy import dense_gpt
-from tests.strategy.dense_gpt import GPT, LENGTH, VOCABULARY, GPTModule
 
 README = Path(__file__).parents[2] / "README.md"
 STEPS, BATCH = 2, 8
@@ -271,10 +271,10 @@ def test_it_brings_nothing_of_this_project_but_the_strategy_s_parts() -> None:
     imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.startswith(("project", "tests"))}
     assert ours == {
-        "project.parallel.layout",
-        "project.parallel.local_view",
-        "project.parallel.plan",
-        "project.pipeline.partition",
+        "project.spec.layout",
+        "project.engine.local_view",
+        "project.engine.plan",
+        "project.spec.partition",
         "project.strategy.module",
     }
 

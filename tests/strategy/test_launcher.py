@@ -112,7 +112,7 @@ def test_a_long_error_is_told_as_well_as_a_short_one(script: Path) -> None:
 def test_after_a_fit_the_ranks_and_their_weights_are_gone_and_it_says_so() -> None:
     import lightning.pytorch as L
 
-    from project.parallel.layout import ParallelLayout
+    from project.spec.layout import ParallelLayout
     from project.strategy.hybrid import HybridParallelStrategy
 
     strategy = HybridParallelStrategy(ParallelLayout())

@@ -10,10 +10,10 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from project.model.transformer import Balancing
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.strategy.hybrid import HybridParallelStrategy
 from project.training.loss import cross_entropy
-from tests.parity.training import Case, CaseModule, batches, expected, loader, train, trainer
+from tests.harness.training import Case, CaseModule, batches, expected, loader, train, trainer
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
 
@@ -34,7 +34,7 @@ def test_validate_and_test_give_every_rank_the_mean_loss(ranks, verb: str) -> No
 
 
 def mean_loss(rank: int, world_size: int, case: Case) -> float:
-    from tests.model.building import initialized
+    from tests.harness.building import initialized
 
     model = initialized(case.model, torch.float64)
     losses = [cross_entropy(model(b["tokens"], Balancing()), b["targets"]).item() for b in batches(case)]

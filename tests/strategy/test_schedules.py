@@ -11,12 +11,12 @@ from torch.distributed.pipelining._schedule_visualizer import get_schedule_ops
 from torch.distributed.pipelining.schedules import ScheduleInterleaved1F1B
 
 from project.model.transformer import Balancing
-from project.parallel.layout import ParallelLayout
-from project.pipeline.placement import V_SHAPED
+from project.spec.layout import ParallelLayout
+from project.spec.placement import V_SHAPED
 from project.training.loss import cross_entropy
 from project.training.optimizer import OptimizerConfig, build_optimizer
-from tests.parity.test_layouts import check_step
-from tests.parity.training import (
+from tests.harness.ranks import RankPools
+from tests.harness.training import (
     LEARNING_RATE,
     Case,
     CaseModule,
@@ -28,7 +28,7 @@ from tests.parity.training import (
     trainer,
     whole_model,
 )
-from tests.ranks import RankPools
+from tests.parity.test_layouts import check_step
 
 SINGLE = ("GPipe", "1F1B")
 LOOPED = ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble")

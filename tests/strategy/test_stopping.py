@@ -13,12 +13,12 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from project.checkpoint.reader import Checkpoint
-from project.parallel.layout import ParallelLayout
-from project.strategy.finite import NotFinite
+from project.engine.finite import NotFinite
+from project.spec.layout import ParallelLayout
+from project.state.checkpoint.reader import Checkpoint
 from project.strategy.stop import requeue
-from tests.checkpoint.saving import run
-from tests.parity.training import SMALL, Case
+from tests.harness.saving import run
+from tests.harness.training import SMALL, Case
 
 CASE = Case(ParallelLayout(pp=2, microbatches=2), replace(SMALL, num_layers=2), steps=5)
 

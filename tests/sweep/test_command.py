@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal import in_terminal, press_ctrl_c
+from tests.harness.terminal import in_terminal, press_ctrl_c
 from tests.test_train import TRAIN, environment, run, summary, wait_for
 
 # Jobs of one rank that train for a moment.
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def command(folder: Path) -> list[str]:
     dies = [
-        "+callbacks.dies._target_=tests.sweep.dies.Dies",
+        "+callbacks.dies._target_=tests.harness.dies.Dies",
         "+callbacks.dies.microbatches=4",
         f"+callbacks.dies.unless={folder / 'mended'}",
     ]

@@ -10,16 +10,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from project.command_line.resolvers import register_resolvers
-from tests.sweep.scripted import swept
+from tests.harness.scripted_sweep import swept
 from tests.sweep.test_variants import ROOT
 
 SCRIPT = f"""
 import os, sys, hydra
 from hydra.core.hydra_config import HydraConfig
 from project import command_line
-from project.metrics.figures import objective
+from project.spec.figures import objective
 from project.run_folder import layout_entry, write_summary
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
 
 @hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
 def run(cfg):

@@ -7,7 +7,7 @@ from pathlib import Path
 from project.run_folder import write_summary
 from project.sweep.jobs import jobs, write_sweep
 from project.sweep.table import best, said_bytes, sweep_table
-from tests.sweep.folders import finished_job, printed, refused_job
+from tests.harness.sweep_folders import finished_job, printed, refused_job
 
 
 def test_jobs_come_by_number_and_say_what_sets_them_apart(tmp_path: Path) -> None:

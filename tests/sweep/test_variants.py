@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from project.parallel.layout import ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.sweep.variants import variant_names
-from tests.sweep.scripted import swept
+from tests.harness.scripted_sweep import swept
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = f"""

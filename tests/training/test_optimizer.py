@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from project.model.config import ModelConfig
 from project.model.transformer import Transformer
+from project.spec.model import ModelConfig
 from project.training.lr_schedule import warmup_cosine
 from project.training.optimizer import OptimizerConfig, build_optimizer
 

@@ -7,8 +7,8 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
-from project.checkpoint.error import CheckpointError
 from project.run_folder import read_summary
+from project.state.checkpoint.error import CheckpointError
 from project.training import run
 
 

@@ -1,0 +1,45 @@
+"""Expert parallelism as parallel styles, over the axes that expert weights are divided over: ep gives each rank whole
+experts, etp a slice of each of them along d_ff (column-row). Where ep is the tp axis there is no etp."""
+
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import Shard
+from torch.distributed.tensor.parallel.style import ParallelStyle
+
+from project.engine.collective import SumOverRanks
+from project.engine.dispatch import AllToAllDispatch
+from project.engine.local_view import compute_on_local_shards, distribute
+from project.engine.mesh import flat
+from project.model.dispatch import LocalDispatch
+from project.model.moe import MoE
+
+ALONG_D_FF = {"w1": Shard(1), "w3": Shard(1), "w2": Shard(2)}
+
+
+class DispatchOverRanks(ParallelStyle):
+    """Puts the all-to-all in the place of a `MoE`'s local dispatch."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        assert isinstance(module, MoE)
+        assert isinstance(module.dispatch, LocalDispatch)
+        ep, etp = (*device_mesh.shape, 1)[:2]
+        module.dispatch = AllToAllDispatch(module.dispatch, flat(device_mesh).get_group(), ep, etp)
+        return module
+
+
+class ShardedExperts(ParallelStyle):
+    """A gradient is whole where its shard is, for every token came to it."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        distribute(module, device_mesh, lambda name: (Shard(0), ALONG_D_FF[name])[: device_mesh.ndim])
+        compute_on_local_shards(module)
+        return module
+
+
+class SummedOverRanks(ParallelStyle):
+    """Adds a module's output over the axis: the statistics of a sequence that is cut over it."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        group = device_mesh.get_group()
+        module.register_forward_hook(lambda module, args, output: SumOverRanks.apply(output, group))
+        return module

@@ -1,0 +1,101 @@
+"""Gradients after backward: what is still a sum over some of the ranks is added up, once an optimizer step, and their
+norm is taken over all ranks.
+
+The loss is divided by the number of replicas where it arises, so every reduction is a plain sum: over tp for weights
+that are whole on each of its ranks and saw a part of the tokens, over dp for all dense weights, over edp for experts
+(each of which has by then the gradient of every token that came to it from the ranks of its ep group).
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate
+
+from project.engine.mesh import Mesh
+
+
+def finish_sums(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
+    """All that is left to add up, once an optimizer step."""
+    parameters = list(parameters)
+    finish_partial(parameters)
+    cut_as_weights(parameters)
+    sum_over_replicas(parameters, mesh)
+
+
+def finish_partial(parameters: Iterable[nn.Parameter]) -> None:
+    """Adds up, over the axis of each, all gradients that say by their placement that they are partial sums (norms,
+    router: whole weights under a cut sequence). Without it each rank would step its copy on its own."""
+    partial = [(p, grad) for p, grad in gradients(parameters) if any(isinstance(x, Partial) for x in grad.placements)]
+    sum_over_axes((grad, grad.device_mesh) for _, grad in partial)
+    for parameter, grad in partial:
+        parameter.grad = DTensor.from_local(grad.to_local(), grad.device_mesh, [Replicate()], run_check=False)
+
+
+def cut_as_weights(parameters: Iterable[nn.Parameter]) -> None:
+    """DTensor gives every rank of tp the whole gradient of the embedding; each keeps that of its own rows. Otherwise
+    the replicas would send one another tp times as much as they need."""
+    for parameter, grad in gradients(parameters):
+        assert isinstance(parameter, DTensor)
+        if grad.placements != parameter.placements:
+            parameter.grad = grad.redistribute(placements=parameter.placements)
+
+
+def sum_over_replicas(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
+    """For gradients that are on a stage's ranks more than once; those that are sharded over them came reduced."""
+    whole = (grad for _, grad in gradients(parameters) if not sharded_over_replicas(grad))
+    sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)
+
+
+def gradients(parameters: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, DTensor]]:
+    return [(parameter, parameter.grad) for parameter in parameters if isinstance(parameter.grad, DTensor)]
+
+
+def sharded_over_replicas(grad: DTensor) -> bool:
+    return not {"dp", "edp"}.isdisjoint(grad.device_mesh.mesh_dim_names or ())
+
+
+@torch.no_grad()
+def sum_over_axes(grads: Iterable[tuple[DTensor, DeviceMesh]]) -> None:
+    """In place, with one flat all-reduce for each axis and dtype."""
+    by_axis: dict = defaultdict(list)
+    for grad, axis in grads:
+        if axis.size() > 1:
+            by_axis[axis, grad.dtype].append(grad.to_local())
+    for (axis, _), locals_ in by_axis.items():
+        flat = torch.cat([grad.flatten() for grad in locals_])
+        dist.all_reduce(flat, group=axis.get_group())
+        for grad, whole in zip(locals_, flat.split([grad.numel() for grad in locals_]), strict=True):
+            grad.copy_(whole.view_as(grad))
+
+
+def local_gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
+    return [grad.to_local() for _, grad in gradients(parameters)]
+
+
+def replicas(grad: DTensor, mesh: Mesh) -> int:
+    """How many of a stage's ranks hold the same numbers: all of them, but for the axes that divide them."""
+    axes = enumerate(grad.placements)
+    return mesh.stage_ranks // math.prod(grad.device_mesh.size(axis) for axis, x in axes if not x.is_replicate())
+
+
+@torch.no_grad()
+def global_norm(
+    parameters: Iterable[nn.Parameter], mesh: Mesh, device: torch.device, call: bool = False
+) -> tuple[float, bool]:
+    """The 2-norm over every gradient of the model, each counted once however many ranks hold it; fp64, the same bits
+    on all ranks. Not finite on all ranks if it is not on one.
+
+    Along with it goes whether any rank calls the others, who are all here once a step."""
+    square = torch.zeros((), dtype=torch.float64, device=device)
+    for _, grad in gradients(parameters):
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        square += torch.linalg.vector_norm(grad.to_local(), dtype=wide).double() ** 2 / replicas(grad, mesh)
+    both = torch.stack((square, square.new_tensor(float(call))))
+    dist.all_reduce(both)
+    total, calls = both.tolist()
+    return math.sqrt(total), calls > 0

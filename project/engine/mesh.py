@@ -1,0 +1,130 @@
+"""The device meshes of a layout: how the ranks of a stage are seen by dense weights, and how by expert weights."""
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, cached_property
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from project.spec.layout import ParallelLayout
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """`dense` has the axes pp, dp and tp. `expert` has pp, edp, ep and etp over the same ranks; where ep == tp and
+    etp == 1 it is `dense` itself, so that the expert axis *is* the tp axis."""
+
+    layout: ParallelLayout
+    dense: DeviceMesh
+    expert: DeviceMesh
+
+    @cached_property
+    def pp(self) -> DeviceMesh:
+        return self.dense["pp"]
+
+    @cached_property
+    def dp(self) -> DeviceMesh:
+        return self.dense["dp"]
+
+    @cached_property
+    def tp(self) -> DeviceMesh:
+        return self.dense["tp"]
+
+    def axes(self, *names: str) -> DeviceMesh:
+        """Of either view. Where they are one, ep is tp, and of etp there is one rank."""
+        if self.expert is self.dense and names in (("ep",), ("ep", "etp")):
+            return self.tp
+        return (self.dense if set(names) <= {"pp", "dp", "tp"} else self.expert)[names]
+
+    @cached_property
+    def replicas_and_stages(self) -> DeviceMesh:
+        """The ranks that know different parts of a step's statistics: tensor-parallel ranks know the same."""
+        return flat(self.dense["pp", "dp"])
+
+    @cached_property
+    def edp(self) -> DeviceMesh:
+        return self.dp if self.expert is self.dense else self.expert["edp"]
+
+    @property
+    def stage_ranks(self) -> int:
+        return self.layout.dp * self.layout.tp
+
+    def axis_names(self) -> dict[str, str]:
+        """The axis of each process group, by the group's name. Axes over the same ranks are one, by the first name:
+        dense before expert, one axis before several flattened; "world" is all ranks, where no axis is."""
+        flattened = self.expert._flatten_mapping.values()
+        meshes = (self.dense, self.replicas_and_stages, self.expert, *flattened)
+        groups = [(axis, mesh.get_group(axis)) for mesh in meshes for axis in mesh.mesh_dim_names or ()]
+        assert dist.group.WORLD is not None
+        names: dict[str, str] = {}
+        first: dict[tuple[int, ...], str] = {}
+        for axis, group in (*groups, ("world", dist.group.WORLD)):
+            names[group.group_name] = first.setdefault(tuple(dist.get_process_group_ranks(group)), axis)
+        return names
+
+    def data_axis(self, weight_mesh: DeviceMesh) -> DeviceMesh:
+        """The axis along which weights on `weight_mesh` have replicas, which see other tokens: dp for those divided
+        over tp, edp for those divided over ep and etp."""
+        return self.dp if "tp" in (weight_mesh.mesh_dim_names or ()) else self.edp
+
+
+def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | None = None) -> Mesh:
+    """Needs a process group of `layout.world_size` ranks. `timeout` is every axis's, which does not have it from that
+    group."""
+    world = dist.group.WORLD
+    dense = device_mesh(world, device_type, ("pp", "dp", "tp"), (layout.pp, layout.dp, layout.tp), timeout)
+    if (layout.ep, layout.etp) == (layout.tp, 1):
+        return Mesh(layout, dense, dense)
+    shape = (layout.pp, layout.edp, layout.ep, layout.etp)
+    return Mesh(layout, dense, device_mesh(world, device_type, ("pp", "edp", "ep", "etp"), shape, timeout))
+
+
+FLATTENED = (("pp", "dp"), ("ep", "etp"))
+
+
+@cache
+def device_mesh(
+    world: dist.ProcessGroup | None,
+    device_type: str,
+    axes: tuple[str, ...],
+    shape: tuple[int, ...],
+    timeout: timedelta | None = None,
+) -> DeviceMesh:
+    """One for each shape, as long as the processes are the same: DTensor remembers what it has worked out by a mesh's
+    ranks, and would mix the groups of two that are equal.
+
+    All ranks make all its groups here and in one order: a group made where it is first needed would wait for ranks
+    that never need it."""
+    ranks = torch.arange(math.prod(shape)).view(shape)
+    along = [ranks.movedim(axis, -1).flatten(0, -2).tolist() for axis in range(len(axes))]
+    groups = [group_among(world, tuple(map(tuple, sets)), timeout) for sets in along]
+    mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=axes)
+    for together in FLATTENED:
+        if set(together) <= set(axes):
+            flat(mesh[together])
+    return mesh
+
+
+@cache
+def group_among(
+    world: dist.ProcessGroup | None, sets: tuple[tuple[int, ...], ...], timeout: timedelta | None = None
+) -> dist.ProcessGroup:
+    """This rank's of the groups over disjoint sets of ranks; one for each set, whatever axes it belongs to. A group
+    costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second."""
+    if len(sets) == 1 and world is not None:
+        return world
+    groups = {ranks: dist.new_group(list(ranks), timeout=timeout) for ranks in sets}
+    return next(group for ranks, group in groups.items() if dist.get_rank() in ranks)
+
+
+def flat(mesh: DeviceMesh) -> DeviceMesh:
+    """As one axis; where the others have one rank, the one that has more."""
+    if mesh.ndim == 1:
+        return mesh
+    assert mesh.mesh_dim_names is not None
+    if min(mesh.shape) == 1:
+        return mesh[mesh.mesh_dim_names[mesh.shape.index(max(mesh.shape))]]
+    return mesh._flatten()

@@ -1,0 +1,137 @@
+"""This rank's stages and the schedule that runs them over a batch."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+
+from project.engine.schedule import build_schedule, forward_only, without_loss
+from project.engine.sharded_replicas import release
+from project.engine.spans import Span
+from project.engine.stage import RecordedStage, Watch
+from project.spec.layout import ParallelLayout
+from project.spec.placement import stage_to_rank, stages_of
+
+
+class Pipeline:
+    """Built for one shape of batch: its buffers have that shape.
+
+    `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
+    stage sends the next; `loss` gives a microbatch's share of the loss from the last stage's outputs and the targets;
+    `compute_context` is entered around each forward, and so are the `watchers` there are by then. `note` is told
+    each action as it begins.
+    """
+
+    def __init__(
+        self,
+        layout: ParallelLayout,
+        axis: DeviceMesh,
+        device: torch.device,
+        parts: Sequence[nn.Module],
+        inputs: Tensor,
+        activation: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        compute_context: Callable[[], AbstractContextManager],
+        watchers: Sequence[Watch] = (),
+        note: Callable[[str], None] = lambda action: None,
+    ) -> None:
+        if len(inputs) % layout.microbatches:
+            raise ValueError(
+                f"a replica's batch of {len(inputs)} does not divide into {layout.microbatches} microbatches"
+            )
+        self.input_shape = inputs.shape
+        tokens = inputs[: len(inputs) // layout.microbatches].to("meta")
+        here = stages_of(axis.get_local_rank(), layout)
+        self.has_first = 0 in here
+        self.axis, self.device = axis, device
+        self.last_rank = dist.get_global_rank(axis.get_group(), stage_to_rank(layout)[-1])
+        self.stages = [
+            RecordedStage(
+                part,
+                index,
+                layout.stages,
+                device,
+                axis.get_group(),
+                inputs=tokens if index == 0 else activation,
+                outputs=activation,
+                compute_context=compute_context,
+                # Either half would recompute the forward, and selective recomputation allows it once.
+                split_backward=layout.recompute == "none",
+                watchers=watchers,
+                note=note,
+            )
+            for part, index in zip(parts, here, strict=True)
+        ]
+        self.loss = loss
+        self.schedule = build_schedule(layout, self.stages, self.watched_loss)
+
+    def watched_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with self.stages[-1].watched():
+            return self.loss(outputs, targets)
+
+    def train(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> list[Tensor]:
+        """Forward and backward of every microbatch. Returns their losses where the last stage is, else none."""
+        losses: list[Tensor] = []
+        self.prepare(inputs, model_kwargs)
+        self.schedule.step(*self.arguments(inputs), target=targets, losses=losses, return_outputs=False)
+        return losses
+
+    def evaluate(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> list[Tensor]:
+        """Forward alone, and the losses."""
+        losses: list[Tensor] = []
+        self.prepare(inputs, model_kwargs)
+        with forward_only(self.schedule):
+            self.schedule.eval(*self.arguments(inputs), target=targets, losses=losses, return_outputs=False)
+        self.release()
+        return losses
+
+    def predict(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
+        """Forward alone, and the last stage's outputs, whole, on every rank."""
+        self.prepare(inputs, model_kwargs)
+        with forward_only(self.schedule), without_loss(self.schedule):
+            outputs = self.schedule.eval(*self.arguments(inputs), return_outputs=True)
+        self.release()
+        return self.shared(outputs.full_tensor() if isinstance(outputs, DTensor) else outputs)
+
+    def shared(self, outputs: Tensor | None) -> Tensor:
+        """What the last stage has, and the others have as None."""
+        group = self.axis.get_group()
+        like = [None if outputs is None else outputs.to("meta")]
+        dist.broadcast_object_list(like, self.last_rank, group=group)
+        assert like[0] is not None
+        whole = torch.empty_like(like[0], device=self.device) if outputs is None else outputs.contiguous()
+        dist.broadcast(whole, self.last_rank, group=group)
+        return whole
+
+    def prepare(self, inputs: Tensor, model_kwargs: dict[str, Any]) -> None:
+        if inputs.shape != self.input_shape:
+            raise ValueError(
+                f"a batch of shape {list(inputs.shape)} after one of {list(self.input_shape)}: the pipeline's buffers "
+                "have one shape; give training and validation the same, and drop an incomplete last batch"
+            )
+        for stage in self.stages:
+            stage.model_kwargs, stage.spans = model_kwargs, []
+
+    def arguments(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        return (inputs,) if self.has_first else ()
+
+    def release(self) -> None:
+        for stage in self.stages:
+            release(stage.submod)
+
+    def reduce_gradients(self) -> None:
+        """Once an optimizer step: of weights that are sharded over the replicas."""
+        for stage in self.stages:
+            stage.reduce_gradients()
+
+    def take_spans(self) -> list[Span]:
+        """What the stages did in the last batch, in the order in which it began; none if that was asked already."""
+        spans = sorted((span for stage in self.stages for span in stage.spans), key=lambda span: span.start_ns)
+        for stage in self.stages:
+            stage.spans = []
+        return spans

@@ -1,0 +1,77 @@
+"""Applying a plan: a table from module name (`*` matches within one level) to a parallel style, over the tp axis or,
+with `Over`, over others."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from fnmatch import translate
+from typing import NamedTuple
+
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import parallelize_module
+from torch.distributed.tensor.parallel.style import ParallelStyle
+
+from project.engine.mesh import Mesh
+
+
+class Over(NamedTuple):
+    """A style over axes of the mesh other than tp."""
+
+    axes: tuple[str, ...]
+    style: ParallelStyle
+
+
+Row = ParallelStyle | Over
+Plan = Mapping[str, Row]
+
+
+def matches(pattern: str, name: str) -> bool:
+    tokens, parts = pattern.split("."), name.split(".")
+    return len(tokens) == len(parts) and all(re.match(translate(t), p) for t, p in zip(tokens, parts, strict=True))
+
+
+def check_plan(plan: Plan, whole_model: nn.Module) -> None:
+    """A row that names nothing in the whole model is a mistake, not a row for another stage. A parameter with two
+    names would come apart: each of its modules is divided, and may stand on a stage, for itself.
+
+    Raises:
+        ValueError: naming every such row or parameter.
+    """
+    names = [name for name, _ in whole_model.named_modules()]
+    stray = [pattern for pattern in plan if not any(matches(pattern, name) for name in names)]
+    if stray:
+        raise ValueError(f"plan rows that match no module: {', '.join(stray)}; modules: {', '.join(outline(names))}")
+    names_of = defaultdict(list)
+    for name, parameter in whole_model.named_parameters(remove_duplicate=False):
+        names_of[parameter].append(name)
+    tied = [" = ".join(names) for names in names_of.values() if len(names) > 1]
+    if tied:
+        raise ValueError(f"parameters with more than one name: {', '.join(tied)}; tied weights cannot be divided")
+
+
+def outline(names: Iterable[str]) -> list[str]:
+    """Module names with indices folded into `*`, each once."""
+    return sorted({re.sub(r"\.\d+", ".*", name) for name in names if name})
+
+
+def apply_plan(part: nn.Module, mesh: Mesh, plan: Plan) -> None:
+    """Applies the rows that concern this part of the model. Weights are not scattered: each rank fills its own.
+
+    Raises:
+        ValueError: naming a module that its row's style is not for, or every parameter that no row divides or
+            replicates: its gradient would belong to no axis.
+    """
+    modules = dict(part.named_modules())
+    for pattern, row in plan.items():
+        axes, style = (mesh.axes(*row.axes), row.style) if isinstance(row, Over) else (mesh.tp, row)
+        for name in modules:
+            if matches(pattern, name):
+                try:
+                    parallelize_module(modules[name], axes, style, src_data_rank=None)
+                except NotImplementedError as error:
+                    kind = type(modules[name]).__name__
+                    raise ValueError(f"plan row {pattern} cannot divide a module of type {kind}: {error}") from error
+    left = [name for name, parameter in part.named_parameters() if not isinstance(parameter, DTensor)]
+    if left:
+        raise ValueError(f"parameters that no row of the plan concerns: {', '.join(left)}")

@@ -1,0 +1,117 @@
+"""A pipeline stage that computes in the run's precision and remembers when it did what."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.pipelining import PipelineStage
+
+from project.engine.message_tags import ACTIVATION, GRADIENT
+from project.engine.spans import Span
+
+
+class RecordedStage(PipelineStage):
+    """`compute_context` is entered around the forward alone: autocast must not span the backward. `model_kwargs` are
+    given to every forward as they are, the same objects for each microbatch. Without `split_backward` a schedule that
+    asks for the gradients of inputs and weights apart is given both at once.
+
+    `note` is told each action as it begins. Whoever is in `watchers` is entered with the stage around each of its
+    forwards and, with the last one, around the loss.
+    """
+
+    def __init__(
+        self,
+        part: nn.Module,
+        index: int,
+        stages: int,
+        device: torch.device,
+        group: dist.ProcessGroup,
+        inputs: torch.Tensor,
+        outputs: torch.Tensor,
+        compute_context: Callable[[], AbstractContextManager],
+        split_backward: bool,
+        watchers: Sequence["Watch"] = (),
+        note: Callable[[str], None] = lambda action: None,
+    ) -> None:
+        super().__init__(
+            part,
+            index,
+            stages,
+            device,
+            # Given beforehand: torch would otherwise run the stage once on made-up activations to learn their shapes.
+            input_args=inputs,
+            output_args=outputs,
+            group=group,
+            dw_builder=None if split_backward else nothing_left,
+        )
+        self.compute_context, self.split_backward = compute_context, split_backward
+        self.watchers, self.note = watchers, note
+        self.model_kwargs: dict[str, Any] = {}
+        self.spans: list[Span] = []
+
+    def forward_maybe_with_nosync(self, *args: Any, **kwargs: Any) -> Any:
+        with self.watched(), self.compute_context():
+            return super().forward_maybe_with_nosync(*args, **self.model_kwargs)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for watch in self.watchers:
+                stack.enter_context(watch(self))
+            yield
+
+    # A message says by its tag which way it goes: for the ledger, and so that gloo never takes one for the other.
+
+    def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
+        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION)
+
+    def get_fwd_send_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
+        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION)
+
+    def get_bwd_recv_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
+        return tagged(super().get_bwd_recv_ops(bwd_chunk_id), GRADIENT)
+
+    def get_bwd_send_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
+        return tagged(super().get_bwd_send_ops(bwd_chunk_id), GRADIENT)
+
+    def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
+        return self._timed("F", fwd_chunk_id, super().forward_one_chunk, fwd_chunk_id, *args, **kwargs)
+
+    def backward_one_chunk(self, bwd_chunk_id: int, *args: Any, full_backward: bool = True, **kwargs: Any) -> Any:
+        kind = "I" if self.split_backward and not full_backward else "B"
+        backward = super().backward_one_chunk
+        return self._timed(kind, bwd_chunk_id, backward, bwd_chunk_id, *args, full_backward=full_backward, **kwargs)
+
+    def backward_weight_one_chunk(self, bwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
+        return self._timed("W", bwd_chunk_id, super().backward_weight_one_chunk, bwd_chunk_id, *args, **kwargs)
+
+    def perform_reduce_grad(self, grad_scale_factor: int) -> None:
+        """Nothing: a schedule asks for it once a batch, of which an optimizer step may accumulate several."""
+
+    def reduce_gradients(self) -> None:
+        super().perform_reduce_grad(1)
+
+    def _timed(self, action: str, microbatch: int, call: Callable, *args: Any, **kwargs: Any) -> Any:
+        self.note(f"action {self.stage_index}{action}{microbatch}")
+        start = time.time_ns()
+        result = call(*args, **kwargs)
+        self.spans.append(Span(self.stage_index, action, microbatch, start, time.time_ns()))
+        return result
+
+
+Watch = Callable[[RecordedStage], AbstractContextManager]
+
+
+def tagged(ops: list[dist.P2POp], tag: int) -> list[dist.P2POp]:
+    for op in ops:
+        op.tag = tag
+    return ops
+
+
+def nothing_left() -> Callable[[], None]:
+    """What runs at the weights' turn where the inputs' turn has done all."""
+    return lambda: None

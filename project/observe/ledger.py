@@ -1,0 +1,113 @@
+"""The ledger: how many collectives and messages a rank takes part in and how many bytes it sends, by axis, collective
+and direction. `message` says what counts as bytes.
+
+Directions:
+    forward     while a stage computes its forward, or the last one its loss; activations between stages
+    backward    while autograd runs, recomputation included; gradients between stages
+    step        outside of both: gradients' synchronisation and norm, sums of what is logged
+
+A group of one rank moves nothing and is not counted.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch._C._distributed_c10d import ProcessGroup
+from torch.distributed.tensor import DTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from project.engine.message_tags import GRADIENT
+from project.observe.collective_spans import WAIT, CollectiveSpan, CollectiveSpans
+from project.observe.message import Message, kind_of, message
+
+DIRECTIONS = ("forward", "backward", "step")
+
+
+class Line(NamedTuple):
+    axis: str
+    collective: str
+    direction: str
+
+
+class Ledger(TorchDispatchMode):
+    """Counts while it is entered, as often as that may be. `axes` gives the axis of a process group by the group's
+    name; a group that is not among them is named by its ranks. `collectives` has when each of them ran.
+
+    Changes no bit of what is computed. It sees every operation, which costs most where they are small: forward and
+    backward of `model=tiny` on one rank take 1.4 times the CPU time (1.39 and 1.41 in two runs on a loaded machine,
+    one thread, 2026-11-23).
+    """
+
+    def __init__(self, axes: Mapping[str, str]) -> None:
+        super().__init__()
+        self.axes = dict(axes)
+        self.calls: dict[Line, int] = defaultdict(int)
+        self.bytes: dict[Line, int] = defaultdict(int)
+        self.computing = False
+        self.collectives = CollectiveSpans()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        # A DTensor's operation is not yet its collectives: those come here by themselves. What a functional
+        # collective calls inside does not, a mode being left while it handles a call.
+        if DTensor in types:
+            return NotImplemented
+        kwargs = kwargs or {}
+        self.collectives.before(func, types, args, kwargs)
+        if kind_of(func) is None:
+            result = func(*args, **kwargs)
+            if func is WAIT:
+                self.collectives.waited(args[0])
+            return result
+        sent = message(func, args, kwargs)
+        start = time.time_ns()
+        result = func(*args, **kwargs)
+        if sent.group.size() > 1:
+            line = self.note(sent)
+            self.collectives.launched(CollectiveSpan(*line, sent.bytes, start, time.time_ns()), result)
+        return result
+
+    def note(self, sent: Message) -> Line:
+        line = Line(self.axis_of(sent.group), sent.kind, self.direction_of(sent))
+        self.calls[line] += 1
+        self.bytes[line] += sent.bytes
+        return line
+
+    def axis_of(self, group: ProcessGroup) -> str:
+        if group.group_name not in self.axes:
+            ranks = sorted(dist.get_process_group_ranks(group))
+            self.axes[group.group_name] = f"ranks {','.join(map(str, ranks))}"
+        return self.axes[group.group_name]
+
+    def direction_of(self, sent: Message) -> str:
+        if sent.kind in ("send", "recv"):
+            return "backward" if sent.tag == GRADIENT else "forward"
+        if torch._C._current_autograd_node() is not None:
+            return "backward"
+        return "forward" if self.computing else "step"
+
+    @contextmanager
+    def forward(self, stage: object = None) -> Iterator[None]:
+        """Around whatever is forward computation."""
+        self.computing = True
+        try:
+            yield
+        finally:
+            self.computing = False
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.bytes.values())
+
+    def table(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """`{axis: {collective: {calls, bytes, direction: {calls, bytes}}}}`, without the directions that are absent."""
+        table: dict[str, dict[str, dict[str, Any]]] = {}
+        for line in sorted(self.calls, key=lambda line: (line.axis, line.collective, DIRECTIONS.index(line.direction))):
+            both = {"calls": self.calls[line], "bytes": self.bytes[line]}
+            entry = table.setdefault(line.axis, {}).setdefault(line.collective, {"calls": 0, "bytes": 0})
+            entry |= {name: entry[name] + count for name, count in both.items()} | {line.direction: both}
+        return table

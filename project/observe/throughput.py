@@ -1,0 +1,80 @@
+"""How fast a run goes: the time of a step, tokens per second, and the fraction of the hardware's peak (MFU)."""
+
+from bisect import insort
+from typing import NamedTuple
+
+from project.spec.cost import train_flops_per_token
+from project.spec.model import ModelConfig
+
+# The first steps allocate, compile and connect; a run's typical step is none of them.
+WARMUP_STEPS = 2
+
+
+class Lap(NamedTuple):
+    """A step: instants in nanoseconds, and what lay between them and is none of it."""
+
+    start_ns: int
+    end_ns: int
+    pauses: tuple[tuple[int, int], ...]
+
+    @property
+    def seconds(self) -> float:
+        return (self.end_ns - self.start_ns - sum(end - start for start, end in self.pauses)) / 1e9
+
+
+class StepClock:
+    """Cuts a run into optimizer steps, from the end of one to the end of the next, without what lies between `pause`
+    and `resume` (validation). It is told the instants, so that all ranks cut at the same."""
+
+    def __init__(self) -> None:
+        self._since = 0
+        self._paused_at: int | None = None
+        self._pauses: list[tuple[int, int]] = []
+
+    def start(self, now_ns: int) -> None:
+        self._since, self._paused_at, self._pauses = now_ns, None, []
+
+    def pause(self, now_ns: int) -> None:
+        if self._paused_at is None:
+            self._paused_at = now_ns
+
+    def resume(self, now_ns: int) -> None:
+        if self._paused_at is not None:
+            self._pauses.append((self._paused_at, now_ns))
+            self._paused_at = None
+
+    def lap(self, now_ns: int) -> Lap:
+        """Since the last lap, or since the start; begins the next."""
+        self.resume(now_ns)
+        lap = Lap(self._since, now_ns, tuple(self._pauses))
+        self.start(now_ns)
+        return lap
+
+
+class Median:
+    """The median of the values given so far, the first `skip` left out; None while there is none."""
+
+    def __init__(self, skip: int = WARMUP_STEPS) -> None:
+        self._to_skip = skip
+        self._sorted: list[float] = []
+
+    def add(self, value: float) -> None:
+        if self._to_skip:
+            self._to_skip -= 1
+        else:
+            insort(self._sorted, value)
+
+    @property
+    def value(self) -> float | None:
+        if not self._sorted:
+            return None
+        low, high = self._sorted[(len(self._sorted) - 1) // 2], self._sorted[len(self._sorted) // 2]
+        return (low + high) / 2
+
+
+def model_flops_utilization(
+    config: ModelConfig, *, seq_len: int, tokens_per_second: float, ranks: int, peak: float
+) -> float:
+    """FLOPs that the model needs, recomputation not counted (PaLM, arXiv 2204.02311, appendix B), over what `ranks`
+    devices of `peak` FLOP/s could have done."""
+    return train_flops_per_token(config, seq_len) * tokens_per_second / (ranks * peak)

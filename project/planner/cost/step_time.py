@@ -1,0 +1,221 @@
+"""Seconds of an optimizer step: what each stage takes for a microbatch, the pipeline over them, and what follows once.
+No torch.
+
+The pipeline is summed up by closed forms (Narayanan et al., arXiv 2104.04473; Qi et al., arXiv 2401.10241), in which
+the slowest rank sets the pace and the others are passed once; `planner.timeline` runs a schedule action by action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from operator import mul
+from typing import NamedTuple
+
+from project.planner.cost import collective_time, host_time, message
+from project.planner.cost.compute import launch_seconds, work_seconds
+from project.planner.cost.implementation import Implementation
+from project.planner.cost.layer_work import embedding, head, layer
+from project.planner.cost.work import NOTHING, Layer, Pass, Shape, Transfer, Work
+from project.planner.cost.workload import (
+    Durations,
+    Held,
+    StepTime,
+    Workload,
+    rank_parameters,
+    ranks_held,
+    ranks_of_stages,
+    stages_held,
+)
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.group import Group, group_over
+from project.planner.timeline.timeline import Travel
+from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
+from project.spec.peaks import Arithmetic
+
+
+class Units(NamedTuple):
+    """What a stage is made of."""
+
+    dense: Durations
+    experts: Durations
+    first: Durations
+    last: Durations
+
+    def held(self, what: Held) -> Durations:
+        return Durations(*(sum(map(mul, what, unit)) for unit in zip(*self, strict=True)))
+
+
+@lru_cache(maxsize=65536)
+def units(
+    config: ModelConfig,
+    how: Implementation,
+    arithmetic: Arithmetic,
+    shape: Shape,
+    groups: tuple[tuple[str, Group], ...],
+    recompute: str,
+    cluster: Cluster,
+) -> Units:
+    """Of one shape, of which a search asks for thousands of pipelines."""
+    among = dict(groups)
+
+    def seconds(work: Work) -> float:
+        sent = sum(transfer_seconds(transfer, among, cluster) for transfer in work.transfers)
+        return work_seconds(work, cluster, arithmetic, how.element_bytes) + sent
+
+    def backward(inputs: Work, weights: Work, again: Work) -> tuple[float, float]:
+        """Its two halves, stretched evenly where the host is what it waits for."""
+        device = seconds(inputs) + seconds(again), seconds(weights)
+        stretch = max(1.0, launch_seconds(inputs + weights + again, cluster) / (sum(device) or 1.0))
+        return device[0] * stretch, device[1] * stretch
+
+    def of_pass(whole: Pass, again: Work) -> Durations:
+        forward = max(seconds(whole.forward), launch_seconds(whole.forward, cluster))
+        return Durations(forward, *backward(whole.inputs, whole.weights, again))
+
+    def of_layer(piece: Layer) -> Durations:
+        return of_pass(piece.work, piece.again(recompute, how))
+
+    has_experts, has_dense = config.num_dense_layers < config.num_layers, config.num_dense_layers > 0
+    return Units(
+        of_layer(layer(config, how, shape, False)) if has_dense else Durations(),
+        of_layer(layer(config, how, shape, True)) if has_experts else Durations(),
+        of_pass(embedding(config, how, shape), NOTHING),
+        of_pass(head(config, how, shape), NOTHING),
+    )
+
+
+def transfer_seconds(transfer: Transfer, among: dict[str, Group], cluster: Cluster) -> float:
+    return collective_time.seconds(transfer.collective, transfer.given, among[transfer.axis], cluster, transfer.copies)
+
+
+@lru_cache(maxsize=4096)
+def _groups(tp: int, ep: int, etp: int) -> tuple[tuple[str, Group], ...]:
+    """Those of a microbatch, which lie together whatever the replicas and stages are."""
+    layout = ParallelLayout(tp=tp, dp=ep * etp, ep=ep, etp=etp)
+    return tuple((axis, group_over(tuple(axis.split("_")), layout)) for axis in ("tp", "ep", "etp", "ep_etp"))
+
+
+def layout_units(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Units:
+    groups = _groups(layout.tp, layout.ep, layout.etp)
+    how = without_states(work.how)
+    return units(work.config, how, work.arithmetic, work.shape(layout), groups, layout.recompute, cluster)
+
+
+@lru_cache
+def without_states(how: Implementation) -> Implementation:
+    """What it keeps changes no microbatch's time."""
+    return replace(how, state_bytes=0, sharded_state_bytes=0)
+
+
+def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:
+    """Of every stage; where ranks share cores, with the share that each has of them."""
+    if cluster.host is not None:
+        return host_time.stage_durations(work, layout, cluster)
+    of = layout_units(work, layout, cluster)
+    return [of.held(stage) for stage in stages_held(work, layout)]
+
+
+def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """Seconds of a pipeline without bubble, the layers spread over the ranks as if they could be cut."""
+    if cluster.host is not None:
+        return host_time.fastest(work, layout, cluster)
+    of, config = layout_units(work, layout, cluster), work.config
+    layers = config.num_dense_layers * of.dense.total + len(config.moe_layers) * of.experts.total
+    return layout.microbatches * (layers + of.first.total + of.last.total) / layout.pp
+
+
+def travel(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Travel:
+    """One microbatch's activations, from one stage to the next. Each tensor-parallel rank sends its part."""
+    at, given = ranks_of_stages(layout), _sent_on(work, layout)
+    if cluster.host is not None:
+        return lambda here, there: 0.0 if at[here] == at[there] else cluster.intra.latency_s.value
+    return lambda here, there: message.seconds(given, at[here], at[there], layout, cluster)
+
+
+def _sent_on(work: Workload, layout: ParallelLayout) -> float:
+    return work.shape(layout).tokens * work.config.d_model * work.how.element_bytes / layout.tp
+
+
+def _message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """What of them no computation hides, there and back: each rank once to fill the pipeline, or where ranks wait for
+    what they send every message, of the rank with the slowest link."""
+    if layout.pp == 1:
+        return 0.0
+    given, across = _sent_on(work, layout), message.crossings(layout, cluster)
+    if work.how.overlaps_messages:
+        return 2 * (across * cluster.inter.seconds(given) + (layout.pp - 1 - across) * cluster.intra.seconds(given))
+    slowest = cluster.inter if across else cluster.intra
+    return 2 * layout.microbatches * layout.virtual_stages * slowest.seconds(given)
+
+
+def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
+    if cluster.host is not None:
+        return host_time.step_time(work, layout, cluster)
+    of = layout_units(work, layout, cluster)
+    what = ranks_held(work, layout)
+    taken = {held: of.held(held) for held in set(what)}
+    ranks = [taken[held] for held in what]
+    slowest = max(ranks, key=lambda rank: rank.total)
+    bubble = (sum(idle(rank, layout) for rank in ranks) - idle(slowest, layout)) / layout.virtual_stages
+    messages = _message_seconds(work, layout, cluster)
+    pipeline = max(layout.microbatches * slowest.total + bubble, _one_microbatch(ranks, layout)) + messages
+    gradients = gradient_seconds(work, layout, cluster)
+    if work.how.overlaps_gradients:
+        gradients = max(0.0, gradients - (slowest.inputs + slowest.weights))
+    return StepTime(pipeline, bubble, messages, gradients, optimizer_seconds(work, layout, cluster))
+
+
+ZERO_BUBBLE = ("InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")
+
+
+def idle(rank: Durations, layout: ParallelLayout) -> float:
+    """What the slowest rank waits for another, with one stage a rank: zero-bubble schedules fill it with the weights'
+    halves of the backward, which there are none of where layers are recomputed."""
+    if layout.schedule not in ZERO_BUBBLE or layout.recompute != "none":
+        return rank.total
+    filled = 1 if layout.schedule == "InterleavedZeroBubble" else 2
+    return max(0.0, rank.forward + rank.inputs - filled * rank.weights)
+
+
+def _one_microbatch(ranks: list[Durations], layout: ParallelLayout) -> float:
+    """All the way and back, which few microbatches do not fill."""
+    split = layout.schedule in ZERO_BUBBLE and layout.recompute == "none"
+    return sum(rank.forward + rank.inputs + (0.0 if split else rank.weights) for rank in ranks)
+
+
+def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """Once a step, the rank with most: sums over the replicas, and where the optimizer's state is divided over them a
+    reduce-scatter, and an all-gather of the new weights."""
+    if cluster.host is not None:
+        return host_time.after_the_pipeline(work, layout, cluster)[0]
+    how, most = work.how, 0.0
+    replicas, expert_replicas, tp = (
+        group_over(("dp",), layout),
+        group_over(("edp",), layout),
+        group_over(("tp",), layout),
+    )
+    for held in set(rank_parameters(work, layout)):
+        spent = collective_time.seconds("all_reduce", held.whole * how.gradient_bytes, tp, cluster)
+        for count, among in ((held.whole + held.dense, replicas), (held.experts, expert_replicas)):
+            if not count:
+                continue
+            if how.sharded_state_bytes:
+                spent += collective_time.seconds("reduce_scatter", count * how.gradient_bytes, among, cluster)
+                given = count * how.element_bytes / among.size
+                spent += collective_time.seconds("all_gather", given, among, cluster)
+            else:
+                spent += collective_time.seconds("all_reduce", count * how.gradient_bytes, among, cluster)
+        most = max(most, spent)
+    return most
+
+
+def optimizer_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+    """Bound by memory."""
+    if cluster.host is not None:
+        return host_time.after_the_pipeline(work, layout, cluster)[1]
+    sharded = bool(work.how.sharded_state_bytes)
+    dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
+    counts = [(held.whole + held.dense) / dp + held.experts / edp for held in set(rank_parameters(work, layout))]
+    return max(counts) * work.how.update_bytes / (cluster.memory_bandwidth * cluster.achieved.memory)

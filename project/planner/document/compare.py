@@ -1,0 +1,58 @@
+"""What was planned of a run against what it measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from project.planner.document.sheet import Sheet, number
+
+UNITS = {
+    "step_time_s": "s",
+    "tokens_per_second": "tokens/s",
+    "mfu": "1",
+    "bubble": "1",
+    "parameters_per_rank": "1",
+    "peak_memory_bytes_per_rank": "B",
+    "activation_bytes_peak_per_stage": "B",
+}
+ROUTED = ("peak_memory_bytes_per_rank", "activation_bytes_peak_per_stage")
+BALANCED = (
+    "* if each expert is chosen equally often. What a router prefers, its rank keeps and is sent more of, unless a "
+    "capacity_factor fixes how much."
+)
+
+
+def compare(summary: dict[str, Any]) -> Sheet:
+    """Of lists each place. A ratio is measured over planned; a star is at what was planned for even routing."""
+    planned, rows = summary.get("planned") or {}, []
+    spread = (summary.get("layout") or {}).get("ep", 1) > 1  # else every rank has a share of all experts
+    for name, unit in UNITS.items():
+        rows += _rows(name, planned.get(name), summary.get(name), unit, spread and name in ROUTED)
+    for axis, collective, kind in _lines(planned.get("communication")):
+        here = planned["communication"][axis][collective][kind]
+        there = ((summary.get("communication") or {}).get(axis) or {}).get(collective, {}).get(kind)
+        routed = spread and collective == "all_to_all" and kind == "bytes"
+        rows.append(_row(f"{axis} {collective} {kind}", here, there, "B" if kind == "bytes" else "1", routed))
+    starred = any(row[1].endswith("*") for row in rows)
+    columns = ("", "planned>", "measured>", "ratio>")
+    return Sheet("Planned against measured", columns, rows, BALANCED if starred else "")
+
+
+def _lines(table: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+    return [(axis, of, kind) for axis in table or {} for of in (table or {})[axis] for kind in ("calls", "bytes")]
+
+
+def _rows(name: str, planned: Any, measured: Any, unit: str, routed: bool) -> list[tuple[str, ...]]:
+    if not isinstance(planned, list):
+        return [_row(name, planned, measured, unit, routed)]
+    there = measured if isinstance(measured, list) and len(measured) == len(planned) else [None] * len(planned)
+    pairs = list(zip(planned, there, strict=True))
+    if len(set(pairs)) == 1:
+        return [_row(f"{name} (all)", *pairs[0], unit, routed)]
+    return [_row(f"{name} {place}", *pair, unit, routed) for place, pair in enumerate(pairs)]
+
+
+def _row(name: str, planned: float | None, measured: float | None, unit: str, routed: bool) -> tuple[str, ...]:
+    ratio = f"{measured / planned:.3f}" if measured is not None and planned else "-"
+    star = "*" if routed and planned is not None else ""
+    return name, number(planned, unit) + star, number(measured, unit), ratio

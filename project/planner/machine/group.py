@@ -1,0 +1,86 @@
+"""The ranks among which a collective runs, as strides: of any size of world at the cost of a few numbers.
+
+Ranks that differ along an axis alone are a stride apart (`project.spec.layout`: pp-major, tp-minor; within a stage
+the experts' axes are edp, ep, etp). Groups over the same ranks are one, named by the first axis that has them, as
+`project.engine.mesh.Mesh.axis_names` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+from project.spec.layout import ParallelLayout
+
+# The first that has a group's ranks names it.
+AXES = (("pp",), ("dp",), ("tp",), ("pp", "dp"), ("edp",), ("ep",), ("etp",), ("ep", "etp"))
+WORLD = ("pp", "dp", "tp")
+
+
+class Group(NamedTuple):
+    """`dims` are size and stride, the largest stride first, none of size 1, and none that continues the one behind."""
+
+    axis: str
+    dims: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        ranks = 1
+        for size, _ in self.dims:
+            ranks *= size
+        return ranks
+
+    def members(self, rank: int) -> Iterator[int]:
+        """Of the group that `rank` is in."""
+        first = rank - sum(rank // stride % size * stride for size, stride in self.dims)
+        for places in product(*(range(size) for size, _ in self.dims)):
+            yield first + sum(place * stride for place, (_, stride) in zip(places, self.dims, strict=True))
+
+    def on_one_node(self, ranks_per_node: int) -> int:
+        """How many of its ranks share a node that holds so many consecutive ones; of the group of rank 0, which starts
+        where a node does."""
+        return _below(self.dims, ranks_per_node)
+
+
+@lru_cache(maxsize=65536)
+def _below(dims: tuple[tuple[int, int], ...], room: int) -> int:
+    """How many combinations of places lie less than `room` from the first."""
+    if not dims:
+        return 1
+    (size, stride), *rest = dims
+    return sum(_below(tuple(rest), room - place * stride) for place in range(min(size, -(-room // stride))))
+
+
+def group_over(axes: tuple[str, ...], layout: ParallelLayout) -> Group:
+    return _group_over(axes, layout.pp, layout.dp, layout.tp, layout.ep, layout.etp)
+
+
+@lru_cache(maxsize=65536)
+def _group_over(axes: tuple[str, ...], pp: int, dp: int, tp: int, ep: int, etp: int) -> Group:
+    """Whatever the schedule, of which a search asks for many."""
+    layout = ParallelLayout(pp=pp, dp=dp, tp=tp, ep=ep, etp=etp)
+    dims = _strides(axes, layout)
+    name = next(("_".join(named) for named in AXES if _strides(named, layout) == dims), "world")
+    return Group(name, dims)
+
+
+def _strides(axes: tuple[str, ...], layout: ParallelLayout) -> tuple[tuple[int, int], ...]:
+    every = {
+        "pp": (layout.pp, layout.dp * layout.tp),
+        "dp": (layout.dp, layout.tp),
+        "edp": (layout.edp, layout.ep * layout.etp),
+        "tp": (layout.tp, 1),
+        "ep": (layout.ep, layout.etp),
+        "etp": (layout.etp, 1),
+    }
+    dims: list[tuple[int, int]] = []
+    for size, stride in (every[axis] for axis in every if axis in axes):
+        if size == 1:
+            continue
+        if dims and dims[-1][1] == size * stride:
+            dims[-1] = (dims[-1][0] * size, stride)
+        else:
+            dims.append((size, stride))
+    return tuple(dims)

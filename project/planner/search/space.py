@@ -1,0 +1,79 @@
+"""Every layout that is legal for a model, a batch and a number of ranks, in two steps: degrees, and the pipelines over
+them. No torch.
+
+Degrees are held to the trainer's own rules (`project.spec.legality.rules`). Left out is only what runs the same as
+something that is there: of one pipeline rank all schedules do, and interleaving one stage is 1F1B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Literal, get_args, get_type_hints
+
+from project.spec.layout import ParallelLayout
+from project.spec.legality.layouts import is_legal
+from project.spec.legality.schedules import STAGES_A_RANK, fills_pipeline
+from project.spec.legality.size import divisors
+from project.spec.model import ModelConfig
+
+Recompute = Literal["none", "selective", "full"]
+RECOMPUTATIONS: tuple[Recompute, ...] = get_args(Recompute)
+DP_MODES = get_args(get_type_hints(ParallelLayout)["dp_mode"])
+LOOPED = ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble")
+
+
+def degrees(model: ModelConfig, gpus: int, batch: int, seq_len: int) -> Iterator[ParallelLayout]:
+    """One microbatch, one stage a rank, nothing recomputed."""
+    for tp in divisors(gpus):
+        if model.num_kv_heads % tp:
+            continue
+        for pp in divisors(gpus // tp):
+            dp = gpus // (tp * pp)
+            if pp > model.num_layers or batch % dp:
+                continue
+            plain = ParallelLayout(pp=pp, dp=dp, tp=tp, schedule="GPipe")
+            if not is_legal(plain, model, batch, seq_len):
+                continue
+            for split in _experts(plain, model):
+                for mode in DP_MODES if dp > 1 or split.edp > 1 else DP_MODES[:1]:
+                    layout = replace(split, dp_mode=mode)
+                    if mode == DP_MODES[0] or is_legal(layout, model, batch, seq_len):
+                        yield layout
+
+
+def _experts(plain: ParallelLayout, model: ModelConfig) -> Iterator[ParallelLayout]:
+    if model.num_dense_layers >= model.num_layers:
+        yield plain
+        return
+    among = plain.dp * plain.tp
+    for etp in divisors(among):
+        for ep in divisors(among // etp):
+            if model.num_experts % ep == 0 and model.d_ff % etp == 0:
+                yield replace(plain, ep=ep, etp=etp)
+
+
+def microbatches(layout: ParallelLayout, batch: int) -> list[int]:
+    return divisors(batch // layout.dp)
+
+
+def pipelines(layout: ParallelLayout, model: ModelConfig) -> Iterator[ParallelLayout]:
+    """Schedules and virtual stages for the degrees and microbatches of `layout`."""
+    if layout.pp == 1:
+        yield replace(layout, schedule="1F1B", virtual_stages=1)
+        return
+    most = model.num_layers // layout.pp
+    wanted = {**{schedule: [stages] for schedule, stages in STAGES_A_RANK.items()}}
+    wanted |= {schedule: list(range(2, most + 1)) for schedule in LOOPED}
+    wanted["InterleavedZeroBubble"] = list(range(1, most + 1))
+    for schedule, stages in wanted.items():
+        values = {
+            "parallel.schedule": schedule,
+            "parallel.pp": layout.pp,
+            "parallel.microbatches": layout.microbatches,
+        }
+        if fills_pipeline(values):
+            continue
+        for virtual in stages:
+            if virtual <= most:
+                yield replace(layout, schedule=schedule, virtual_stages=virtual)

@@ -1,0 +1,119 @@
+"""Is a layout legal for a model and a batch, and which layouts are? Numbers only, no torch: it answers in milliseconds,
+before any process starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from project.spec.fault import Fault
+from project.spec.layout import SCHEDULES, ParallelLayout, is_schedule_file
+from project.spec.legality.rule import all_kept, broken
+from project.spec.legality.rules import RULES
+from project.spec.legality.schedules import STAGES_A_RANK
+from project.spec.legality.size import divisors
+from project.spec.legality.usable import unusable
+from project.spec.model import ModelConfig
+
+
+def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
+    """All that is wrong with layout and model, alone and together; one fault a key, named as on the command line.
+
+    `batch_size` counts the sequences of one step over all ranks. A value of a wrong type is a fault, not an error.
+    """
+    values = _values(layout, model, batch_size, seq_len)
+    useless = unusable_values(layout, model, batch_size, seq_len)
+    usable = {key: value for key, value in values.items() if key not in {fault.key for fault in useless}}
+    return [*useless, *broken(RULES, usable)]
+
+
+def unusable_values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
+    """Those among the faults that forbid to ask for anything better: values of a wrong type."""
+    return list(unusable(_values(layout, model, batch_size, seq_len)))
+
+
+def legal_layouts(
+    model: ModelConfig, world_size: int, batch_size: int, seq_len: int, like: ParallelLayout | None = None
+) -> list[ParallelLayout]:
+    """Every legal split over `world_size` ranks: those with the experts on the tensor-parallel ranks first, then by
+    falling tp and rising dp. What is not a degree comes from `like`, but for microbatches that are illegal there.
+    """
+    like = like or ParallelLayout()
+    if any(unusable(_values(ParallelLayout(), model, batch_size, seq_len))):
+        return []
+    degrees = sorted(_degrees(world_size, model, batch_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1))
+    changed: list[dict[str, Any]] = [{**each, "partition": None} for each in degrees]
+    layouts = (_with_microbatches(dataclasses.replace(like, **each), model, batch_size, seq_len) for each in changed)
+    return [layout for layout in layouts if layout is not None and _fits_file(layout, like)]
+
+
+def legal_schedules(model: ModelConfig, layout: ParallelLayout, batch_size: int, seq_len: int) -> list[ParallelLayout]:
+    """The layout under every schedule that it can have. One that takes several stages a rank is given two, or as many
+    as the layout has; microbatches change where they have to.
+    """
+    found = []
+    for schedule in SCHEDULES:
+        stages = STAGES_A_RANK.get(schedule, max(layout.virtual_stages, 2))
+        partition = layout.partition if stages == layout.virtual_stages else None
+        other = dataclasses.replace(layout, schedule=schedule, virtual_stages=stages, partition=partition)
+        found.append(_with_microbatches(other, model, batch_size, seq_len))
+    return [layout for layout in found if layout is not None]
+
+
+def legal_microbatches(
+    model: ModelConfig, layout: ParallelLayout, batch_size: int, seq_len: int
+) -> list[ParallelLayout]:
+    """The layout with every number of microbatches that it can have, the fewest first."""
+    counts = divisors(max(batch_size // layout.dp, 1))
+    found = [dataclasses.replace(layout, microbatches=count) for count in counts]
+    return [layout for layout in found if _is_legal(_values(layout, model, batch_size, seq_len))]
+
+
+def _with_microbatches(
+    layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int
+) -> ParallelLayout | None:
+    """As it is or else, where its microbatches are illegal, with the most there can be: those leave the pipeline idle
+    least. None where none are legal."""
+    for count in (layout.microbatches, *reversed(divisors(max(batch_size // layout.dp, 1)))):
+        other = dataclasses.replace(layout, microbatches=count)
+        if _is_legal(_values(other, model, batch_size, seq_len)):
+            return other
+    return None
+
+
+def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
+    """A schedule's file is for as many pipeline ranks and microbatches as it is given with."""
+    shape = (layout.pp, layout.microbatches)
+    return not is_schedule_file(like.schedule) or shape == (like.pp, like.microbatches)
+
+
+def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
+    """Whether `layout_faults` would find nothing, at less cost."""
+    return _is_legal(_values(layout, model, batch_size, seq_len))
+
+
+def _is_legal(values: dict[str, Any]) -> bool:
+    return not any(unusable(values)) and all_kept(RULES, values)
+
+
+def _values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> dict[str, Any]:
+    return {
+        **{f"parallel.{field.name}": getattr(layout, field.name) for field in dataclasses.fields(layout)},
+        **{f"model.{field.name}": getattr(model, field.name) for field in dataclasses.fields(model)},
+        "data.batch_size": batch_size,
+        "data.seq_len": seq_len,
+    }
+
+
+def _degrees(world_size: int, model: ModelConfig, batch_size: int) -> Iterator[dict[str, int]]:
+    """Without those that have no chance at a glance: a thousand ranks can be split in tens of thousands of ways."""
+    for tp in reversed(divisors(world_size)):
+        for dp in divisors(world_size // tp):
+            pp = world_size // (dp * tp)
+            if pp > model.num_layers or dp > batch_size or tp > model.num_kv_heads:
+                continue
+            for ep in reversed(divisors(dp * tp)):
+                for etp in divisors(dp * tp // ep):
+                    yield {"pp": pp, "dp": dp, "tp": tp, "ep": ep, "etp": etp}

@@ -1,0 +1,102 @@
+"""The manifest: which files a checkpoint has, how long each is, and its checksum. Written last, read first."""
+
+import json
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from project.state.checkpoint.error import ANOTHER, CheckpointError
+from project.state.checkpoint.hashed_file import Hashed, hash_of
+
+FORMAT = 1
+MANIFEST, META, TOKENIZER = "manifest.json", "meta.json", "tokenizer.json"
+LEGAL_NAME = re.compile(r"(meta|tokenizer)\.json|rank-\d{5}\.json|(weights|optimizer)-\d{5}\.safetensors", re.ASCII)
+LARGEST_JSON = 256 << 20  # bytes
+
+
+def weights_alone(files: Mapping[str, Hashed]) -> bool:
+    """A run that saves its optimizer has a file of it for each rank, if only an empty one."""
+    return not any(name.startswith("optimizer-") for name in files)
+
+
+def rank_file(rank: int) -> str:
+    return f"rank-{rank:05d}.json"
+
+
+def tensor_file(kind: str, index: int) -> str:
+    return f"{kind}-{index:05d}.safetensors"
+
+
+def manifest_text(files: Mapping[str, Hashed]) -> bytes:
+    entries = {name: files[name]._asdict() for name in sorted(files)}
+    return (json.dumps({"format": FORMAT, "files": entries}, indent=1) + "\n").encode()
+
+
+def read_manifest(folder: Path) -> dict[str, Hashed]:
+    """Raises `CheckpointError` for a manifest that is none, or that the folder's files do not fit."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise CheckpointError(folder, "is no folder", "give the path of a checkpoint's folder")
+    if not path.exists():
+        raise CheckpointError(path, "is missing, so this is no whole checkpoint", ANOTHER)
+    try:
+        entries = json.loads(read_small(path))
+        version = entries["format"]
+        if version != FORMAT:
+            raise CheckpointError(
+                path, f"has format {str(version)[:20]}, not {FORMAT}", "open it with the version that wrote it"
+            )
+        files = {name: Hashed(int(entry["bytes"]), str(entry["xxh3"])) for name, entry in entries["files"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(path, "is no manifest of a checkpoint", ANOTHER) from None
+    for name, expected in files.items():
+        if not LEGAL_NAME.fullmatch(name):
+            raise CheckpointError(path, f"names a file {name[:80]!r}, which no checkpoint has", "do not trust it")
+        check_size(folder / name, expected)
+    if META not in files:
+        raise CheckpointError(path, f"names no {META}", ANOTHER)
+    return files
+
+
+def check_size(path: Path, expected: Hashed) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        raise CheckpointError(path, "is missing", ANOTHER) from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(path, "is no regular file", "do not trust it")
+    if status.st_size != expected.bytes:
+        raise CheckpointError(path, f"has {status.st_size} bytes instead of {expected.bytes}", ANOTHER)
+
+
+def check_hash(path: Path, expected: Hashed) -> None:
+    try:
+        found = hash_of(path)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    if found != expected:
+        raise damaged(path)
+
+
+def read_small(path: Path) -> bytes:
+    try:
+        size = path.lstat()
+        if not stat.S_ISREG(size.st_mode) or size.st_size > LARGEST_JSON:
+            raise CheckpointError(path, "is no file of JSON", "do not trust it")
+        return path.read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def damaged(path: Path) -> CheckpointError:
+    return CheckpointError(path, "is damaged: its checksum is not the manifest's", ANOTHER)
+
+
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """A file that the system does not give: no rights, a disk at its end, or another run has just removed it."""
+    return CheckpointError(path, f"cannot be read ({error.strerror})", ANOTHER)

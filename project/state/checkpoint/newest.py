@@ -1,0 +1,49 @@
+"""Which checkpoint to go on from."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.last import LINK, named, put_link, written
+from project.state.checkpoint.manifest import weights_alone
+from project.state.checkpoint.partial import LOCK, remove_leftovers
+from project.state.checkpoint.reader import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def newest_whole(
+    folders: Iterable[Path],
+    belongs: Callable[[Mapping[str, Any]], bool],
+    warn: Callable[[str], None] = log.warning,
+) -> Checkpoint | None:
+    """The one written last among the whole ones in these folders whose `meta` belongs, but for weights alone. Every
+    byte of it has been compared with its checksum; those that fail are skipped with a warning."""
+    for path in sorted((each for folder in folders for each in named(folder)), key=written, reverse=True):
+        try:
+            checkpoint = Checkpoint(path)
+            if belongs(checkpoint.meta) and not weights_alone(checkpoint.files):
+                checkpoint.verify()
+                return checkpoint
+        except CheckpointError as error:
+            warn(f"skipped {error}")
+    return None
+
+
+def tidy(folder: Path) -> None:
+    """Removes what dead runs have left half-written there, and moves the link that one could not move to what it had
+    just written; leaves a folder that a living run writes to alone."""
+    if folder.is_dir():
+        lock = FileLock(folder / LOCK)
+        try:
+            with lock.acquire(timeout=0):
+                remove_leftovers(folder)
+                newest, link = max(named(folder), key=written, default=None), folder / LINK
+                if newest is not None and link.is_symlink() and link.resolve() != newest.resolve():
+                    put_link(newest, link)
+        except (Timeout, OSError):
+            log.info("%s is another's, or cannot be written", folder)

@@ -1,0 +1,65 @@
+"""A file of tensors: safetensors, with DCP's sharding metadata, written and hashed in one pass.
+
+The library's own writer takes whole tensors that are all there; this one asks for each when its turn comes, so that a
+model passes through that would not fit into memory.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from project.state.checkpoint.hashed_file import Hashed, HashedFile
+from project.state.checkpoint.values import DTYPE_NAMES
+
+SHARDING = "DCP_SHARDING_INFO"
+OFFSETS = "saved_offsets"
+ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A box of a tensor: where it begins in the whole, and its sizes."""
+
+    name: str
+    dtype: torch.dtype
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.sizes) * self.dtype.itemsize
+
+
+def write_tensors(path: Path, chunks: Sequence[Chunk], tensor: Callable[[Chunk], Tensor]) -> Hashed:
+    """`tensor` gives each chunk's numbers, on any device, in the order of `chunks`. A file has a name once."""
+    with HashedFile(path) as file:
+        file.write(header(chunks))
+        for chunk in chunks:
+            values = tensor(chunk).detach()
+            assert values.shape == chunk.sizes, f"{chunk.name}: {tuple(values.shape)}, not {chunk.sizes}"
+            assert values.dtype == chunk.dtype, f"{chunk.name}: {values.dtype}, not {chunk.dtype}"
+            if chunk.nbytes:
+                file.write(values.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return file.hashed
+
+
+def header(chunks: Sequence[Chunk]) -> bytes:
+    sharding = {chunk.name: {OFFSETS: list(chunk.offsets)} for chunk in chunks}
+    assert len(sharding) == len(chunks), "a tensor has one chunk in a file"
+    entries: dict[str, object] = {"__metadata__": {"format": "pt", SHARDING: json.dumps(sharding)}}
+    end = 0
+    for chunk in chunks:
+        begin, end = end, end + chunk.nbytes
+        entries[chunk.name] = {
+            "dtype": DTYPE_NAMES[chunk.dtype],
+            "shape": list(chunk.sizes),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text

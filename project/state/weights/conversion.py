@@ -1,0 +1,141 @@
+"""Checkpoints of ours to folders of Hugging Face's and back. Tensor by tensor: only one is in memory at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from project.data.tokenizer import tokenizer_faults
+from project.spec.layout import ParallelLayout
+from project.state.checkpoint.manifest import META, TOKENIZER, tensor_file
+from project.state.checkpoint.partial import PartialFolder
+from project.state.checkpoint.tensor_file import Chunk
+from project.state.weights.hf_folder import CONFIG
+from project.state.weights.hf_tokenizer import end_of_text, tokenizer_config
+from project.state.weights.matrices import matrices, parameters
+from project.state.weights.mixtral import mixtral_name, to_mixtral, unholdable
+from project.state.weights.new_folder import new_folder, refuse_taken
+from project.state.weights.shards import aligned, write_shards
+from project.state.weights.weights import Weights, WeightsError
+
+SHARD_BYTES = 5_000_000_000
+Progress = Callable[[int, int], None]
+"""Told how many bytes were written of how many."""
+
+
+def to_hf(
+    weights: Weights, folder: Path, progress: Progress, tokenizer: Path | None = None, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """A folder that `MixtralForCausalLM.from_pretrained` opens, and `AutoTokenizer` where there is a tokenizer.
+
+    Raises:
+        WeightsError: for a model that is no Mixtral, for damaged weights, and for a folder that is not empty.
+    """
+    refuse_taken(folder)
+    faults = unholdable(weights.config)
+    tokenizer = tokenizer or weights.tokenizer
+    if tokenizer:
+        faults += tokenizer_faults(str(tokenizer), weights.config.vocab_size)
+    if faults:
+        raise WeightsError([str(fault) for fault in faults])
+    weights.check_tensors()
+    weights.verify()
+    of = {mixtral_name(name, expert): (name, expert, shape) for name, expert, shape in matrices(weights.config)}
+    chunks = [whole(theirs, weights.dtype(name), shape) for theirs, (name, _, shape) in of.items()]
+    watched = Watched(chunks, progress)
+    with new_folder(folder) as partial:
+        write_shards(partial, chunks, lambda chunk: watched(chunk, weights.read(*of[chunk.name][:2])), shard_bytes)
+        write_description(partial, weights, {chunk.dtype for chunk in chunks}, tokenizer)
+
+
+def write_description(folder: Path, weights: Weights, dtypes: set[torch.dtype], tokenizer: Path | None) -> None:
+    number, end = (tokenizer and end_of_text(tokenizer)) or (None, None)
+    dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    config = to_mixtral(weights.config, str(dtype).removeprefix("torch."), number)
+    write_json(folder / CONFIG, config)
+    write_json(folder / "generation_config.json", {"eos_token_id": number, "pad_token_id": number})
+    if tokenizer:
+        shutil.copyfile(tokenizer, folder / TOKENIZER)
+        write_json(folder / "tokenizer_config.json", tokenizer_config(end, weights.config.max_seq_len))
+
+
+def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
+    """A checkpoint of weights alone, for `init_from`.
+
+    Raises:
+        WeightsError: for tensors that are missing or of another shape, and for a checkpoint that is there already.
+    """
+    refuse_taken(checkpoint)
+    weights.check_tensors()
+    chunks = [whole(name, weights.dtype(name), shape) for name, shape in parameters(weights.config).items()]
+    watched = Watched(chunks, progress)
+    partial = PartialFolder(checkpoint, token=str(os.getpid())).create()
+    try:
+        partial.write_tensors(
+            tensor_file("weights", 0), aligned(chunks), lambda chunk: watched(chunk, stacked(weights, chunk))
+        )
+        if weights.tokenizer:
+            partial.write(TOKENIZER, weights.tokenizer.read_bytes())
+        partial.write_json(META, meta(weights))
+        partial.seal(partial.files)
+    finally:
+        partial.discard()
+
+
+def stacked(weights: Weights, chunk: Chunk) -> Tensor:
+    """A parameter, of which one expert's matrix at a time is read."""
+    if len(chunk.sizes) < 3:
+        return weights.read(chunk.name)
+    stack = torch.empty(chunk.sizes, dtype=chunk.dtype)
+    for expert, matrix in enumerate(stack):
+        read = weights.read(chunk.name, expert)
+        if read.dtype != chunk.dtype:
+            raise WeightsError(
+                [f"{weights.path}: {weights.called(chunk.name, expert)} has another dtype than expert 0"]
+            )
+        matrix.copy_(read)
+    return stack
+
+
+def meta(weights: Weights) -> dict[str, Any]:
+    """What a run would say of itself, as far as it applies."""
+    return {
+        "epoch": 0,
+        "global_step": 0,
+        "pytorch-lightning_version": version("lightning"),
+        "loops": {},
+        "layout": asdict(ParallelLayout()),
+        "world_size": 1,
+        "weights_only": True,
+        "versions": {"torch": torch.__version__, "lightning": version("lightning")},
+        "config": {"model": asdict(weights.config)},
+    }
+
+
+class Watched:
+    """Hands tensors on, and tells how far it has come."""
+
+    def __init__(self, chunks: list[Chunk], progress: Progress) -> None:
+        self.total, self.done, self.progress = sum(chunk.nbytes for chunk in chunks), 0, progress
+
+    def __call__(self, chunk: Chunk, tensor: Tensor) -> Tensor:
+        self.done += chunk.nbytes
+        self.progress(self.done, self.total)
+        return tensor
+
+
+def whole(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Chunk:
+    return Chunk(name, dtype, (0,) * len(shape), tuple(shape))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,106 @@
+"""A folder that holds a MixtralForCausalLM, as `save_pretrained` writes it and the Hugging Face hub keeps it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from project.state.weights.mixtral import from_mixtral, mixtral_faults, mixtral_name, template
+from project.state.weights.weights import Weights, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from project.state.weights.matrices import Matrix
+
+CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+_NOT_LEARNT = ".rotary_emb.inv_freq"  # which early versions kept
+
+
+class Stored(NamedTuple):
+    file: Path
+    shape: tuple[int, ...]
+
+
+class MixtralFolder(Weights):
+    """No pickle is opened, and torch imported by `read` alone.
+
+    Raises:
+        WeightsError: for a config that is not of a model of ours, and for files that are not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = self._json(CONFIG)
+        if faults := list(mixtral_faults(content)):
+            raise WeightsError([f"{path / CONFIG}: {fault}" for fault in faults])
+        self.config = from_mixtral(content)
+        self.stored = self._headers()
+
+    @property
+    def tokenizer(self) -> Path | None:
+        file = self.path / "tokenizer.json"
+        return file if file.is_file() else None
+
+    def called(self, name: str, index: int | None = None) -> str:
+        return mixtral_name(name, index)
+
+    def shape(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
+        stored = self.stored.get(mixtral_name(name, index))
+        return None if stored is None else stored.shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self.read(name, 0 if "{expert}" in template(name) else None).dtype
+
+    def strangers(self, known: Sequence[Matrix]) -> list[str]:
+        names = self.stored.keys() - {mixtral_name(name, index) for name, index, _ in known}
+        return sorted(name for name in names if not name.endswith(_NOT_LEARNT))
+
+    def verify(self) -> None:
+        """The format has no checksums."""
+
+    def read(self, name: str, index: int | None = None) -> Tensor:
+        """A view of the file: of the tensor is read what is touched, and its memory goes with it."""
+        from safetensors import safe_open
+
+        theirs = mixtral_name(name, index)
+        with safe_open(self.stored[theirs].file, "pt") as file:
+            return file.get_tensor(theirs)
+
+    def _headers(self) -> dict[str, Stored]:
+        from safetensors import SafetensorError, safe_open
+
+        stored, wrong = {}, []
+        for path in self._files():
+            try:
+                with safe_open(path, "np") as file:
+                    for name in file.keys():  # noqa: SIM118, for it is no dict
+                        stored[name] = Stored(path, tuple(file.get_slice(name).get_shape()))
+            except (OSError, SafetensorError) as error:
+                wrong.append(f"{path}: {'is missing' if isinstance(error, FileNotFoundError) else error}")
+        if wrong:
+            raise WeightsError(wrong)
+        return stored
+
+    def _files(self) -> list[Path]:
+        if (self.path / SINGLE).is_file():
+            return [self.path / SINGLE]
+        if not (self.path / INDEX).is_file():
+            pickled = "; pickles (*.bin) are not opened" if any(self.path.glob("*.bin")) else ""
+            raise WeightsError([f"{self.path}: has neither {SINGLE} nor {INDEX}{pickled}"])
+        try:
+            names = sorted(set(self._json(INDEX)["weight_map"].values()))
+        except (KeyError, TypeError, AttributeError):
+            raise WeightsError([f"{self.path / INDEX}: has no weight_map"]) from None
+        if strangers := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+            raise WeightsError([f"{self.path / INDEX}: names {strangers[0]}, which is not in the folder"])
+        return [self.path / name for name in names]
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError([f"{self.path / name}: cannot be read as JSON ({error})"]) from None

@@ -1,0 +1,39 @@
+"""What recomputation keeps: the router's choice always, and what was sent for it if asked."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from project.engine.recompute import recompute_layers
+from project.spec.layout import ParallelLayout
+from tests.harness.training import Case, whole_model
+
+
+def gradients(mode: str) -> dict[str, Tensor]:
+    """Of a forward whose routers would choose the other experts if they were asked again in backward."""
+    built = whole_model(Case(ParallelLayout()))
+    recompute_layers(built.layers.values(), mode)
+    logits = built(torch.arange(32).view(2, 16))
+    for block in built.layers.values():
+        block.moe.router.expert_bias += torch.tensor([0.0, 0.0, 9.0, 9.0])
+    logits.logsumexp(-1).sum().backward()
+    return {name: parameter.grad for name, parameter in built.named_parameters()}
+
+
+def gradients_on_a_rank(rank: int, world_size: int, mode: str) -> dict[str, Tensor]:
+    return gradients(mode)
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_backward_belongs_to_the_routing_of_forward(ranks: Any, mode: str) -> None:
+    plain = ranks.run(1, gradients_on_a_rank, "none")[0]
+    recomputed = ranks.run(1, gradients_on_a_rank, mode)[0]
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+
+
+def test_layers_and_names_stay() -> None:
+    layers = nn.ModuleDict({"0": nn.Linear(2, 2)})
+    recompute_layers(layers.values(), "full")
+    assert [name for name, _ in layers.named_parameters()] == ["0.weight", "0.bias"]

@@ -1,0 +1,23 @@
+"""What carries the messages of ranks that share a GPU carries them right: on a CPU, gloo with a copy more."""
+
+import pytest
+
+from project.spec.layout import ParallelLayout
+from tests.harness import staged_gloo
+from tests.harness.training import Case, expected, fit, merged
+from tests.parity.test_layouts import TOLERANCE, check_step
+
+LAYOUTS = {
+    "every axis": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4),
+    "shards, experts over dp and tp": ParallelLayout(dp=2, tp=2, ep=4, dp_mode="shard", microbatches=2),
+    "slices of experts, both ways at once": ParallelLayout(
+        pp=2, tp=2, etp=2, schedule="DualPipeV", virtual_stages=2, microbatches=4
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_training_over_it_is_the_oracle_s(ranks, name: str) -> None:
+    case = Case(LAYOUTS[name])
+    outcomes = ranks.run(case.layout.world_size, fit, case, backend=staged_gloo.NAME)
+    check_step(merged(outcomes), expected(ranks, case), TOLERANCE["32-true"])

@@ -1,0 +1,23 @@
+"""The spread of tokens over experts."""
+
+import torch
+
+from project.observe.expert_load import ExpertLoad, imbalance
+
+
+def test_fractions_are_over_all_steps():
+    load = ExpertLoad(num_layers=2, num_experts=2)
+    load.update(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
+    load.update(torch.tensor([[3.0, 1.0], [4.0, 0.0]]))
+    assert load.compute().tolist() == [[0.5, 0.5], [0.75, 0.25]]
+
+
+def test_a_layer_without_experts_has_no_load():
+    load = ExpertLoad(num_layers=2, num_experts=2)
+    load.update(torch.tensor([[0.0, 0.0], [1.0, 3.0]]))
+    assert load.by_layer() == [None, [0.25, 0.75]]
+
+
+def test_imbalance_runs_from_even_to_all_on_one():
+    load_LE = torch.tensor([[2.0, 2.0, 2.0, 2.0], [8.0, 0.0, 0.0, 0.0]])
+    assert imbalance(load_LE).tolist() == [1.0, 4.0]

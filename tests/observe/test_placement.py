@@ -1,0 +1,30 @@
+"""What a rank holds, as its parameters tell."""
+
+import torch
+from torch import nn
+
+from project.observe.placement import placement
+from project.spec.layout import ParallelLayout
+
+
+class Held(nn.Module):
+    def __init__(self, layers, experts):
+        super().__init__()
+        self.layers = nn.ModuleDict({str(layer): nn.ModuleDict({"experts": Weights(experts)}) for layer in layers})
+
+
+class Weights(nn.Module):
+    def __init__(self, experts):
+        super().__init__()
+        self.w1 = nn.Parameter(torch.ones(experts, 2, 2))
+
+
+def test_layers_and_experts_are_global():
+    layout = ParallelLayout(pp=4, tp=4, ep=4)
+    found = placement(14, layout, nn.ModuleList([Held(layers=[6, 7], experts=1)]), parameters=8)
+    assert (found.pp, found.tp, found.layers, found.experts) == (3, 2, [6, 7], [2])
+
+
+def test_an_expert_group_smaller_than_the_experts_holds_several():
+    found = placement(1, ParallelLayout(tp=2, ep=2), Held(layers=[0], experts=4), parameters=16)
+    assert found.experts == [4, 5, 6, 7]

@@ -1,0 +1,59 @@
+"""What a run goes on from has the form of it: a key that is missing, or something else, is named with its file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from project.spec.layout import ParallelLayout
+from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.manifest import META, rank_file
+from tests.harness.checkpoint_files import reseal
+from tests.harness.saving import run, train
+from tests.harness.training import SMALL, Case
+
+CASE = Case(ParallelLayout(), replace(SMALL, num_layers=1), steps=1)
+RANK = rank_file(0)
+
+
+@pytest.fixture(scope="module")
+def saved(ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    train(ranks, CASE, folder)
+    return folder / "step=1.ckpt"
+
+
+def refusal(rank: int, world_size: int, folder: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        run(rank, world_size, replace(CASE, steps=2), folder.parent / "on", folder)
+    return str(caught.value)
+
+
+ABSENT = object()
+CHANGES = [
+    *((META, key, ABSENT) for key in ("layout", "world_size", "loops", "callbacks", "pytorch-lightning_version")),
+    *((META, key, "x") for key in ("world_size", "loops", "callbacks", "pytorch-lightning_version")),
+    (META, "world_size", 0),
+    *((RANK, key, ABSENT) for key in ("optimizers", "random", "lr_schedulers")),
+    *((RANK, key, "x") for key in ("optimizers", "random", "lr_schedulers")),
+    (RANK, "optimizers", [[{"options": {}, "state": {}}]]),
+]
+
+
+@pytest.mark.parametrize(("file", "key", "value"), CHANGES)
+def test_it_is_refused_by_name(ranks, saved: Path, tmp_path: Path, file: str, key: str, value: Any) -> None:
+    folder = tmp_path / saved.name
+    folder.mkdir()
+    for path in saved.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    content = json.loads((folder / file).read_text())
+    content[key] = value
+    if value is ABSENT:
+        del content[key]
+    (folder / file).write_text(json.dumps(content))
+    reseal(folder)
+    (said,) = ranks.run(1, refusal, folder)
+    assert said.startswith(f"{folder / file}: has {key}")
+    assert said.endswith("; resume from another checkpoint")

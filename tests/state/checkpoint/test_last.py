@@ -1,0 +1,50 @@
+"""A run's folder stands for its last checkpoint, wherever one is asked for."""
+
+import os
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from project.preflight.places import resume_faults
+from project.state.checkpoint.last import checkpoint_at
+from project.state.checkpoint.newest import tidy
+from project.training.resume import checkpoint_of
+from tests.harness.checkpoint_files import write_checkpoint
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """With two checkpoints, the later one with the lower step, and something half-written."""
+    for number, name in enumerate(("step=20.ckpt", "step=10.ckpt")):
+        path = tmp_path / "checkpoints" / name
+        write_checkpoint(path)
+        os.utime(path / "manifest.json", (number, number))
+    (tmp_path / "checkpoints" / ".step=30.ckpt.partial-1").mkdir()
+    return tmp_path
+
+
+def test_it_is_the_one_written_last_or_that_the_run_s_link_leads_to(run: Path) -> None:
+    assert checkpoint_at(run).name == "step=10.ckpt"
+    (run / "checkpoints" / "last.ckpt").symlink_to("step=20.ckpt")
+    assert checkpoint_at(run).name == "step=20.ckpt"
+
+
+def test_a_link_that_its_run_could_not_move_any_more_is_moved_by_the_next_start(run: Path) -> None:
+    link = run / "checkpoints" / "last.ckpt"
+    link.symlink_to("step=20.ckpt")
+    tidy(run / "checkpoints")
+    assert link.readlink() == Path("step=10.ckpt")
+    assert checkpoint_at(run).name == "step=10.ckpt"
+
+
+def test_resume_takes_either_path(run: Path) -> None:
+    for path in (run, run / "checkpoints" / "step=10.ckpt"):
+        assert list(resume_faults(str(path))) == []
+        assert checkpoint_of(OmegaConf.create({"resume": str(path)}), run) == str(run / "checkpoints/step=10.ckpt")
+
+
+def test_a_run_without_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (fault,) = resume_faults(str(tmp_path))
+    assert "manifest.json: is missing, so this is no whole checkpoint" in fault.message

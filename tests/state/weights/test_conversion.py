@@ -1,0 +1,77 @@
+"""Weights to Hugging Face's format and back: what `transformers` makes of them, and that no bit is lost."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from project.model.init import reset_buffers
+from project.model.transformer import Transformer
+from project.state.checkpoint.reader import Checkpoint
+from project.state.weights.conversion import from_hf, to_hf
+from project.state.weights.hf_folder import MixtralFolder
+from project.state.weights.source import open_weights
+from tests.harness.a_run import CASE, TEXTS, Run
+from tests.harness.mixtral import CONFIG, mixtral, relative, transformers
+
+
+def unwatched(done: int, total: int) -> None: ...
+
+
+def test_transformers_gives_the_run_s_logits(a_run: Run, exported: Path) -> None:
+    ours = Transformer(CASE.model)
+    ours.load_state_dict(a_run.tensors)
+    reset_buffers(ours)
+    theirs = transformers.MixtralForCausalLM.from_pretrained(exported)
+    assert theirs.dtype == torch.float32
+    tokens = torch.randint(0, 320, (2, 32), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert relative(theirs(input_ids=tokens).logits, ours(tokens)) <= 1e-5
+
+
+def test_transformers_generates_and_its_tokenizer_is_the_run_s(a_run: Run, exported: Path) -> None:
+    theirs = transformers.MixtralForCausalLM.from_pretrained(exported)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+    ours = Tokenizer.from_file(str(a_run.folder / "tokenizer.json"))
+    for text in (*TEXTS, " two  blanks , and a tab\t", "<|endoftext|>x"):
+        assert tokenizer(text)["input_ids"] == ours.encode(text).ids
+        assert tokenizer.decode(ours.encode(text).ids) == text
+    assert tokenizer.eos_token_id == theirs.generation_config.eos_token_id == ours.token_to_id("<|endoftext|>")
+    prompt = tokenizer("def f", return_tensors="pt")
+    written = theirs.generate(**prompt, max_new_tokens=8, do_sample=False)
+    assert tokenizer.decode(written[0]).startswith("def f")
+    assert written.shape[1] > prompt["input_ids"].shape[1]
+
+
+def test_there_and_back_is_bit_identical(a_run: Run, exported: Path, tmp_path: Path) -> None:
+    from_hf(open_weights(exported), tmp_path / "back.ckpt", unwatched)
+    back = Checkpoint(tmp_path / "back.ckpt")
+    back.verify()
+    assert back.weights.keys() == a_run.tensors.keys()
+    assert all(torch.equal(back.read(name), tensor) for name, tensor in a_run.tensors.items())
+    to_hf(open_weights(tmp_path / "back.ckpt"), tmp_path / "hf", unwatched, shard_bytes=100_000)
+    for file in exported.iterdir():
+        assert (tmp_path / "hf" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_what_transformers_saved_in_bf16_stays_in_bf16(tmp_path: Path) -> None:
+    mixtral(CONFIG).bfloat16().save_pretrained(tmp_path / "theirs")
+    from_hf(open_weights(tmp_path / "theirs"), tmp_path / "ckpt", unwatched)
+    to_hf(open_weights(tmp_path / "ckpt"), tmp_path / "hf", unwatched)
+    theirs, back = MixtralFolder(tmp_path / "theirs"), MixtralFolder(tmp_path / "hf")
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert theirs.config == back.config
+    assert theirs.stored.keys() == back.stored.keys()
+    before = transformers.MixtralForCausalLM.from_pretrained(tmp_path / "theirs")
+    after = transformers.MixtralForCausalLM.from_pretrained(tmp_path / "hf")
+    assert before.dtype == after.dtype == torch.bfloat16
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]), name
+
+
+def test_the_config_survives_in_both_directions(exported: Path) -> None:
+    assert MixtralFolder(exported).config == CASE.model
+    theirs = transformers.MixtralConfig.from_pretrained(exported)
+    assert theirs.rope_parameters["rope_theta"] == CASE.model.rope_theta
+    assert (theirs.head_dim, theirs.num_key_value_heads, theirs.rms_norm_eps) == (16, 2, 1e-5)
