@@ -14,7 +14,7 @@ from project.planner.document.document import sheets
 from project.planner.document.plan_file import as_json, planned
 from project.planner.document.search_sheets import COMMANDS, search_sheets
 from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_entries import read_cluster
+from project.planner.machine.cluster_file import read_cluster
 from project.planner.memory.memory import peak
 from project.planner.search.candidate import Candidate, rank_by
 from project.planner.search.fewer import fewer

@@ -7,7 +7,7 @@ from typing import Any
 
 from project.planner.document.claims import claim_faults
 from project.planner.document.derive import derive
-from project.planner.machine.cluster_entries import read_cluster
+from project.planner.machine.cluster_file import read_cluster
 from project.planner.run import claims_path, step_of
 from project.spec.fault import Fault
 

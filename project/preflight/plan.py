@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from project.planner.document.sheet import number
-from project.planner.machine.cluster_entries import cluster_faults, read_cluster
+from project.planner.machine.cluster_file import cluster_faults, read_cluster
 from project.planner.memory.memory import peak
 from project.planner.run import step_of
 from project.planner.search.candidate import Objective
 from project.planner.search.nearest import nearest_fitting
-from project.planner.search.search import capacity, overrides
+from project.planner.search.search import overrides
 from project.planner.search.searched import Searched
 from project.preflight.document import document_faults
 from project.preflight.places import folder_faults
@@ -76,7 +76,7 @@ def _choices(config: Any) -> Iterator[Fault]:
 def nothing_fits(searched: Searched) -> Fault:
     """Where a search found no layout that fits."""
     cluster, nearest = searched.cluster, searched.nearest
-    room, gpus = capacity(cluster, cluster.gpus), cluster.gpus
+    room, gpus = cluster.memory_per_rank(cluster.gpus), cluster.gpus
     if nearest is None:
         return Fault("cluster", cluster.name, f"no layout of its {gpus} GPUs is legal for this model and batch")
     over = (
@@ -124,7 +124,7 @@ def _too_few(config: Any) -> Iterator[Fault]:
 def _too_large(config: Any) -> Iterator[Fault]:
     step, cluster = step_of(config), read_cluster(config["cluster"])
     reserved = int(cluster.reserved_bytes)
-    room, held = capacity(cluster, step.layout.world_size), peak(step, reserved)
+    room, held = cluster.memory_per_rank(step.layout.world_size), peak(step, reserved)
     if held <= room:
         return
     near = nearest_fitting(step, reserved, room)

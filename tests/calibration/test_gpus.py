@@ -10,8 +10,7 @@ from project.calibration import gpus
 from project.calibration.collectives import Costs
 from project.planner.cost.compute import gemm_seconds
 from project.planner.cost.work import Gemm
-from project.planner.machine.cluster_entries import as_entries, read_cluster
-from project.planner.machine.cluster_file import load_cluster
+from project.planner.machine.cluster_file import load_cluster, read_cluster
 
 A100 = gpus.Gpu("NVIDIA A100-SXM4-80GB", 85e9, 108)
 TINY = gpus.Loads(((16, 32, 16), (32, 32, 32), (64, 32, 64)), (2, 16, 8), 2**12)
@@ -42,7 +41,7 @@ def test_what_was_measured_is_in_the_file_and_the_rest_is_the_sheets():
     found = gpus.GpuRates({(8192, 8192, 8192): 2.4e14}, 1.56e14, 1.6e12, 4e-6)
     costs = Costs(0.0, 0.0, 0.0, 6e-6, 2.2e11)
     cluster, sheet = gpus.cluster_of("gpu_here", 4, A100, found, costs), load_cluster("a100_8x")
-    assert read_cluster(as_entries(cluster)) == cluster
+    assert read_cluster(dataclasses.asdict(cluster)) == cluster
     assert cluster.measured == (*gpus.MEASURED, "intra")
     assert (cluster.gpus, cluster.multiprocessors, cluster.memory_bytes) == (4, 108, 85e9)
     assert cluster.achieved.attention == pytest.approx(0.5)
@@ -61,5 +60,5 @@ def test_from_one_end_to_the_other_with_processors_in_their_place(monkeypatch):
     said = []
     cluster = gpus.calibrate("gpu_here", said.append, 2, "gloo", TINY, (2**10, 2**12))
     assert len(said) == gpus.stages(2)
-    assert read_cluster(as_entries(cluster)) == cluster
+    assert read_cluster(dataclasses.asdict(cluster)) == cluster
     assert (cluster.name, cluster.gpus, cluster.host) == ("gpu_here", 2, None)

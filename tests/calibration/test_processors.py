@@ -1,10 +1,12 @@
 """Made-up measurements become the cluster that they are of."""
 
+from dataclasses import asdict
+
 import pytest
 
 from project.calibration import overhead, processors
 from project.calibration.collectives import Costs
-from project.planner.machine.cluster_entries import as_entries, read_cluster
+from project.planner.machine.cluster_file import read_cluster
 
 CORE = processors.CoreRates(dict.fromkeys(processors.PRODUCTS, 100000000000.0), 2e11, 4e10, 1.5e-6, 5e-10)
 PROGRAM = overhead.Overhead(*(1e-3 * (place + 1) for place in range(len(overhead.Overhead._fields))))
@@ -19,7 +21,7 @@ def test_a_launch_is_what_one_operator_took_and_not_a_part_of_a_layer():
 
 def test_what_was_measured_is_in_the_file_and_the_file_is_sound():
     cluster = processors.cluster_of("cpu_here", 2, CORE, PROGRAM, COSTS)
-    assert read_cluster(as_entries(cluster)) == cluster
+    assert read_cluster(asdict(cluster)) == cluster
     assert cluster.measured == processors.MEASURED
     assert cluster.host is not None
     for name in set(PROGRAM._fields) - {"wide_layer_s"}:

@@ -5,8 +5,7 @@ import dataclasses
 import pytest
 
 from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_entries import ImpossibleCluster, as_entries, read_cluster
-from project.planner.machine.cluster_file import CLUSTERS, load_cluster, write_cluster
+from project.planner.machine.cluster_file import CLUSTERS, ImpossibleCluster, load_cluster, read_cluster, write_cluster
 
 NAMES = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
 
@@ -58,7 +57,7 @@ def test_what_is_written_is_read_again(tmp_path):
     ],
 )
 def test_an_impossible_value_is_named_by_its_key(path, value, said):
-    entries = as_entries(load_cluster("h100_8x"))
+    entries = dataclasses.asdict(load_cluster("h100_8x"))
     node = entries
     for key in path[:-1]:
         node = node[key]
@@ -72,7 +71,7 @@ def test_an_impossible_value_is_named_by_its_key(path, value, said):
 
 
 def test_all_faults_are_told_at_once():
-    entries = {**as_entries(load_cluster("h100_8x")), "nodes": -1, "memory_bytes": 0, "name": ""}
+    entries = {**dataclasses.asdict(load_cluster("h100_8x")), "nodes": -1, "memory_bytes": 0, "name": ""}
     with pytest.raises(ImpossibleCluster) as caught:
         read_cluster(entries)
     assert {fault.key for fault in caught.value.faults} == {"cluster.nodes", "cluster.memory_bytes", "cluster.name"}

@@ -15,7 +15,7 @@ from project.planner.search import settle, space
 from project.planner.search.candidate import closed_form_seconds
 from project.planner.search.limit import within
 from project.planner.search.pareto import front
-from project.planner.search.search import SLACK, capacity, overrides, search
+from project.planner.search.search import SLACK, overrides, search
 from project.planner.search.settle import simulated_seconds
 from project.planner.step import Step
 from project.spec.layout import SCHEDULES, ParallelLayout
@@ -177,4 +177,4 @@ def test_a_fraction_of_the_candidates_is_measured(monkeypatch):
     assert 0 < 5 * found.timed < every
     assert 0 < 5 * found.weighed < every
     assert len(orders) <= 2 * len(set(orders)) < found.weighed / 5, "once with backwards split, once without"
-    assert capacity(cluster, 64) == cluster.memory_bytes
+    assert cluster.memory_per_rank(64) == cluster.memory_bytes

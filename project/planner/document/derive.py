@@ -18,8 +18,8 @@ from project.planner.cost.transfer import Transfer
 from project.planner.cost.workload import workload
 from project.planner.document.predictions import predictions
 from project.planner.document.quantities import Quantity, counts
-from project.planner.machine import provenance
 from project.planner.machine.cluster import Cluster
+from project.planner.machine.source import source_of_seconds
 from project.planner.memory.memory import Memory, by_module, memory, peaks
 from project.planner.step import Step
 from project.planner.timeline.timeline import Duration, Timeline, simulate
@@ -84,7 +84,7 @@ def derive(step: Step, cluster: Cluster) -> Derived:
             for stage, (here, there) in enumerate(zip(step.rank_of_stage, step.rank_of_stage[1:], strict=False))
             if here != there
         ],
-        seconds_source=provenance.of_seconds(cluster, layout, work.arithmetic),
+        seconds_source=source_of_seconds(cluster, layout, work.arithmetic),
     )
     once = gradient_seconds(work, layout, cluster) + optimizer_seconds(work, layout, cluster)
     found.quantities.update(counts(found))

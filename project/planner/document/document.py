@@ -11,7 +11,7 @@ from project.planner.document.performance_sheets import claims_sheet, performanc
 from project.planner.document.pipeline_sheets import balance, communication_sheet, timeline_sheet
 from project.planner.document.plan_file import as_json
 from project.planner.document.sheet import Sheet, number
-from project.planner.machine.provenance import computed, read, weakest
+from project.planner.machine.source import source_of_figures, source_of_results, weakest
 
 MOST_RANKS = 64  # in a table; of more, one of each stage
 
@@ -76,7 +76,7 @@ def rank_table(found: Derived, ranks: list[dict[str, Any]]) -> Sheet:
         for rank in shown
     ]
     ends = set(range(of_stage - 1, len(rows), of_stage)) if shown is ranks else set()
-    note = f"derived; node and gpu {computed(found.cluster, 'gpus_per_node')}"
+    note = f"derived; node and gpu {source_of_results(found.cluster, 'gpus_per_node')}"
     note += "" if shown is ranks else f"; the first of each stage's {of_stage} ranks, all are in plan.json"
     return Sheet("Ranks", columns, rows, note, ends)
 
@@ -88,8 +88,8 @@ def validation(found: Derived) -> Sheet:
     uneven = max(stages) * len(stages) / sum(stages)
     idle, gain = found.timeline.bubble, found.quantities["throughput_gain"].value or 0.0
     per_node, seconds = cluster.gpus_per_node, found.seconds_source
-    fits = weakest(read(cluster, "memory_bytes"), computed(cluster, "reserved_bytes"))
-    placed, there = computed(cluster, "gpus_per_node"), computed(cluster, "nodes", "gpus_per_node")
+    fits = weakest(source_of_figures(cluster, "memory_bytes"), source_of_results(cluster, "reserved_bytes"))
+    placed, there = source_of_results(cluster, "gpus_per_node"), source_of_results(cluster, "nodes", "gpus_per_node")
     in_all = f"{number(held, 'B')} of {number(room, 'B')} on the largest rank"
     checks = [
         ("GPUs", layout.world_size <= cluster.gpus, f"{layout.world_size} used, {cluster.gpus} available", there),

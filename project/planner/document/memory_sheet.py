@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from project.planner.document.derive import Derived
 from project.planner.document.sheet import Sheet, number
-from project.planner.machine.provenance import computed, read
+from project.planner.machine.source import source_of_figures, source_of_results
 from project.spec.schedules.in_flight import InFlight
 
 NAMES = ("weights", "gradients", "optimizer", "activations", "logits", "recomputation", "buffers")
@@ -19,7 +19,7 @@ def memory_sheet(found: Derived, whole: bool) -> Sheet:
     shown = list(range(pp)) if whole or pp <= MOST else [0, 1, pp - 1]
     rows = [*_categories(found, shown), _total(found, shown), *_flying(found, shown)]
     columns = ("bytes of a rank", *(f"pp {rank}>" for rank in shown), "source")
-    room = f"of {number(found.cluster.memory_bytes, 'B')} ({read(found.cluster, 'memory_bytes')})"
+    room = f"of {number(found.cluster.memory_bytes, 'B')} ({source_of_figures(found.cluster, 'memory_bytes')})"
     halves = "; +w: those of which only the weights' half of a backward is left" if _has_halves(found) else ""
     left_out = "" if len(shown) == pp else f"; pp 2-{pp - 2} are in plan.md and plan.json"
     total = next(place for place, row in enumerate(rows) if row[0] == "total")
@@ -34,12 +34,12 @@ def _categories(found: Derived, shown: Sequence[int]) -> Iterator[tuple[str, ...
             sizes = (number(found.activations[rank].get(module, 0), "B") for rank in shown)
             yield f"  {module}", *sizes, "derived"
     reserved = (number(found.memories[rank].framework, "B") for rank in shown)
-    yield "framework", *reserved, read(found.cluster, "reserved_bytes")
+    yield "framework", *reserved, source_of_figures(found.cluster, "reserved_bytes")
 
 
 def _total(found: Derived, shown: Sequence[int]) -> tuple[str, ...]:
     sizes = (number(found.memories[rank].total, "B") for rank in shown)
-    return "total", *sizes, computed(found.cluster, "reserved_bytes")
+    return "total", *sizes, source_of_results(found.cluster, "reserved_bytes")
 
 
 def _flying(found: Derived, shown: Sequence[int]) -> Iterator[tuple[str, ...]]:

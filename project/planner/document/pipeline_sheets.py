@@ -6,7 +6,7 @@ from typing import Any
 
 from project.planner.document.derive import Derived
 from project.planner.document.sheet import Sheet, number
-from project.planner.machine.provenance import computed
+from project.planner.machine.source import source_of_results
 from project.spec.cost import layer_flops_per_token
 from project.spec.partition import Part
 
@@ -66,7 +66,7 @@ def communication_sheet(found: Derived, table: dict[str, dict[str, dict[str, Any
         for axis, collectives in table.items()
         for collective, entry in collectives.items()
     ]
-    placed = computed(found.cluster, "gpus_per_node")
+    placed = source_of_results(found.cluster, "gpus_per_node")
     return Sheet(
         "Communication of a step, busiest rank",
         ("axis", "collective", "calls>", "sent>", "seconds>", "link"),

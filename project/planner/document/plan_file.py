@@ -9,7 +9,7 @@ from project.planner.cost.parameters import parameters_on
 from project.planner.cost.transfer import by_axis
 from project.planner.cost.transfer_time import link, seconds
 from project.planner.document.derive import Derived
-from project.planner.machine.provenance import computed, read
+from project.planner.machine.source import source_of_figures, source_of_results
 from project.planner.memory.activations import activation_peaks
 from project.run_folder import layout_entry
 from project.spec.placement import stages_of
@@ -67,7 +67,10 @@ def _rank(found: Derived, rank: int) -> dict[str, Any]:
             for stage, moment in found.in_flight[at.pp].items()
         ],
     }
-    placed, framework = computed(found.cluster, "gpus_per_node"), read(found.cluster, "reserved_bytes")
+    placed, framework = (
+        source_of_results(found.cluster, "gpus_per_node"),
+        source_of_figures(found.cluster, "reserved_bytes"),
+    )
     of_memory = dict.fromkeys(found.memories[at.pp]._fields, "derived") | {"framework": framework}
     return {**entry, "source": dict.fromkeys(entry, "derived") | {"node": placed, "gpu": placed, "memory": of_memory}}
 
@@ -76,7 +79,7 @@ def communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
     """Of the rank that sends most. Where an entry's calls use several links its `link` is the slowest."""
     table = by_axis(found.busiest)
     source = {"calls": "derived", "bytes": "derived", "seconds": found.seconds_source}
-    source["link"] = computed(found.cluster, "gpus_per_node")
+    source["link"] = source_of_results(found.cluster, "gpus_per_node")
     for transfer in found.busiest:
         entry = table[transfer.group.axis][transfer.collective]
         spent = transfer.calls * seconds(transfer, found.step, found.cluster)

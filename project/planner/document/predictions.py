@@ -1,4 +1,4 @@
-"""The document's times and ratios of times, all from the cluster's rates (`project.planner.machine.provenance`)."""
+"""The document's times and ratios of times, all from the cluster's rates (`project.planner.machine.source`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document's counts, each with where it is from (`project.planner.machine.provenance`)."""
+"""The document's counts, each with where it is from (`project.planner.machine.source`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from project.planner.cost.parameters import parameters_on
 from project.planner.cost.routing import expected_imbalance
 from project.planner.cost.transfer_time import link
-from project.planner.machine.provenance import computed, read
+from project.planner.machine.source import source_of_figures, source_of_results
 from project.planner.memory.memory import Memory
 from project.planner.timeline.timeline import closed_form_bubble
 from project.spec.cost import active_parameters, total_parameters, train_flops_per_token
@@ -37,7 +37,7 @@ def counts(found: Derived) -> dict[str, Quantity]:
 
 def _gpus(found: Derived) -> dict[str, Quantity]:
     layout, cluster = found.step.layout, found.cluster
-    available = read(cluster, "nodes", "gpus_per_node")
+    available = source_of_figures(cluster, "nodes", "gpus_per_node")
     return {
         "gpus_used": derived(layout.world_size, "1", f"pp {layout.pp} x dp {layout.dp} x tp {layout.tp}"),
         "gpus_available": Quantity(cluster.gpus, "1", available, f"cluster {cluster.name}"),
@@ -76,7 +76,7 @@ def _memory(found: Derived) -> dict[str, Quantity]:
     keeps = max(range(layout.pp), key=lambda rank: found.memories[rank].activations)
     flying = f"pp {keeps}: {' and '.join(map(in_words, found.in_flight[keeps].items()))}, storage by storage"
     of_most = f"the largest rank: {(most.total - most.framework) / 1e9:.2f} GB derived, the framework's "
-    of_most += f"{most.framework / 1e9:.1f} GB {read(found.cluster, 'reserved_bytes')}"
+    of_most += f"{most.framework / 1e9:.1f} GB {source_of_figures(found.cluster, 'reserved_bytes')}"
     return {
         "weight_bytes": derived(at_most.weights, "B", _weights(found)),
         "gradient_bytes": derived(at_most.gradients, "B", "as wide as the weights"),
@@ -85,10 +85,15 @@ def _memory(found: Derived) -> dict[str, Quantity]:
         "logits_bytes": derived(at_most.logits, "B", "on the last stage, of each microbatch in flight, fp32"),
         "recomputation_bytes": derived(at_most.recomputation, "B", f"recompute {layout.recompute}: one layer's"),
         "buffer_bytes": derived(at_most.buffers, "B", "all-to-all rows, messages, flat gradients"),
-        "framework_bytes": Quantity(at_most.framework, "B", read(found.cluster, "reserved_bytes"), reserved),
-        "memory_bytes": Quantity(most.total, "B", computed(found.cluster, "reserved_bytes"), of_most),
+        "framework_bytes": Quantity(
+            at_most.framework, "B", source_of_figures(found.cluster, "reserved_bytes"), reserved
+        ),
+        "memory_bytes": Quantity(most.total, "B", source_of_results(found.cluster, "reserved_bytes"), of_most),
         "memory_available": Quantity(
-            found.cluster.memory_bytes, "B", read(found.cluster, "memory_bytes"), f"cluster {found.cluster.name}"
+            found.cluster.memory_bytes,
+            "B",
+            source_of_figures(found.cluster, "memory_bytes"),
+            f"cluster {found.cluster.name}",
         ),
     }
 
@@ -137,7 +142,9 @@ def _sent(found: Derived) -> dict[str, Quantity]:
         "communication_bytes": derived(
             sum(sent.bytes for sent in found.busiest), "B", f"sent by the busiest rank, of pp {busiest}, in a step"
         ),
-        "inter_node_bytes": Quantity(between[busiest], "B", computed(found.cluster, "gpus_per_node"), crossing),
+        "inter_node_bytes": Quantity(
+            between[busiest], "B", source_of_results(found.cluster, "gpus_per_node"), crossing
+        ),
     }
 
 

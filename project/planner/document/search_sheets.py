@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from project.planner.document.sheet import Sheet, number
 from project.planner.search.candidate import Candidate, Objective, value
 from project.planner.search.fewer import AS_WELL, REACH
-from project.planner.search.search import WANTED, Found, capacity
+from project.planner.search.search import WANTED, Found
 from project.planner.search.searched import Searched
 from project.planner.search.sensitivity import Turn, applying, unstable
 from project.spec.layout import ParallelLayout
@@ -30,7 +30,7 @@ def best(searched: Searched) -> Sheet:
     for place, one in enumerate(searched.best[:WANTED], 1):
         rows.append((str(place), *_cells(searched, one)))
     asked = searched.asked
-    fits = asked.memory <= capacity(searched.cluster, asked.layout.world_size)
+    fits = asked.memory <= searched.cluster.memory_per_rank(asked.layout.world_size)
     rows.append(("asked" if fits else "asked, does not fit", *_cells(searched, asked)))
     timed, weighed = (sum(getattr(there, count) for there in searched.every) for count in ("timed", "weighed"))
     note = (

@@ -1,20 +1,56 @@
-"""Reading and writing `configs/cluster/*.yaml` without Hydra, as scripts and tests do."""
+"""Reading, checking and writing `configs/cluster/*.yaml`, with or without Hydra."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from pydantic import TypeAdapter, ValidationError
 
-from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_entries import as_entries, read_cluster
+from project.planner.machine.cluster import Cluster, field_names, part_of
+from project.spec.fault import Fault
+from project.spec.legal_values import legal, said
 
 CLUSTERS = Path(__file__).resolve().parents[3] / "configs" / "cluster"
 
 
+class ImpossibleCluster(ValueError):
+    """A cluster with impossible figures; `faults` has each of them under its key."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.key}={fault.value}: {fault.message}" for fault in faults))
+        self.faults = faults
+
+
+def read_cluster(entries: Mapping[str, Any]) -> Cluster:
+    """Builds a cluster from the mapping that its file contains.
+
+    Raises:
+        ImpossibleCluster: with every fault, each under its key.
+    """
+    try:
+        return _CLUSTER.validate_python({key: value for key, value in entries.items() if key != "_target_"})
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        unknown_first = sorted(errors, key=lambda one: one["type"] != "unexpected_keyword_argument")
+        raise ImpossibleCluster([_fault(one) for one in unknown_first]) from None
+
+
+def cluster_faults(entries: Mapping[str, Any]) -> list[Fault]:
+    """Lists everything that is wrong with the mapping of a cluster's file."""
+    try:
+        read_cluster(entries)
+    except ImpossibleCluster as impossible:
+        return impossible.faults
+    return []
+
+
 def load_cluster(name: str, folder: Path = CLUSTERS, **changes: Any) -> Cluster:
-    """The file of that name over those that its defaults list names; `changes` are of its first level.
+    """Reads the file of that name, merged over the files that its defaults list names. `changes` replaces figures of
+    the first level.
 
     Raises:
         ImpossibleCluster: with every fault, each under its key.
@@ -25,9 +61,12 @@ def load_cluster(name: str, folder: Path = CLUSTERS, **changes: Any) -> Cluster:
 
 
 def write_cluster(cluster: Cluster, path: Path, heading: str) -> None:
-    """`heading` says, in lines, where the numbers are from."""
-    said = "".join(f"# {line}\n" for line in heading.splitlines())
-    path.write_text(said + OmegaConf.to_yaml(OmegaConf.create(as_entries(cluster))), encoding="utf-8")
+    """Writes a cluster's file; `heading` becomes its comment, in which the source of the numbers is given."""
+    comment = "".join(f"# {line}\n" for line in heading.splitlines())
+    path.write_text(comment + OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(cluster))), encoding="utf-8")
+
+
+_CLUSTER = TypeAdapter(Cluster)
 
 
 def _composed(name: str, folder: Path) -> DictConfig:
@@ -37,3 +76,29 @@ def _composed(name: str, folder: Path) -> DictConfig:
     merged = OmegaConf.merge(*below, own)
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _fault(error: Any) -> Fault:
+    """A validation error in our words, under its full key."""
+    location, value, context = error["loc"], error["input"], error.get("ctx", {})
+    if "field" in context:
+        location, value = (*location[:-1], context["field"]), context["value"]
+    key = ".".join(["cluster", *map(str, location)])
+    if error["type"] == "missing":
+        return Fault(key, "null", "must be given")
+    if error["type"] == "rule":
+        return Fault(key, said(value), context["reason"])
+    if error["type"] == "unexpected_keyword_argument":
+        return Fault(key, said(value), f"is no key of it; {legal(location[-1], field_names(_at(location[:-1])))}")
+    reason = "must be given" if value is None else f"must have the keys {', '.join(field_names(_at(location)))}"
+    return Fault(key, said(value), reason)
+
+
+def _at(location: Sequence[Any]) -> type:
+    """The dataclass at a place of a cluster."""
+    kind: type | None = Cluster
+    for name in location:
+        assert kind is not None
+        kind = part_of(kind, name)
+    assert kind is not None
+    return kind

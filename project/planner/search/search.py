@@ -63,19 +63,13 @@ def search(
     `limit` by the objective is of interest. `room` is the bytes of a device, the cluster's unless given."""
     began = time.process_time()
     gpus = cluster.gpus if gpus is None else gpus
-    room = capacity(cluster, gpus) if room is None else room
+    room = cluster.memory_per_rank(gpus) if room is None else room
     looking = _Looking(step, cluster, gpus, objective, room, Limit(limit, slack, wanted, objective, cluster))
     candidates = list(looking.through())
     near = [one for one in candidates if value(one, objective) <= looking.limit.now]
     looking.found.best = settled(near, step, cluster, objective)
     looking.found.seconds = time.process_time() - began
     return looking.found
-
-
-def capacity(cluster: Cluster, gpus: int) -> float:
-    """Bytes of a device. Ranks on processors share the node's memory."""
-    sharing = 1 if cluster.host is None else -(-gpus // cluster.nodes)
-    return cluster.memory_bytes / sharing
 
 
 class _Looking:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -13,9 +13,8 @@ from project.planner.document.derive import Derived, derive
 from project.planner.document.document import sheets
 from project.planner.document.plan_file import as_json
 from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_entries import as_entries, read_cluster
-from project.planner.machine.cluster_file import load_cluster, write_cluster
-from project.planner.machine.provenance import SOURCES, computed, of_seconds, read, weakest
+from project.planner.machine.cluster_file import load_cluster, read_cluster, write_cluster
+from project.planner.machine.source import SOURCES, source_of_figures, source_of_results, source_of_seconds, weakest
 from project.planner.run import claims_path
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
@@ -36,28 +35,28 @@ def found(cluster: Cluster, layout: ParallelLayout = LAYOUT) -> Derived:
 def test_a_number_is_as_good_as_the_weakest_thing_it_is_made_of() -> None:
     assert weakest("measured", "derived") == "derived"
     assert weakest("derived", "assumed", "measured") == "assumed"
-    assert read(SHEET, "memory_bytes") == computed(SHEET, "memory_bytes") == "assumed"
-    assert read(PROCESSORS, "memory_bytes") == "measured", "as it was read"
-    assert computed(PROCESSORS, "memory_bytes") == "derived", "arithmetic is no measurement"
-    assert read(GPUS, "peak_flops.half") == "measured"
-    assert read(GPUS, "peak_flops") == read(GPUS, "peak_flops.fp32") == "assumed"
+    assert source_of_figures(SHEET, "memory_bytes") == source_of_results(SHEET, "memory_bytes") == "assumed"
+    assert source_of_figures(PROCESSORS, "memory_bytes") == "measured", "as it was read"
+    assert source_of_results(PROCESSORS, "memory_bytes") == "derived", "arithmetic is no measurement"
+    assert source_of_figures(GPUS, "peak_flops.half") == "measured"
+    assert source_of_figures(GPUS, "peak_flops") == source_of_figures(GPUS, "peak_flops.fp32") == "assumed"
 
 
 def test_times_are_derived_where_all_their_rates_were_measured_on_processors_and_on_gpus() -> None:
-    assert of_seconds(SHEET, LAYOUT, "half") == "assumed"
-    assert of_seconds(PROCESSORS, LAYOUT, "fp32") == "derived"
-    assert of_seconds(GPUS, LAYOUT, "half") == "derived"
-    assert of_seconds(GPUS, LAYOUT, "fp32") == "assumed", "in the data sheet's ratio"
+    assert source_of_seconds(SHEET, LAYOUT, "half") == "assumed"
+    assert source_of_seconds(PROCESSORS, LAYOUT, "fp32") == "derived"
+    assert source_of_seconds(GPUS, LAYOUT, "half") == "derived"
+    assert source_of_seconds(GPUS, LAYOUT, "fp32") == "assumed", "in the data sheet's ratio"
     one_gpu = replace(GPUS, measured=gpus.MEASURED)
-    assert of_seconds(one_gpu, LAYOUT, "half") == "assumed", "nobody measured its link"
-    assert of_seconds(one_gpu, ParallelLayout(), "half") == "derived"
+    assert source_of_seconds(one_gpu, LAYOUT, "half") == "assumed", "nobody measured its link"
+    assert source_of_seconds(one_gpu, ParallelLayout(), "half") == "derived"
     many = replace(GPUS, nodes=2)
-    assert of_seconds(many, replace(LAYOUT, dp=2), "half") == "assumed", "nor the network"
+    assert source_of_seconds(many, replace(LAYOUT, dp=2), "half") == "assumed", "nor the network"
 
 
 @pytest.mark.parametrize("measured", [processors.MEASURED, gpus.MEASURED])
 def test_what_calibration_measures_is_written_and_read_again(measured: tuple[str, ...], tmp_path) -> None:
-    cluster = read_cluster(as_entries(replace(SHEET, measured=measured)))
+    cluster = read_cluster(asdict(replace(SHEET, measured=measured)))
     write_cluster(replace(cluster, name="mine"), tmp_path / "mine.yaml", "heading")
     assert load_cluster("mine", tmp_path).measured == measured
 
