@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-functional = torch.ops._c10d_functional
+from project.compat.torch_collectives import all_to_all, sum_over_ranks
 
 
 def exchange(rows_ND: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
     """Sends `send[r]` rows to rank r and receives `receive[r]` from it, in the order of ranks."""
-    out = functional.all_to_all_single(rows_ND.contiguous(), receive, send, group.group_name)
-    return functional.wait_tensor(out)
+    return all_to_all(rows_ND.contiguous(), receive, send, group)
 
 
 class AllToAll(torch.autograd.Function):
@@ -36,7 +35,7 @@ class SumOverRanks(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, group: ProcessGroup) -> Tensor:
-        return functional.wait_tensor(functional.all_reduce(x, "sum", group.group_name))
+        return sum_over_ranks(x, group)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:

@@ -29,7 +29,7 @@ def compute_on_local_shards(module: nn.Module, grad_placements: Sequence[Placeme
             module.__dict__[name] = parameter.to_local(grad_placements=grad_placements)
 
     def hide(module: nn.Module, args: tuple, output: object) -> None:
-        for name in module._parameters:
+        for name, _ in module.named_parameters(recurse=False):
             module.__dict__.pop(name, None)
 
     module.register_forward_pre_hook(show)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
-from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 Draw = Callable[[str, torch.Size, int | None], Tensor]
 
@@ -18,8 +17,8 @@ def local_slices(parameter: Tensor) -> tuple[slice, ...]:
     """Which part of the whole parameter is here."""
     if not isinstance(parameter, DTensor):
         return tuple(slice(0, size) for size in parameter.shape)
-    shape, offset = compute_local_shape_and_global_offset(parameter.shape, parameter.device_mesh, parameter.placements)
-    return tuple(slice(start, start + size) for start, size in zip(offset, shape, strict=True))
+    (shard,) = parameter.__create_chunk_list__()
+    return tuple(slice(start, start + size) for start, size in zip(shard.offsets, shard.sizes, strict=True))
 
 
 @torch.no_grad()

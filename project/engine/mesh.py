@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from project.compat.torch_mesh import flattened, flattened_meshes
 from project.spec.layout import ParallelLayout
 
 
@@ -55,8 +56,7 @@ class Mesh:
     def axis_names(self) -> dict[str, str]:
         """The axis of each process group, by the group's name. Axes over the same ranks are one, by the first name:
         dense before expert, one axis before several flattened; "world" is all ranks, where no axis is."""
-        flattened = self.expert._flatten_mapping.values()
-        meshes = (self.dense, self.replicas_and_stages, self.expert, *flattened)
+        meshes = (self.dense, self.replicas_and_stages, self.expert, *flattened_meshes(self.expert))
         groups = [(axis, mesh.get_group(axis)) for mesh in meshes for axis in mesh.mesh_dim_names or ()]
         assert dist.group.WORLD is not None
         names: dict[str, str] = {}
@@ -127,4 +127,4 @@ def flat(mesh: DeviceMesh) -> DeviceMesh:
     assert mesh.mesh_dim_names is not None
     if min(mesh.shape) == 1:
         return mesh[mesh.mesh_dim_names[mesh.shape.index(max(mesh.shape))]]
-    return mesh._flatten()
+    return flattened(mesh)

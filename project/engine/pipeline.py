@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from project.engine.schedule import build_schedule, forward_only, without_loss
+from project.compat.torch_pipelining import without_loss
+from project.engine.schedule import build_schedule, forward_only
 from project.engine.sharded_replicas import release
 from project.engine.spans import Span
 from project.engine.stage import RecordedStage, Watch

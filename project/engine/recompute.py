@@ -11,25 +11,20 @@ from weakref import WeakSet
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import (
-    SAC_IGNORED_OPS,
     CheckpointPolicy,
-    _CachedTorchDispatchMode,
-    _VersionWrapper,
     checkpoint,
     create_selective_checkpoint_contexts,
 )
 
+from project.compat.torch_collectives import ALL_REDUCE, ALL_TO_ALL
+from project.compat.torch_recompute import ignore_profiler_marks, results_beside_graph
+
 CHOICE = {torch.ops.aten.topk.default}
-EXCHANGED = {torch.ops._c10d_functional.all_to_all_single.default, torch.ops._c10d_functional.all_reduce.default}
+EXCHANGED = {ALL_TO_ALL, ALL_REDUCE}
 KEPT = {"full": CHOICE, "selective": CHOICE | EXCHANGED}
 
-# What FSDP's hooks tell the profiler differs between a forward and its recomputation, and is no part of either.
-SAC_IGNORED_OPS |= {
-    torch.ops.profiler._record_function_enter_new.default,
-    torch.ops.profiler._record_function_exit._RecordFunction,
-}
+ignore_profiler_marks()
 
 
 class Recomputed:
@@ -38,7 +33,7 @@ class Recomputed:
     def __init__(self, forward: Callable, kept: set) -> None:
         self.forward, self.kept = forward, kept
         # One for each call whose backward is to come: they go with their graphs.
-        self.caches: WeakSet[_CachedTorchDispatchMode] = WeakSet()
+        self.caches: WeakSet[AbstractContextManager] = WeakSet()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(
@@ -56,10 +51,7 @@ class Recomputed:
     def results_kept(self) -> Iterator[Tensor]:
         """Of all calls. autograd does not know of them: torch keeps them beside the graph."""
         for cache in self.caches:
-            results = (result for calls in cache.storage.values() for result in calls.values())
-            for leaf in tree_leaves(list(results)):
-                if isinstance(leaf, _VersionWrapper):
-                    yield leaf.val
+            yield from results_beside_graph(cache)
 
 
 def recompute_layers(layers: Iterable[nn.Module], mode: str) -> None:

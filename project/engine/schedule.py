@@ -10,17 +10,14 @@ from torch.distributed.pipelining.schedules import (
     RESHARD,
     SEND_F,
     UNSHARD,
-    PipelineScheduleMulti,
     PipelineScheduleSingle,
-    _Action,
-    _PipelineScheduleRuntime,
     get_schedule_class,
 )
 
+from project.compat.torch_pipelining import Action, ActionRuntime, Schedule, schedule_of_file
 from project.engine.stage import RecordedStage
 from project.spec.layout import ParallelLayout, is_schedule_file
 
-Schedule = PipelineScheduleSingle | PipelineScheduleMulti
 NEEDED_TO_EVALUATE = (FORWARD, SEND_F, RECV_F, UNSHARD, RESHARD)
 
 
@@ -30,9 +27,7 @@ def build_schedule(
     """For this rank's stages. Gradients are not scaled by the schedule: it would scale what earlier batches of an
     accumulation left as well. `loss` divides instead."""
     if is_schedule_file(layout.schedule):
-        runtime = _PipelineScheduleRuntime(list(stages), layout.microbatches, loss_fn=loss, scale_grads=False)
-        runtime._load_csv(layout.schedule)
-        return runtime
+        return schedule_of_file(layout.schedule, stages, layout.microbatches, loss)
     schedule_class = get_schedule_class(layout.schedule)
     single = issubclass(schedule_class, PipelineScheduleSingle)
     return schedule_class(stages[0] if single else list(stages), layout.microbatches, loss_fn=loss, scale_grads=False)
@@ -42,7 +37,7 @@ def build_schedule(
 def forward_only(schedule: Schedule) -> Iterator[None]:
     """torch's `eval` walks through a schedule's backward actions too, doing nothing, and trips over those that would
     pass a gradient between two stages of one rank. Here they are left out meanwhile."""
-    if not isinstance(schedule, _PipelineScheduleRuntime):
+    if not isinstance(schedule, ActionRuntime):
         yield
         return
     order = schedule.pipeline_order_with_comms
@@ -54,16 +49,7 @@ def forward_only(schedule: Schedule) -> Iterator[None]:
         schedule.pipeline_order_with_comms = order
 
 
-@contextmanager
-def without_loss(schedule: Schedule) -> Iterator[None]:
-    loss, schedule._loss_fn = schedule._loss_fn, None
-    try:
-        yield
-    finally:
-        schedule._loss_fn = loss
-
-
-def leaves(actions: Sequence[_Action]) -> Iterator[_Action]:
+def leaves(actions: Sequence[Action]) -> Iterator[Action]:
     """A forward and a backward that overlap are one action with two of its own."""
     for action in actions:
         yield from action.sub_actions or (action,)

@@ -13,10 +13,10 @@ from typing import Any
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
+from project.compat.lightning_strategy import random_state, set_random_state
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.error import BEGIN, CheckpointError
 from project.state.checkpoint.form import Rank, Run, has_form
@@ -74,7 +74,7 @@ class CheckpointedStrategy(RanksStrategy):
         rank_state = {
             "optimizers": [each["groups"] for each in optimizers or ()],
             "lr_schedulers": checkpoint.pop("lr_schedulers", []),
-            "random": _collect_rng_states(include_cuda=self.root_device.type == "cuda"),
+            "random": random_state(cuda=self.root_device.type == "cuda"),
         }
         meta = checkpoint | {
             "layout": asdict(self.layout),
@@ -140,7 +140,7 @@ class CheckpointedStrategy(RanksStrategy):
         """The last thing before the first batch: what sets a run up may have drawn numbers."""
         super().on_train_start()
         if self.random_state is not None:
-            _set_rng_states(self.random_state)
+            set_random_state(self.random_state)
 
     def on_train_end(self) -> None:
         super().on_train_end()

@@ -3,20 +3,21 @@
 import math
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as L
 import torch
 import torch.distributed as dist
-from lightning.fabric.utilities.optimizer import _optimizers_to_device
 from lightning.pytorch.plugins import Precision
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
+from project.compat.lightning_strategy import replace_signal_handlers
+from project.compat.torch_tensors import scale_in_place
 from project.engine.finite import NotFinite, first_not_finite
 from project.engine.gradients import finish_sums, global_norm, local_gradients
 from project.engine.materialize import local_tensor
@@ -29,7 +30,7 @@ from project.spec.placement import stages_of
 from project.strategy.checkpoint import CheckpointedStrategy
 from project.strategy.module import HybridModule
 from project.strategy.precision import HybridPrecision
-from project.strategy.stop import StopSignals, requeue_this_job
+from project.strategy.stop import listen_while_fitting, requeue_this_job
 
 
 class HybridParallelStrategy(CheckpointedStrategy):
@@ -100,15 +101,9 @@ class HybridParallelStrategy(CheckpointedStrategy):
         return build_parts(module, self.layout, self.mesh, self.root_device, self.precision_plugin.weight_dtype)
 
     def setup(self, trainer: L.Trainer) -> None:
-        assert self.accelerator is not None
-        trainer._signal_connector = StopSignals(trainer)
-        self.accelerator.setup(trainer)
-        self.model_to_device()
-        if trainer.state.fn == TrainerFn.FITTING:
-            self.setup_optimizers(trainer)
-        self.setup_precision_plugin()
-        if trainer.state.fn == TrainerFn.FITTING:
-            _optimizers_to_device(self.optimizers, self.root_device)
+        listen = partial(listen_while_fitting, trainer, self.stop, self.cluster_environment)
+        replace_signal_handlers(trainer, listen)
+        super().setup(trainer)
         self.barrier()
 
     def parameters_here(self) -> int:
@@ -211,7 +206,7 @@ class HybridParallelStrategy(CheckpointedStrategy):
             self._pipeline.reduce_gradients()
         finish_sums(self.weights(), self.mesh)
         if self.precision_plugin.scale != 1.0:
-            torch._foreach_mul_(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
+            scale_in_place(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
         calls = self.stop.signal is not None or self.writer.failed
         self.grad_norm, called = global_norm(self.weights(), self.mesh, self.root_device, calls)
         losses, self.losses_of_step = self.losses_of_step, []

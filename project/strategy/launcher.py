@@ -10,19 +10,18 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import torch.multiprocessing as mp
-from lightning.fabric.strategies.launchers.multiprocessing import _check_bad_cuda_fork
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher, _WorkerOutput
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from project.compat.lightning_launcher import ForkingLauncher
 from project.spec.fault import Told
 from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
 from project.strategy.stop import SIGNALS
@@ -54,10 +53,11 @@ class Joined:
     output: Any = None
 
 
-class ForkLauncher(_MultiProcessingLauncher):
+class ForkLauncher(ForkingLauncher):
     def __init__(self, strategy: "RanksStrategy") -> None:
-        super().__init__(strategy, start_method="fork")
-        self.num_processes, self.stop = strategy.num_processes, strategy.stop
+        super().__init__(strategy)
+        self.strategy, self.num_processes, self.stop = strategy, strategy.num_processes, strategy.stop
+        self.has_fit = False
         self.ranks: list[BaseProcess] = []
         self.last_actions = LastActions(self.num_processes)
 
@@ -70,19 +70,21 @@ class ForkLauncher(_MultiProcessingLauncher):
             SIGTERMException: when the ranks were told to stop, and did so after their batch.
             KeyboardInterrupt: at a second Ctrl-C, or a while after the first, which tells the ranks to stop.
         """
-        if trainer is not None and self._already_fit:
+        if trainer is not None and self.has_fit:
             raise RuntimeError(
                 "This trainer has fitted already, and the weights went with its forked ranks: another call would begin "
                 "with untrained ones. Validate within the fit (val_check_interval), or run under torchrun."
             )
-        _check_bad_cuda_fork()
-        assert self._strategy.cluster_environment is not None
-        os.environ["MASTER_PORT"] = str(self._strategy.cluster_environment.main_port)
+        self.check_cuda_is_untouched()
+        assert self.strategy.cluster_environment is not None
+        os.environ["MASTER_PORT"] = str(self.strategy.cluster_environment.main_port)
         context = mp.get_context("fork")
-        results, errors = context.SimpleQueue(), context.SimpleQueue()
+        result, result_of_rank_zero = context.Pipe(duplex=False)
+        errors, error_of = zip(*(context.Pipe(duplex=False) for _ in range(self.num_processes)), strict=True)
         self.ranks = [
             context.Process(
-                target=self._rank_main, args=(rank, os.getpid(), trainer, function, args, kwargs, results, errors)
+                target=self._rank_main,
+                args=(rank, os.getpid(), trainer, function, args, kwargs, result_of_rank_zero, error_of[rank]),
             )
             for rank in range(self.num_processes)
         ]
@@ -90,7 +92,7 @@ class ForkLauncher(_MultiProcessingLauncher):
         try:
             for process in self.ranks:
                 process.start()
-            output = self._join(results, errors)
+            output = self._join(result, errors)
         finally:
             self._end()
             for number, handler in before.items():
@@ -99,8 +101,8 @@ class ForkLauncher(_MultiProcessingLauncher):
             raise SIGTERMException
         if trainer is None:
             return output
-        self._already_fit = trainer.state.fn == TrainerFn.FITTING
-        self._recover_results_in_main_process(output, trainer)
+        self.has_fit = trainer.state.fn == TrainerFn.FITTING
+        self.adopt(output, trainer)
         return output.trainer_results
 
     def _rank_main(
@@ -111,8 +113,8 @@ class ForkLauncher(_MultiProcessingLauncher):
         function: Callable,
         args: tuple,
         kwargs: dict,
-        results: Any,
-        errors: Any,
+        result: Connection,
+        error_of_this: Connection,
     ) -> None:
         die_with(parent)
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
@@ -125,20 +127,20 @@ class ForkLauncher(_MultiProcessingLauncher):
         os.environ["LOCAL_RANK"] = str(rank)
         try:
             output = function(*args, **kwargs)
-            if trainer is not None:
-                output = self._collect_rank_zero_results(trainer, output)
+            if trainer is not None and rank == 0:
+                output = self.rank_zero_output(trainer, output)
         except SIGTERMException:
             output = STOPPED
             for logger in trainer.loggers if trainer else ():
                 logger.finalize("finished")
         except BaseException as error:
             details = "" if isinstance(error, Told) else traceback.format_exc()
-            errors.put((time.time(), rank, one_line(error), details))
+            error_of_this.send((time.time(), rank, one_line(error), details))
             for logger in trainer.loggers if trainer else ():
                 logger.finalize("failed")  # Lightning does so in the parent, where no logger has begun
             raise SystemExit(1) from None
         if rank == 0:
-            results.put(output)
+            result.send(output)
 
     def _pass_on(self, number: int, frame: Any) -> None:
         """A signal that only this process got, as from `kill`, is meant for all."""
@@ -146,40 +148,40 @@ class ForkLauncher(_MultiProcessingLauncher):
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
 
-    def _join(self, results: Any, errors: Any) -> Any:
+    def _join(self, result: Connection, errors: Sequence[Connection]) -> Any:
         """Rank 0's result."""
-        joined = Joined({results._reader: None} | {process.sentinel: process for process in self.ranks})
+        joined = Joined({result: None} | {process.sentinel: process for process in self.ranks})
         try:
-            self._await(joined, results, errors, math.inf)
+            self._await(joined, result, errors, math.inf)
         except KeyboardInterrupt:
             self._pass_on(signal.SIGTERM, None)
-            self._await(joined, results, errors, time.monotonic() + AFTER_CTRL_C_S)
+            self._await(joined, result, errors, time.monotonic() + AFTER_CTRL_C_S)
             raise
         return joined.output
 
-    def _await(self, joined: "Joined", results: Any, errors: Any, deadline: float) -> None:
+    def _await(self, joined: "Joined", result: Connection, errors: Sequence[Connection], deadline: float) -> None:
         """The result and the errors are read as soon as they are there: a rank cannot end before what it has put into
         a full pipe is taken out, nor while its logger takes its time to."""
         while joined.awaited and (left := deadline - time.monotonic()) > 0:
-            for ready in wait([*joined.awaited, errors._reader], None if math.isinf(left) else left):
-                if ready is errors._reader:
+            for ready in wait([*joined.awaited, *errors], None if math.isinf(left) else left):
+                if ready in errors:
                     raise self._first_failure(errors)
                 process = joined.awaited.pop(ready)
                 if process is None:
-                    joined.output = results.get()
+                    joined.output = result.recv()
                     continue
                 process.join()
                 if process.exitcode != 0:
                     raise self._first_failure(errors)
 
-    def _first_failure(self, errors: Any) -> RankFailed:
+    def _first_failure(self, errors: Sequence[Connection]) -> RankFailed:
         """The cause, not its echo: when a rank dies its peers fail too, on broken connections. A rank that was killed
         is the cause; else the earliest report is."""
         deadline = time.monotonic() + GRACE_S
         reports: list[tuple[float, int, str, str]] = []
         while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.ranks):
-            if errors._reader.poll(left):
-                reports.append(errors.get())
+            ready = wait(errors, left)
+            reports += [error.recv() for error in errors if error in ready]
         if late := self._late(reports):
             return late
         for rank, process in enumerate(self.ranks):
@@ -210,13 +212,6 @@ class ForkLauncher(_MultiProcessingLauncher):
         for process in self.ranks:
             if process.pid is not None:
                 process.join()
-
-    def _collect_rank_zero_results(self, trainer: L.Trainer, results: Any) -> _WorkerOutput | None:
-        """Lightning's also ships the weights to the parent; of a model in pieces rank 0 has but one."""
-        if self._strategy.global_rank != 0:
-            return None
-        best = getattr(trainer.checkpoint_callback, "best_model_path", None)
-        return _WorkerOutput(best, None, trainer.state, results, self.get_extra_results(trainer))
 
 
 def one_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from project.engine.split_model import SplitModel
 
@@ -28,6 +29,11 @@ class HybridModule(L.LightningModule, SplitModel):
         if not isinstance(strategy, HybridParallelStrategy):
             raise TypeError(f"{type(self).__name__} is trained by Trainer(strategy=HybridParallelStrategy(...))")
         return strategy
+
+    @property
+    def device_mesh(self) -> DeviceMesh:
+        """The mesh of the dense weights: axes pp, dp and tp."""
+        return self.strategy.device_mesh
 
     def configure_model(self) -> None:
         if not hasattr(self, "parts"):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as L
 import torch
-from lightning.fabric.plugins.precision.utils import _convert_fp_tensor
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch.optim import Optimizer
 
+from project.compat.lightning_strategy import before_optimizer_step
+from project.compat.torch_tensors import clamp_in_place, scale_in_place
 from project.engine.gradients import local_gradients
 from project.engine.loss_scale import LossScale
 from project.spec.layout import PRECISIONS
@@ -45,7 +46,7 @@ class HybridPrecision(Precision):
         return torch.autocast(self.strategy.root_device.type, dtype=dtype, cache_enabled=False)
 
     def convert_input(self, data: Any) -> Any:
-        return _convert_fp_tensor(data, self.weight_dtype) if isinstance(data, torch.Tensor) else data
+        return data.to(self.weight_dtype) if isinstance(data, torch.Tensor) and data.is_floating_point() else data
 
     def forward_context(self) -> AbstractContextManager:
         return nullcontext()
@@ -58,7 +59,7 @@ class HybridPrecision(Precision):
         result = closure()
         with self.strategy.phases.during("gradients"):
             self.strategy.finish_gradients()
-            self._after_closure(model, optimizer)
+            before_optimizer_step(self, model, optimizer)
         with self.strategy.phases.during("optimizer"):
             if self.strategy.took_step:
                 optimizer.step(**kwargs)
@@ -78,12 +79,11 @@ class HybridPrecision(Precision):
         if clip_val <= 0 or not grads:
             return
         if gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
-            torch._foreach_clamp_min_(grads, -clip_val)
-            torch._foreach_clamp_max_(grads, clip_val)
+            clamp_in_place(grads, clip_val)
         else:
             coefficient = float(clip_val) / (self.strategy.grad_norm + 1e-6)
             if coefficient < 1.0:
-                torch._foreach_mul_(grads, coefficient)
+                scale_in_place(grads, coefficient)
 
     def state_dict(self) -> dict[str, Any]:
         return self.loss_scale.state_dict() if self.loss_scale else {}

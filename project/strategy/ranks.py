@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.utilities.distributed import _init_dist_connection
-from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.device_mesh import DeviceMesh
 
+from project.compat.lightning_strategy import LaunchedStrategy, connect_ranks
 from project.engine.clock import Clock, common_clock
 from project.engine.mesh import Mesh, build_mesh
 from project.spec.layout import ParallelLayout
@@ -22,7 +22,7 @@ from project.strategy.stop import StopRequest
 Found = TypeVar("Found")
 
 
-class RanksStrategy(ModelParallelStrategy):
+class RanksStrategy(LaunchedStrategy):
     """`timeout` is of every process group.
 
     Attributes:
@@ -37,10 +37,9 @@ class RanksStrategy(ModelParallelStrategy):
         self._mesh: Mesh | None = None
         self.posted_actions: PostedActions | None = None
 
-    def _configure_launcher(self) -> None:
+    def new_launcher(self) -> ForkLauncher | None:
         assert self.cluster_environment is not None
-        if not self.cluster_environment.creates_processes_externally:
-            self._launcher = ForkLauncher(self)
+        return None if self.cluster_environment.creates_processes_externally else ForkLauncher(self)
 
     def found_first(self, find: Callable[[], Found | None]) -> Found | None:
         """What `find` finds, asked before the fit: in the process that will fork the ranks, or on rank 0 of those that
@@ -49,7 +48,7 @@ class RanksStrategy(ModelParallelStrategy):
             return find()
         assert self.accelerator is not None
         self.accelerator.setup_device(self.root_device)
-        self._setup_distributed()
+        self.connect_ranks()
         return self.broadcast(find() if self.is_global_zero else None)
 
     def setup_environment(self) -> None:
@@ -57,28 +56,24 @@ class RanksStrategy(ModelParallelStrategy):
         self.accelerator.setup_device(self.root_device)
         # The same under every launcher: how many threads share a sum decides its last bit.
         torch.set_num_threads(max(1, available_cores() // self.num_processes))
-        self._setup_distributed()
+        self.connect_ranks()
         self.clock = common_clock(self.root_device)
         self._mesh = build_mesh(self.layout, self.root_device.type, self.timeout)
-        self._device_mesh = self._mesh.dense
-        assert self.lightning_module is not None
-        self.lightning_module._device_mesh = self._mesh.dense
 
-    def _setup_distributed(self) -> None:
-        # The parent class's would set up a mesh of its own as well.
+    def connect_ranks(self) -> None:
         self.set_world_ranks()
-        self._process_group_backend = self._get_process_group_backend()
         device_id = None if self.root_device.type == "cpu" else self.root_device
         assert self.cluster_environment is not None
-        _init_dist_connection(
+        connect_ranks(
             self.cluster_environment,
-            self._process_group_backend,
+            dist.get_default_backend_for_device(self.root_device),
             timeout=self.timeout,
             device_id=device_id,
             store=None if dist.is_initialized() else store_of_this_attempt(os.environ, self.timeout),
         )
         if self.launcher is None and self.posted_actions is None:
-            store: Any = dist.distributed_c10d._get_default_store()
+            assert dist.group.WORLD is not None
+            store = dist.group.WORLD.get_group_store()
             self.posted_actions = PostedActions(store, self.global_rank, self.world_size, self.timeout)
 
     def on_exception(self, exception: BaseException) -> None:
@@ -100,6 +95,11 @@ class RanksStrategy(ModelParallelStrategy):
     def mesh(self) -> Mesh:
         assert self._mesh is not None, "there is no mesh before the processes are up"
         return self._mesh
+
+    @property
+    def device_mesh(self) -> DeviceMesh:
+        """The mesh of the dense weights, for Lightning."""
+        return self.mesh.dense
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:

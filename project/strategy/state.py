@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
@@ -30,17 +31,19 @@ def weights(module: HybridModule) -> Tensors:
 
 def persistent_buffers(parts: Iterable[nn.Module]) -> Iterable[tuple[str, Tensor]]:
     for part in parts:
+        saved = part.state_dict(keep_vars=True)
         for prefix, module in part.named_modules():
-            for name, buffer in module.named_buffers(recurse=False):
-                if name not in module._non_persistent_buffers_set:
-                    yield f"{prefix}.{name}".lstrip("."), buffer
+            for name, buffer in module.named_buffers(prefix, recurse=False):
+                if name in saved:
+                    yield name, buffer
 
 
 class NamedOptimizer:
     """Number `index` of a run's optimizers, whose weights have names."""
 
     def __init__(self, index: int, optimizer: Optimizer, module: HybridModule) -> None:
-        self.index, self.optimizer = index, getattr(optimizer, "_optimizer", optimizer)  # Lightning may wrap it
+        self.index = index
+        self.optimizer = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         self.names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_weights()}
 
     def key(self, name: str, entry: str) -> str:

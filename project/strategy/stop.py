@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import lightning.pytorch as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
@@ -33,18 +33,13 @@ class StopRequest:
         self.signal = number
 
 
-class StopSignals(_SignalConnector):
-    """In the place of Lightning's, whose handlers broadcast and save right where the signal finds a rank."""
-
-    def register_signal_handlers(self) -> None:
-        self._original_handlers = self._get_current_signal_handlers()
-        if self.trainer.state.fn != TrainerFn.FITTING:
-            return  # nothing to save, and no step at whose end ranks agree: it ends at once
-        environment = self.trainer._accelerator_connector.cluster_environment
-        own: Any = self.trainer.strategy
-        own.stop.listen()
-        if isinstance(environment, SLURMEnvironment) and environment.requeue_signal is not None:
-            own.stop.listen((environment.requeue_signal,))
+def listen_while_fitting(trainer: L.Trainer, stop: StopRequest, environment: Any) -> None:
+    """Registers handlers in place of Lightning's, which broadcast and save right where the signal finds a rank."""
+    if trainer.state.fn != TrainerFn.FITTING:
+        return  # nothing to save, and no step at whose end ranks agree: it ends at once
+    stop.listen()
+    if isinstance(environment, SLURMEnvironment) and environment.requeue_signal is not None:
+        stop.listen((environment.requeue_signal,))
 
 
 def requeue(

@@ -117,7 +117,7 @@ def test_after_a_fit_the_ranks_and_their_weights_are_gone_and_it_says_so() -> No
 
     strategy = HybridParallelStrategy(ParallelLayout())
     trainer = L.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False, enable_checkpointing=False)
-    strategy.launcher._already_fit = True
+    strategy.launcher.has_fit = True
     with pytest.raises(RuntimeError, match="the weights went with its forked ranks"):
         strategy.launcher.launch(print, trainer=trainer)
 

@@ -1,0 +1,44 @@
+"""The runtime of `torch.distributed.pipelining` that runs any order of actions, and a schedule's loss."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor
+from torch.distributed.pipelining.schedules import (
+    PipelineScheduleMulti,
+    PipelineScheduleSingle,
+    _Action,
+    _PipelineScheduleRuntime,
+)
+from torch.distributed.pipelining.stage import PipelineStage
+
+Schedule = PipelineScheduleSingle | PipelineScheduleMulti
+Action = _Action
+"""One action of a rank: a forward, a backward or half of one, a send, a receive, FSDP's gathering ..."""
+ActionRuntime = _PipelineScheduleRuntime
+"""The schedule that executes a list of actions for each rank; torch's own later schedules derive from it."""
+
+
+def schedule_of_file(
+    path: str, stages: Sequence[PipelineStage], microbatches: int, loss: Callable[[Tensor, Tensor], Tensor]
+) -> ActionRuntime:
+    """Returns the schedule whose computations, a row for each rank, are in a CSV file; torch adds what is sent.
+    Gradients are not scaled."""
+    runtime = ActionRuntime(list(stages), microbatches, loss_fn=loss, scale_grads=False)
+    load_order(runtime, path)
+    return runtime
+
+
+def load_order(runtime: ActionRuntime, path: str) -> None:
+    """Gives a runtime the order of a CSV file. Raises what torch raises for an order that cannot be run."""
+    runtime._load_csv(path)
+
+
+@contextmanager
+def without_loss(schedule: Schedule) -> Iterator[None]:
+    """Lets the schedule's `eval` run without targets: the last stage's outputs are all that is wanted."""
+    loss, schedule._loss_fn = schedule._loss_fn, None
+    try:
+        yield
+    finally:
+        schedule._loss_fn = loss
