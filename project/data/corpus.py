@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from project.data.tokenizer import SMALLEST_VOCABULARY, tokenizer_faults
+from project.data.tokenizer import END_OF_TEXT, SMALLEST_VOCABULARY, tokenizer_faults
 from project.spec.fault import Fault
 
 
@@ -111,8 +111,14 @@ def _number_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
 def _vocabulary_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
     vocab_size = data.get("vocab_size")
     if data.get("tokenizer") is not None:
-        yield from tokenizer_faults(data["tokenizer"], vocab_size if isinstance(vocab_size, int) else 0)
-    elif isinstance(vocab_size, int) and 1 <= vocab_size < SMALLEST_VOCABULARY:
+        rows = vocab_size if isinstance(vocab_size, int) else 0
+        yield from tokenizer_faults(data["tokenizer"], rows, data.get("end_of_text"))
+    elif data.get("end_of_text") not in (None, END_OF_TEXT):
+        message = (
+            f"names a token of data.tokenizer, which is null; a tokenizer that is trained ends texts in {END_OF_TEXT}"
+        )
+        yield Fault("data.end_of_text", data["end_of_text"], message)
+    if data.get("tokenizer") is None and isinstance(vocab_size, int) and 1 <= vocab_size < SMALLEST_VOCABULARY:
         message = f"a byte-level tokenizer needs at least {SMALLEST_VOCABULARY}: 256 bytes and the end of text"
         yield Fault("model.vocab_size", vocab_size, message)
 

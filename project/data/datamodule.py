@@ -23,7 +23,8 @@ class TokenDataModule(LightningDataModule):
     """Batches `{"tokens", "targets"}` of int64 `[batch_size / dp, seq_len]`.
 
     `batch_size` counts the sequences of all replicas together, in one iteration. `vocab_size` is the number of rows of
-    the model's embedding; the tokenizer has at most as many tokens. `tokenizer` is the path of a `tokenizer.json`.
+    the model's embedding; the tokenizer has at most as many tokens. `tokenizer` is the path of a `tokenizer.json`,
+    `end_of_text` the token of it that ends a text (None: what the files beside it say).
 
     The keys that a config group lifts out of its corpus (`data.files`) arrive here too, as `lifted`; they have reached
     the corpus by interpolation, and are only checked to be its own.
@@ -38,6 +39,7 @@ class TokenDataModule(LightningDataModule):
         vocab_size: int,
         seed: int = 0,
         tokenizer: str | None = None,
+        end_of_text: str | None = None,
         cache_dir: str = "~/.cache/project",
         val_fraction: float = 0.05,
         num_workers: int = 0,
@@ -53,7 +55,7 @@ class TokenDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.vocab_size = vocab_size
         self.seed = seed
-        self.tokenizer = tokenizer
+        self.tokenizer, self.end_of_text = tokenizer, end_of_text
         self.cache_dir = cache_dir
         self.val_fraction = val_fraction
         self.num_workers = num_workers
@@ -82,6 +84,7 @@ class TokenDataModule(LightningDataModule):
                 cache_dir=self.cache_dir,
                 vocab_size=self.vocab_size,
                 tokenizer=self.tokenizer,
+                end_of_text=self.end_of_text,
                 val_fraction=self.val_fraction,
                 show_progress=self.show_progress,
             )

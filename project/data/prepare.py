@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import time
+import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,14 @@ from filelock import FileLock
 from project.data.corpus import Corpus, CorpusError
 from project.data.progress import PreparationProgress
 from project.data.token_file import VERSION, TokenFile
-from project.data.tokenizer import tokenizer_faults
+from project.data.tokenizer import (
+    END_OF_TEXT,
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    end_of_text_id,
+    open_tokenizer,
+    tokenizer_faults,
+)
 from project.spec.fault import Fault
 
 log = logging.getLogger(__name__)
@@ -42,7 +50,7 @@ class PreparedCorpus:
 
     @property
     def tokenizer_file(self) -> Path:
-        return self.folder / "tokenizer.json"
+        return self.folder / TOKENIZER
 
     @property
     def train(self) -> TokenFile:
@@ -59,16 +67,20 @@ def prepare(
     cache_dir: str | Path,
     vocab_size: int,
     tokenizer: str | None = None,
+    end_of_text: str | None = None,
     val_fraction: float = 0.05,
     show_progress: bool = True,
 ) -> PreparedCorpus:
-    """Tokenizes `corpus` unless that is done already; then this takes milliseconds, and needs no right to write.
+    """Tokenizes `corpus` unless that is done already; then this takes as long as reading the tokens once, whose
+    checksums are compared, and needs no right to write.
 
     `vocab_size` is the most tokens there may be; `tokenizer` is the path of a `tokenizer.json`, without which one is
-    trained on the training documents. Raises `CorpusError` for whatever the user has to mend.
+    trained on the training documents. Texts end in the token `end_of_text`, or in the one that the files beside the
+    tokenizer name. Raises `CorpusError` for whatever the user has to mend.
     """
-    _refuse(tokenizer_faults(tokenizer, vocab_size) if tokenizer else [])
-    fingerprint = _fingerprint(corpus, vocab_size, tokenizer, val_fraction)
+    _refuse(tokenizer_faults(tokenizer, vocab_size, end_of_text) if tokenizer else [])
+    end = _ending(Path(tokenizer).expanduser(), end_of_text) if tokenizer else END_OF_TEXT
+    fingerprint = _fingerprint(corpus, vocab_size, tokenizer, end, val_fraction)
     cache = Path(cache_dir).expanduser()
     folder = cache / f"{corpus.name}-{fingerprint[:16]}"
     if (prepared := _open(folder)) is not None:
@@ -78,11 +90,19 @@ def prepare(
         if (prepared := _open(folder)) is None:  # else another process made it while this one waited
             _remove_rubbish(folder)
             started = time.monotonic()
-            _write(corpus, folder, fingerprint, vocab_size, tokenizer, val_fraction, show_progress)
+            _write(corpus, folder, fingerprint, vocab_size, tokenizer, end, val_fraction, show_progress)
             log.info("prepared %s in %.1f s: %s", corpus.name, time.monotonic() - started, folder)
             prepared = _open(folder)
     assert prepared is not None
     return prepared
+
+
+def _ending(tokenizer: Path, named: str | None = None) -> str:
+    """The token that ends a text, of a tokenizer without faults."""
+    opened = open_tokenizer(tokenizer)
+    token = opened.id_to_token(end_of_text_id(opened, tokenizer.parent, named))
+    assert token is not None
+    return token
 
 
 def _refuse(faults: list[Fault]) -> None:
@@ -100,8 +120,8 @@ def _lock(folder: Path, cache_dir: str) -> AbstractContextManager[Any]:
         raise CorpusError(Fault("data.cache_dir", cache_dir, message)) from error
 
 
-def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, val_fraction: float) -> str:
-    given = hashlib.sha256(Path(tokenizer).expanduser().read_bytes()).hexdigest() if tokenizer else None
+def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: str, val_fraction: float) -> str:
+    given = [hashlib.sha256(Path(tokenizer).expanduser().read_bytes()).hexdigest(), end] if tokenizer else None
     content = {
         "version": VERSION,
         "corpus": corpus.identity(),
@@ -113,12 +133,18 @@ def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, val_fra
 
 
 def _open(folder: Path) -> PreparedCorpus | None:
-    """None for what is absent, or was damaged by a crash of the machine."""
+    """None for what is absent, or was damaged, by a crash of the machine for instance."""
+    if not folder.exists():
+        return None
     try:
         train, val = TokenFile(folder / "train"), TokenFile(folder / "val")
-    except (OSError, ValueError):
-        return None
-    if not (folder / "tokenizer.json").is_file():
+        train.verify()
+        val.verify()
+        rows = max(open_tokenizer(folder / TOKENIZER).get_vocab().values()) + 1
+        if rows != train.vocab_size:
+            raise ValueError(f"{folder / TOKENIZER}: not the tokenizer of these tokens")
+    except (OSError, ValueError) as error:
+        warnings.warn(f"a prepared corpus is damaged and made again: {error}", stacklevel=3)
         return None
     return PreparedCorpus(
         folder, train.vocab_size, train.num_tokens, val.num_tokens, train.num_documents, val.num_documents
@@ -137,6 +163,7 @@ def _write(
     fingerprint: str,
     vocab_size: int,
     tokenizer: str | None,
+    end: str,
     val_fraction: float,
     show_progress: bool,
 ) -> None:
@@ -147,8 +174,21 @@ def _write(
     try:
         with PreparationProgress(show_progress, corpus.size_bytes()) as progress:
             made = obtain_tokenizer(corpus, progress, vocab_size, tokenizer, val_fraction)
-            made.save(str(partial / "tokenizer.json"))
-            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction)
+            made.save(str(partial / TOKENIZER))
+            (partial / TOKENIZER_CONFIG).write_text(json.dumps({"eos_token": end}) + "\n", encoding="utf-8")
+            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end)
+        _bring_to_disk(partial)
         partial.rename(folder)
+        _bring_to_disk(folder.parent, deep=False)
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # gone already when all went well
+
+
+def _bring_to_disk(folder: Path, deep: bool = True) -> None:
+    """Before a rename, which a file system may keep through a crash without what was written before it."""
+    for path in (*(folder.rglob("*") if deep else ()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,8 +1,8 @@
 """Tokens of many documents, end to end in one memory-mapped file.
 
 A folder holds `tokens.bin` (little-endian, two bytes a token where the vocabulary fits, else four), `documents.bin`
-(int64: where each document starts, and at last where the last one ends) and `header.json`. Sixteen processes that read
-the same file share its pages.
+(int64: where each document starts, and at last where the last one ends) and `header.json`, which has the XXH3 checksum
+of both. Sixteen processes that read the same file share its pages.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
-VERSION = 1
+VERSION = 2
+
+
+FILES = ("tokens.bin", "documents.bin")
+BLOCK = 2**24
 
 
 class TokenFile:
@@ -28,6 +33,7 @@ class TokenFile:
             version, self.fingerprint = header["version"], str(header["fingerprint"])
             self.num_tokens, self.num_documents = int(header["num_tokens"]), int(header["num_documents"])
             self.vocab_size, dtype = int(header["vocab_size"]), np.dtype(header["dtype"])
+            self.checksums = {name: str(header["xxh3"][name]) for name in FILES}
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{folder}: damaged header.json") from error
         if version != VERSION:
@@ -38,20 +44,38 @@ class TokenFile:
         ):
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{folder / name}: {(folder / name).stat().st_size} bytes, where {size} were written")
+        self.folder = folder
         # numpy cannot map a file of no bytes.
         self.tokens: npt.NDArray[Any] = (
             np.memmap(folder / "tokens.bin", dtype=dtype, mode="r") if self.num_tokens else np.empty(0, dtype)
         )
         self.document_offsets: npt.NDArray[np.int64] = np.fromfile(folder / "documents.bin", dtype="<i8")
 
+    def verify(self) -> None:
+        """Compares the checksums of what is on the disk, at the speed of reading it. Raises `ValueError`."""
+        for name, checksum in self.checksums.items():
+            if checksum_of(self.folder / name) != checksum:
+                raise ValueError(f"{self.folder / name}: its bytes are not those that were written")
+
     def num_windows(self, seq_len: int) -> int:
         """Windows of `seq_len` inputs that do not overlap; the last needs one token more, as its last target."""
         return max(0, (self.num_tokens - 1) // seq_len)
 
     def window(self, index: int, seq_len: int) -> npt.NDArray[np.int64]:
-        """`[seq_len + 1]` tokens: the inputs are all but the last of them, the targets all but the first."""
+        """`[seq_len + 1]` tokens: the inputs are all but the last of them, the targets all but the first.
+
+        Raises:
+            ValueError: for a token beyond the vocabulary, which no embedding has a row for.
+        """
         start = index * seq_len
-        return self.tokens[start : start + seq_len + 1].astype(np.int64)
+        window = self.tokens[start : start + seq_len + 1].astype(np.int64)
+        if len(window) and window.max() >= self.vocab_size:
+            token, place = window.max(), start + int(window.argmax())
+            raise ValueError(
+                f"{self.folder / 'tokens.bin'}: token {token} at {place} is beyond the vocabulary of "
+                f"{self.vocab_size}: the file is damaged; remove {self.folder.parent}, and it is made again"
+            )
+        return window
 
 
 class TokenFileWriter:
@@ -95,5 +119,15 @@ class TokenFileWriter:
             "num_documents": len(self._starts),
             "vocab_size": self._vocab_size,
             "fingerprint": self._fingerprint,
+            "xxh3": {name: checksum_of(self._folder / name) for name in FILES},
         }
         (self._folder / "header.json").write_text(json.dumps(header, indent=1), encoding="utf-8")
+
+
+def checksum_of(path: Path) -> str:
+    """XXH3 (64 bits), which finds damage as fast as memory is read. It is no signature."""
+    hashed = xxhash.xxh3_64()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            hashed.update(block)
+    return hashed.hexdigest()

@@ -10,7 +10,7 @@ from project.data.corpus import Corpus, Document
 from project.data.progress import PreparationProgress
 from project.data.split import is_validation, unit_hash
 from project.data.token_file import TokenFileWriter
-from project.data.tokenizer import end_of_text_id, train_tokenizer
+from project.data.tokenizer import END_OF_TEXT, open_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,10 +26,8 @@ def obtain_tokenizer(
     corpus: Corpus, progress: PreparationProgress, vocab_size: int, path: str | None, val_fraction: float
 ) -> Tokenizer:
     """The one in the file `path`, or one trained on the training documents (a sample of them where they are many)."""
-    from tokenizers import Tokenizer
-
     if path is not None:
-        return Tokenizer.from_file(str(Path(path).expanduser()))
+        return open_tokenizer(Path(path))
     documents = progress.watch("training the tokenizer", corpus.documents())
     return train_tokenizer(_sample(documents, corpus.size_bytes(), val_fraction), vocab_size)
 
@@ -41,9 +39,11 @@ def write_token_files(
     folder: Path,
     fingerprint: str,
     val_fraction: float,
+    end_of_text: str = END_OF_TEXT,
 ) -> None:
-    """Writes `folder/train` and `folder/val`. Each document ends in the end-of-text token."""
-    end = end_of_text_id(tokenizer)
+    """Writes `folder/train` and `folder/val`. Each document ends in the token `end_of_text`."""
+    end = tokenizer.token_to_id(end_of_text)
+    assert end is not None
     vocab_size = max(tokenizer.get_vocab().values()) + 1
     train = TokenFileWriter(folder / "train", vocab_size, fingerprint)
     val = TokenFileWriter(folder / "val", vocab_size, fingerprint)

@@ -1,25 +1,35 @@
-"""A byte-level BPE of the corpus's own, or the user's `tokenizer.json`. `tokenizers` is imported where it is used."""
+"""A byte-level BPE of the corpus's own, or the user's `tokenizer.json`. `tokenizers` is imported where it is used.
+
+A `tokenizer.json` is read for its mapping from text to tokens and for nothing else that a writer may have saved in it:
+truncation and padding cut and fill texts, dropout draws other tokens each time.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from project.spec.fault import Fault
+from project.spec.legal_values import legal
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 END_OF_TEXT = "<|endoftext|>"
-# What other families call the token that ends a text; the first that a tokenizer knows is taken.
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+"""Names of other families for the token that ends a text, guessed in this order where no file beside the tokenizer
+says which it is."""
+TOKENIZER, TOKENIZER_CONFIG, MODEL_CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
 SMALLEST_VOCABULARY = 257  # 256 bytes and the end of text
+LARGEST_CONFIG = 2**24  # bytes; chat templates make a tokenizer_config.json long, but not that long
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE of at most `vocab_size` entries, fewer where the text has fewer pairs; the end of text is id 0.
+    """Trains a byte-level BPE of at most `vocab_size` entries, fewer where the text has fewer pairs; the end of text is
+    id 0.
 
     Every text can be encoded and comes back unchanged, since all 256 bytes are in the vocabulary.
     """
@@ -41,39 +51,144 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def end_of_text_id(tokenizer: Tokenizer) -> int:
-    """Raises `ValueError` for a tokenizer that has none of `END_OF_TEXT_NAMES`."""
-    for name in END_OF_TEXT_NAMES:
-        token = tokenizer.token_to_id(name)
-        if token is not None:
-            return int(token)
-    raise ValueError(f"the tokenizer has no token that ends a text; one of {', '.join(END_OF_TEXT_NAMES)} is needed")
+def open_tokenizer(path: Path) -> Tokenizer:
+    """Opens a `tokenizer.json` with truncation, padding and dropout switched off.
+
+    Raises:
+        ValueError: for a file that is none, or that the installed `tokenizers` cannot read, with its words.
+    """
+    from tokenizers import Tokenizer
+
+    content = json.loads(path.expanduser().read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise ValueError(f"{path} is no tokenizer.json of the tokenizers library")
+    content |= {"truncation": None, "padding": None}
+    if "dropout" in content["model"]:
+        content["model"]["dropout"] = None
+    try:
+        return Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
+    except Exception as error:  # the library raises nothing more particular
+        raise ValueError(str(error).strip().splitlines()[0]) from error
 
 
-def tokenizer_faults(path: str, vocab_size: int) -> list[Fault]:
-    """What is wrong with a `tokenizer.json` for a model of `vocab_size` embedding rows, read as mere JSON."""
+def end_of_text_id(tokenizer: Tokenizer, folder: Path | None = None, named: str | None = None) -> int:
+    """The token that ends a text: `named`; else `eos_token` of the `tokenizer_config.json`, or `eos_token_id` of the
+    `config.json`, in `folder`, where the tokenizer lies; else one of `END_OF_TEXT_NAMES` that the tokenizer has, of the
+    special ones the first.
 
-    def fault(message: str) -> list[Fault]:
-        return [Fault("data.tokenizer", path, message)]
+    Warns where a guess was made among several tokens.
+
+    Raises:
+        ValueError: where none of these is a token of the tokenizer.
+    """
+    if named is not None:
+        if (number := tokenizer.token_to_id(named)) is None:
+            raise ValueError(f"is no token of the tokenizer; {legal(named, special_tokens(tokenizer))}")
+        return int(number)
+    declared = _declared(tokenizer, folder) if folder else None
+    if declared is not None:
+        return declared
+    special = special_tokens(tokenizer)
+    guesses = [name for name in END_OF_TEXT_NAMES if tokenizer.token_to_id(name) is not None]
+    guesses.sort(key=lambda name: name not in special)  # stable; Gemma's </s> is an HTML tag, and not special
+    if not guesses:
+        raise ValueError(
+            f"has no token that ends a text; one of {', '.join(END_OF_TEXT_NAMES)} is needed, or an eos_token in a "
+            f"{TOKENIZER_CONFIG} beside it, or data.end_of_text="
+        )
+    if len(guesses) > 1:
+        warnings.warn(
+            f"no {TOKENIZER_CONFIG} beside the tokenizer says which token ends a text; {guesses[0]} is taken, of "
+            f"{', '.join(guesses)}; data.end_of_text= names another",
+            stacklevel=2,
+        )
+    number = tokenizer.token_to_id(guesses[0])
+    assert number is not None
+    return int(number)
+
+
+def special_tokens(tokenizer: Tokenizer) -> list[str]:
+    return [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+
+
+def _declared(tokenizer: Tokenizer, folder: Path) -> int | None:
+    """Raises `ValueError` for a file that names a token which the tokenizer does not have."""
+    token = _read(folder / TOKENIZER_CONFIG).get("eos_token")
+    if isinstance(token, Mapping):  # an AddedToken, as older transformers save it
+        token = token.get("content")
+    if isinstance(token, str):
+        if (number := tokenizer.token_to_id(token)) is None:
+            raise ValueError(f"has no token {token!r}, which {folder / TOKENIZER_CONFIG} names as eos_token")
+        return int(number)
+    number = _read(folder / MODEL_CONFIG).get("eos_token_id")
+    if isinstance(number, list):  # the first ends a text, the others a turn of a conversation
+        number = number[0] if number else None
+    if type(number) is not int:
+        return None
+    if tokenizer.id_to_token(number) is None:
+        raise ValueError(f"has no token of id {number}, which {folder / MODEL_CONFIG} names as eos_token_id")
+    return number
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    """A JSON object; an empty one for a file that is not there or is none: it is no more than a hint."""
+    try:
+        if not file.is_file() or file.stat().st_size > LARGEST_CONFIG:
+            return {}
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, Mapping) else {}
+
+
+def tokenizer_faults(path: str, vocab_size: int, named: str | None = None) -> list[Fault]:
+    """What is wrong with a `tokenizer.json` for a model of `vocab_size` embedding rows, whose texts end in `named`."""
+
+    def fault(message: str, key: str = "data.tokenizer", value: str = path) -> list[Fault]:
+        return [Fault(key, value, message)]
 
     file = Path(path).expanduser()
     if not file.is_file():
         return fault("is no file; give the tokenizer.json of a Hugging Face tokenizer, or null to train one")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        ids = _ids(content)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        ids = _ids(json.loads(file.read_text(encoding="utf-8")))
+        rows = max(ids.values()) + 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return fault("is no tokenizer.json of the tokenizers library")
-    if not any(name in ids for name in END_OF_TEXT_NAMES):
-        return fault(f"has no token that ends a text; one of {', '.join(END_OF_TEXT_NAMES)} is needed")
-    rows = max(ids.values()) + 1
     if isinstance(vocab_size, int) and rows > vocab_size:
         return fault(f"has {rows} tokens, but model.vocab_size={vocab_size} has a row for fewer; raise it to {rows}")
+    try:
+        tokenizer = open_tokenizer(file)
+    except ValueError as error:
+        from tokenizers import __version__ as version
+
+        return fault(f"cannot be read by the installed tokenizers {version}: {error}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it is said when the tokenizer is used
+            end_of_text_id(tokenizer, file.parent, named)
+    except ValueError as error:
+        return fault(str(error)) if named is None else fault(str(error), "data.end_of_text", named)
     return []
 
 
+def same_tokenizer(one: Path, other: Path) -> bool:
+    """Compares what two files map texts to, however they are written; one that cannot be opened is like no other."""
+    try:
+        return open_tokenizer(one).to_str() == open_tokenizer(other).to_str()
+    except ValueError:
+        return False
+
+
 def _ids(content: dict[str, Any]) -> dict[str, int]:
+    """The id of every token.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: for what is no tokenizer.json.
+    """
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):  # Unigram: [piece, score] in the order of their ids
         vocabulary = {piece: index for index, (piece, _) in enumerate(vocabulary)}
-    return {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens", ())}}
+    ids = {**vocabulary, **{token["content"]: token["id"] for token in content.get("added_tokens") or ()}}
+    if not all(type(number) is int and number >= 0 for number in ids.values()):
+        raise ValueError("ids must be whole numbers, 0 or more")
+    return ids

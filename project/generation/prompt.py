@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from project.data.tokenizer import end_of_text_id
+from project.data.tokenizer import end_of_text_id, open_tokenizer
 
 
 class Prompt:
     """The tokens to be continued; those of no text at all are the end of the one before."""
 
     def __init__(self, tokenizer: Path, text: str) -> None:
-        self.tokenizer = Tokenizer.from_file(str(tokenizer))
-        self.end = end_of_text_id(self.tokenizer)
+        self.tokenizer = open_tokenizer(tokenizer)
+        self.end = end_of_text_id(self.tokenizer, tokenizer.parent)
         self.text = text
         self.tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids or [self.end]
 

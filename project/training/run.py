@@ -21,6 +21,7 @@ from project import command_line
 from project.command_line.report import report_warnings
 from project.data.corpus import CorpusError
 from project.data.datamodule import TokenDataModule
+from project.data.tokenizer import TOKENIZER, TOKENIZER_CONFIG, same_tokenizer
 from project.engine.allocator import keep_freed_memory
 from project.loggers import RunFolderWandb
 from project.observe.provenance import command_started
@@ -28,7 +29,6 @@ from project.planner.run import plan_run
 from project.run_folder import hold, mark_failed, mark_interrupted, read_summary, write_summary
 from project.spec.fault import Fault, Told
 from project.spec.figures import objective
-from project.state.checkpoint.manifest import TOKENIZER
 from project.state.weights.source import open_weights
 from project.state.weights.weights import Weights, WeightsError
 from project.strategy.hybrid import HybridParallelStrategy
@@ -119,7 +119,8 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     except CorpusError as error:
         command_line.refuse([error.fault], os.environ)
     if command_line.leads(os.environ) and data.prepared:
-        shutil.copyfile(data.prepared.tokenizer_file, run_folder / TOKENIZER)
+        for name in (TOKENIZER, TOKENIZER_CONFIG):
+            shutil.copyfile(data.prepared.folder / name, run_folder / name)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     planned = plan_run(config, run_folder) if command_line.leads(os.environ) else None
     trainer = build_trainer(cfg, started, planned)
@@ -148,7 +149,7 @@ def initial_weights(cfg: DictConfig, data: TokenDataModule) -> Weights | None:
         except WeightsError as error:
             command_line.refuse([Fault("init_from", cfg.init_from, reason) for reason in error.reasons], os.environ)
         theirs, ours = weights.tokenizer, data.prepared and data.prepared.tokenizer_file
-        if theirs and ours and theirs.read_bytes() != ours.read_bytes():
+        if theirs and ours and not same_tokenizer(theirs, ours):
             remedy = f"with data.tokenizer={theirs} they mean what they meant"
             report_warnings([f"init_from={cfg.init_from}: its tokenizer is not this run's; {remedy}"])
     return weights

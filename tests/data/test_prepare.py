@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -155,14 +156,54 @@ def test_a_killed_preparer_leaves_nothing_broken(
     assert not list(cache.glob("*.partial-*"))
 
 
-def test_a_damaged_cache_is_made_again(text_files: Path, tmp_path: Path) -> None:
+DAMAGE = {
+    "cut": lambda content: b"",
+    "zeros": lambda content: bytes(len(content)),
+    "ones": lambda content: b"\xff" * len(content),
+    "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+}
+"""What a crash of the machine leaves of a file that was renamed before it was on the disk, and a disk that decays."""
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("name", ["train/tokens.bin", "val/tokens.bin", "train/documents.bin"])
+def test_a_damaged_cache_is_made_again(name: str, damage, text_files: Path, tmp_path: Path) -> None:
     first = prepared(text_files / "*.txt", tmp_path / "cache")
-    (first.folder / "train" / "tokens.bin").write_bytes(b"")
-    assert prepared(text_files / "*.txt", tmp_path / "cache") == first
+    file = first.folder / name
+    sound = file.read_bytes()
+    file.write_bytes(damage(sound))
+    with pytest.warns(UserWarning, match="a prepared corpus is damaged and made again"):
+        assert prepared(text_files / "*.txt", tmp_path / "cache") == first
+    assert file.read_bytes() == sound
+
+
+@pytest.mark.parametrize("content", ["", "{}", "no json"])
+def test_a_cache_whose_tokenizer_is_none_is_made_again(content: str, text_files: Path, tmp_path: Path) -> None:
+    first = prepared(text_files / "*.txt", tmp_path / "cache")
+    sound = first.tokenizer_file.read_text()
+    first.tokenizer_file.write_text(content)
+    with pytest.warns(UserWarning, match="a prepared corpus is damaged and made again"):
+        prepared(text_files / "*.txt", tmp_path / "cache")
+    assert first.tokenizer_file.read_text() == sound
+
+
+def test_texts_end_in_the_token_that_is_named_and_the_cache_says_which(text_files: Path, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["of another corpus " * 20], 270)
+    tokenizer.add_special_tokens(["<|stop|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    corpus = prepared(
+        text_files / "*.txt",
+        tmp_path / "cache",
+        tokenizer=str(tmp_path / "tokenizer.json"),
+        end_of_text="<|stop|>",
+        val_fraction=0.2,
+    )
+    assert all(text.endswith("<|stop|>") for text in documents(corpus, "train"))
+    assert json.loads((corpus.folder / "tokenizer_config.json").read_text()) == {"eos_token": "<|stop|>"}
 
 
 def test_a_failed_preparation_leaves_nothing(text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.data.tokenize_corpus.end_of_text_id", lambda tokenizer: 1 / 0)
+    monkeypatch.setattr("project.data.tokenize_corpus.TokenFileWriter", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepared(text_files / "*.txt", tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]

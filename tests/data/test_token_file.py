@@ -79,3 +79,21 @@ def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t" / "header.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):
         TokenFile(tmp_path / "t")
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "documents.bin"])
+def test_bytes_that_were_not_written_fail_the_checksum(name: str, tmp_path: Path) -> None:
+    tokens = write(tmp_path / "t", [1, 2, 3])
+    tokens.verify()
+    content = (tmp_path / "t" / name).read_bytes()
+    (tmp_path / "t" / name).write_bytes(bytes(len(content)))
+    with pytest.raises(ValueError, match=f"{name}: its bytes are not those that were written"):
+        tokens.verify()
+
+
+def test_a_token_beyond_the_vocabulary_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    tokens = write(tmp_path / "t", [1, 2, 3, 4, 5, 6], vocab_size=7)
+    (tmp_path / "t" / "tokens.bin").write_bytes(np.array([1, 2, 3, 4, 7, 6], dtype="<u2").tobytes())
+    assert tokens.window(0, 2).tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="token 7 at 4 is beyond the vocabulary of 7"):
+        tokens.window(1, 2)

@@ -11,7 +11,9 @@ from project.state.checkpoint.hashed_file import Hashed, hash_of
 
 FORMAT = 1
 MANIFEST, META, TOKENIZER = "manifest.json", "meta.json", "tokenizer.json"
-LEGAL_NAME = re.compile(r"(meta|tokenizer)\.json|rank-\d{5}\.json|(weights|optimizer)-\d{5}\.safetensors", re.ASCII)
+LEGAL_NAME = re.compile(
+    r"(meta|tokenizer|tokenizer_config)\.json|rank-\d{5}\.json|(weights|optimizer)-\d{5}\.safetensors", re.ASCII
+)
 LARGEST_JSON = 256 << 20  # bytes
 
 

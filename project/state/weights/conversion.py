@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from project.data.tokenizer import tokenizer_faults
+from project.data.tokenizer import TOKENIZER_CONFIG, open_tokenizer, tokenizer_faults
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.manifest import META, TOKENIZER, tensor_file
 from project.state.checkpoint.partial import PartialFolder
 from project.state.checkpoint.tensor_file import Chunk
 from project.state.weights.hf_folder import CONFIG
-from project.state.weights.hf_tokenizer import end_of_text, tokenizer_config
+from project.state.weights.hf_tokenizer import ending, tokenizer_config
 from project.state.weights.matrices import matrices, parameters
 from project.state.weights.mixtral import mixtral_name, to_mixtral, unholdable
 from project.state.weights.new_folder import new_folder, refuse_taken
@@ -58,14 +57,14 @@ def to_hf(
 
 
 def write_description(folder: Path, weights: Weights, dtypes: set[torch.dtype], tokenizer: Path | None) -> None:
-    number, end = (tokenizer and end_of_text(tokenizer)) or (None, None)
+    number, end = (tokenizer and ending(tokenizer)) or (None, None)
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     config = to_mixtral(weights.config, str(dtype).removeprefix("torch."), number)
     write_json(folder / CONFIG, config)
     write_json(folder / "generation_config.json", {"eos_token_id": number, "pad_token_id": number})
     if tokenizer:
-        shutil.copyfile(tokenizer, folder / TOKENIZER)
-        write_json(folder / "tokenizer_config.json", tokenizer_config(end, weights.config.max_seq_len))
+        open_tokenizer(tokenizer).save(str(folder / TOKENIZER))
+        write_json(folder / TOKENIZER_CONFIG, tokenizer_config(end, weights.config.max_seq_len))
 
 
 def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
@@ -85,6 +84,8 @@ def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
         )
         if weights.tokenizer:
             partial.write(TOKENIZER, weights.tokenizer.read_bytes())
+            if end := ending(weights.tokenizer):
+                partial.write_json(TOKENIZER_CONFIG, {"eos_token": end[1]})
         partial.write_json(META, meta(weights))
         partial.seal(partial.files)
     finally:

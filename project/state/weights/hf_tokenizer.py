@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from project.data.tokenizer import end_of_text_id
+from project.data.tokenizer import end_of_text_id, open_tokenizer
 
 
-def end_of_text(tokenizer: Path) -> tuple[int, str | None] | None:
-    """The id and the text of the token that ends a text, if the tokenizer has one by a name that is known."""
-    from tokenizers import Tokenizer
-
-    opened = Tokenizer.from_file(str(tokenizer))
+def ending(tokenizer: Path) -> tuple[int, str] | None:
+    """The id and the text of the token that ends a text, if the tokenizer has one that is known."""
+    opened = open_tokenizer(tokenizer)
     try:
-        number = end_of_text_id(opened)
+        number = end_of_text_id(opened, tokenizer.parent)
     except ValueError:
         return None
-    return number, opened.id_to_token(number)
+    token = opened.id_to_token(number)
+    assert token is not None
+    return number, token
 
 
 def tokenizer_config(end: str | None, max_seq_len: int) -> dict[str, object]:
-    """`tokenizer_config.json`."""
+    """The content of `tokenizer_config.json`."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_seq_len,
