@@ -84,15 +84,20 @@ def _attempt(config_name: str, overrides: Sequence[str]) -> DictConfig | Excepti
         return error
     # Hydra skips a choice that does not exist where the defaults list calls its group optional.
     for override in map(_parse, overrides):
-        choice, options = override.value(), _options(override)
+        choice, options = override.value(), _options(override, [text for text in overrides if _adds_folders(text)])
         if options and isinstance(choice, str) and "/" not in choice and choice not in options:
             return HydraException(f"{override.key_or_group} has no {choice}")
     return cfg
 
 
-def _options(override: Override) -> list[str]:
-    """Of the group that is chosen from; none where the key is not a group's."""
-    return [] if "." in override.key_or_group else _loader().get_group_options(override.key_or_group)
+def _options(override: Override, folders: Sequence[str] = ()) -> list[str]:
+    """Choices of the override's group, in the given folders too (`hydra.searchpath=...`); none if it is no group."""
+    group = override.key_or_group
+    return [] if "." in group else _loader().get_group_options(group, overrides=list(folders))
+
+
+def _adds_folders(override: str) -> bool:
+    return override.startswith("hydra.searchpath=")
 
 
 class _Repair:
@@ -107,8 +112,8 @@ class _Repair:
         self.lost: list[str] = []
 
     def read(self, overrides: Sequence[str]) -> list[Override]:
-        """Those that can be read, choices before values, as Hydra applies them, and new keys last, lest others be
-        taken for misspellings of them.
+        """The overrides that can be read, in the order in which Hydra applies them: search paths, choices, values; new
+        keys last, lest others be taken for misspellings of them.
         """
         parsed = []
         for text in overrides:
@@ -117,7 +122,8 @@ class _Repair:
             except OverrideParseException as unreadable:
                 self.faults.append(malformed(text, unreadable))
                 self.lost.append(text.partition("=")[0].lstrip("+~"))
-        return sorted(parsed, key=lambda o: (not _options(o), o.is_add() or o.is_force_add()))
+        rank = lambda o: (not _adds_folders(o.input_line), not _options(o), o.is_add() or o.is_force_add())  # noqa: E731
+        return sorted(parsed, key=rank)
 
     def apply(self, override: Override, taken: set[str]) -> None:
         """`taken` are the keys of the other overrides: none of them is what a misspelt one was meant to be."""
