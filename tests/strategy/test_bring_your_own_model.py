@@ -26,7 +26,6 @@ from tests.harness.dense_gpt import GPT, LENGTH, VOCABULARY, GPTModule
 from tests.harness.training import Case, copies, trainer, whole
 from tests.parity.test_layouts import TOLERANCE, relative
 
-README = Path(__file__).parents[2] / "README.md"
 STEPS, BATCH = 2, 8
 SCHEDULES = {
     "1F1B": ParallelLayout(pp=2, tp=2, dp=2, microbatches=4),
@@ -277,9 +276,3 @@ def test_it_brings_nothing_of_this_project_but_the_strategy_s_parts() -> None:
         "project.spec.partition",
         "project.strategy.module",
     }
-
-
-def test_the_readme_shows_it_word_for_word() -> None:
-    _, section = README.read_text().split("## Bring your own model\n")
-    code = re.findall(r"```python\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
-    assert code[0] in Path(dense_gpt.__file__).read_text()
