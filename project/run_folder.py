@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from project.spec.cost import active_parameters, total_parameters
 from project.spec.fault import Fault
 from project.spec.layout import ParallelLayout
-from project.spec.model import ModelConfig
+from project.spec.sections import layout_of, model_of
 
 SUMMARY_KEYS = (
     "status",
@@ -112,15 +112,9 @@ def _from_config(path: Path) -> dict[str, Any]:
         return summary
     config = OmegaConf.load(path)
     summary["precision"] = OmegaConf.select(config, "trainer.precision")
-    summary["layout"] = layout_entry(ParallelLayout(**_node(config, "parallel")))
-    model = ModelConfig(**_node(config, "model"))
+    summary["layout"] = layout_entry(layout_of(OmegaConf.select(config, "parallel") or {}))
+    model = model_of(OmegaConf.select(config, "model") or {})
     return summary | {"parameters_total": total_parameters(model), "parameters_active": active_parameters(model)}
-
-
-def _node(config: Any, key: str) -> dict[str, Any]:
-    node = OmegaConf.to_container(OmegaConf.select(config, key) or OmegaConf.create())
-    assert isinstance(node, dict)
-    return {str(name): value for name, value in node.items() if name != "_target_"}
 
 
 def _finite(value: Any) -> Any:

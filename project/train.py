@@ -11,30 +11,28 @@ import hydra
 from dotenv import find_dotenv, load_dotenv
 from omegaconf import DictConfig
 
-from project import command_line
-from project.command_line.verbatim import verbatim
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-
-
-@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="train")
-def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
-    from hydra.core.hydra_config import HydraConfig
-
-    from project.training.run import train
-
-    return train(cfg, Path(HydraConfig.get().runtime.output_dir))
-
+from project.command_line.check import checked
+from project.command_line.refusal import leads
+from project.commands.train.command import TRAIN
+from project.configs import CONFIGS
 
 # Ranks that torchrun or SLURM started compose for themselves; the first alone has a run folder.
 FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.handlers.file.filename=/dev/null"]
 
 
+@hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=TRAIN.name)
+def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from project.commands.train.run import train
+
+    return train(cfg, Path(HydraConfig.get().runtime.output_dir))
+
+
 def main() -> None:
-    load_dotenv(find_dotenv(usecwd=True))  # what the environment has already stays
-    sys.argv[1:] = verbatim(sys.argv[1:], paths=["resume", "init_from"])
-    command_line.check(sys.argv[1:], CONFIGS, "train", os.environ)
-    if not command_line.leads(os.environ):
+    load_dotenv(find_dotenv(usecwd=True))  # variables that the environment has already stay as they are
+    sys.argv[1:] = checked(sys.argv[1:], TRAIN, os.environ)
+    if not leads(os.environ):
         sys.argv += FOLLOWER
     run()
 

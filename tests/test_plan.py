@@ -10,9 +10,9 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from project import command_line
-from project.planner.run import derived
-from project.preflight import plan as checks
+from project.command_line.check import check
+from project.commands.plan.command import PLAN
+from project.planner.config import derived
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_TORCH = """
@@ -40,7 +40,7 @@ def test_it_derives_the_document_without_torch(tmp_path: Path) -> None:
 
 def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
     with pytest.raises(SystemExit) as end:
-        command_line.check(overrides, ROOT / "configs", "plan", {}, checks=checks)
+        check(overrides, PLAN, {})
     assert end.value.code == 2
     return " ".join(capsys.readouterr().err.split())
 

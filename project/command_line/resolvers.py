@@ -1,4 +1,4 @@
-"""What the configs ask for as `${name:...}` beside Hydra's own."""
+"""The resolvers that the configuration files use as `${name:...}` beside Hydra's own."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from project.command_line.group_help import group_help
+from project.command_line.command import Command
+from project.command_line.command_help import command_help
 from project.command_line.key_help import key_help
 from project.spec.figures import directions
 
 
 def register_resolvers() -> None:
-    OmegaConf.register_new_resolver("key_help", key_help, replace=True)  # for --help, which is Hydra's
-    OmegaConf.register_new_resolver("group_help", group_help, replace=True)
-    OmegaConf.register_new_resolver("directions", directions, replace=True)
-    OmegaConf.register_new_resolver("ranks_per_node", ranks_per_node, replace=True)
-    OmegaConf.register_new_resolver("layout_name", layout_name, replace=True)
-    OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+    for resolver in (directions, ranks_per_node, layout_name, sweep_name):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def register_help(command: Command) -> None:
+    """The parts of `--help`, which Hydra prints."""
+    OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+    OmegaConf.register_new_resolver("command_help", lambda: command_help(command), replace=True)
 
 
 def ranks_per_node(*, _root_: DictConfig) -> Any:

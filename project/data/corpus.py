@@ -69,15 +69,13 @@ class CorpusError(ValueError):
         return type(self), (self.fault,)
 
 
-def corpus_faults(data: Mapping[str, Any]) -> list[Fault]:
-    """Everything wrong with a resolved `data` config group, found without torch and without tokenizing.
+def corpus_faults(data: Mapping[str, Any], corpus: Any) -> list[Fault]:
+    """Everything wrong with a resolved `data` config group, found without tokenizing; `corpus` is built from
+    `data["corpus"]`.
 
     A corpus can still turn out to be shorter than one batch, or damaged far inside a large file: that is the
     `CorpusError` of `TokenDataModule.prepare`, which the training script calls before it starts any process.
     """
-    import hydra
-
-    corpus = hydra.utils.instantiate(data["corpus"])
     faults = [*_number_faults(data), *corpus.faults()]
     if isinstance(corpus, Corpus):
         faults += _cache_faults(data.get("cache_dir"), corpus.name)

@@ -1,27 +1,15 @@
-"""More GPUs asked for than there are."""
+"""Faults of a layout that asks for more GPUs than there are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from project.preflight.surroundings import Surroundings
 from project.preflight.world import launched_ranks, named_layouts
 from project.spec.fault import Fault
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-
-# What a driver leaves in the file system: NVIDIA's, AMD's, and that of Windows' Linux.
-_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
-
-
-def count_gpus() -> int:
-    """Creates no CUDA context, which would forbid a later fork, and imports torch (2 s) only if a driver is there."""
-    if not any(Path(driver).exists() for driver in _DRIVERS):
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def gpu_faults(
@@ -29,19 +17,18 @@ def gpu_faults(
     layout: ParallelLayout,
     model: ModelConfig,
     batch: tuple[int, int],
-    environ: Mapping[str, str],
-    gpus: Callable[[], int],
+    around: Surroundings,
 ) -> Iterator[Fault]:
-    """`auto` means the GPUs wherever there are any."""
+    """`batch` is sequences a step and tokens a sequence. The accelerator `auto` means the GPUs where there are any."""
     accelerator = trainer["accelerator"]
     if accelerator not in ("auto", "cuda", "gpu"):
         return
-    here = gpus()
+    here = around.gpus()
     if here == 0:
         if accelerator != "auto":
             yield Fault("trainer.accelerator", accelerator, "no GPU is present; nearest trainer.accelerator=cpu")
         return
-    present = here * _nodes(trainer.get("num_nodes", 1), environ)
+    present = here * _nodes(trainer.get("num_nodes", 1), around.environ)
     if layout.world_size > present:
         message = (
             f"{layout.world_size} ranks (parallel.pp x parallel.dp x parallel.tp) need as many GPUs, but {present} "
@@ -52,7 +39,7 @@ def gpu_faults(
 
 
 def _nodes(asked: object, environ: Mapping[str, str]) -> int:
-    """As the launcher has it, which knows better than the config."""
+    """The number of nodes by the launcher's variables, or else by `trainer.num_nodes`."""
     launched = launched_ranks(environ)
     if launched is None:
         return asked if isinstance(asked, int) and asked > 0 else 1

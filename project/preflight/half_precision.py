@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from project.preflight.surroundings import Surroundings
 
 _INSTRUCTIONS = {
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -14,8 +18,14 @@ _INSTRUCTIONS = {
 _HOW_SLOW = {"bf16": "about two hundred times", "16": "25 to two hundred times"}
 
 
+def precision_warnings(trainer: Mapping[str, Any], around: Surroundings) -> list[str]:
+    """None where the ranks run on GPUs."""
+    on_cpu = trainer["accelerator"] == "cpu" or (trainer["accelerator"] == "auto" and around.gpus() == 0)
+    return half_precision_warnings(str(trainer["precision"])) if on_cpu else []
+
+
 def half_precision_warnings(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -> list[str]:
-    """Nothing where the CPU does not say what it has."""
+    """None where `cpu_info` does not list the CPU's instructions."""
     kind = precision.partition("-")[0]
     if kind not in _INSTRUCTIONS or not cpu_info.exists():
         return []

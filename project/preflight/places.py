@@ -1,4 +1,4 @@
-"""Folders that cannot be written and checkpoints that are not there."""
+"""Faults of a folder that cannot be written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from project.spec.fault import Fault
-from project.state.checkpoint.error import CheckpointError
-from project.state.checkpoint.last import checkpoint_at
-from project.state.checkpoint.manifest import read_manifest, weights_alone
 
 
 def folder_faults(key: str, folder: Path) -> Iterator[Fault]:
@@ -27,23 +24,3 @@ def folder_faults(key: str, folder: Path) -> Iterator[Fault]:
             pass
     except OSError as error:
         yield Fault(key, folder, f"cannot be written ({existing}: {error.strerror}); name another folder")
-
-
-def resume_faults(resume: object) -> Iterator[Fault]:
-    """`resume` is null, `auto`, or the path of a checkpoint or of a run, of which it is the last."""
-    if resume is None or resume == "auto":
-        return
-    if not isinstance(resume, str) or not resume:
-        yield Fault("resume", resume, "must be null, auto, or the path of a checkpoint or a run")
-        return
-    path = Path(resume).expanduser()
-    if not path.exists():
-        yield Fault("resume", resume, f"does not exist; give auto or a path, relative ones from {Path.cwd()}")
-        return
-    try:
-        files = read_manifest(checkpoint_at(path))
-    except CheckpointError as error:
-        yield Fault("resume", resume, str(error))
-        return
-    if weights_alone(files):
-        yield Fault("resume", resume, f"has weights alone, no run to go on with; init_from={resume} begins with them")

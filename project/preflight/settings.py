@@ -41,6 +41,11 @@ def _vocabulary_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault("data.vocab_size", tokens, message)
 
 
+def at(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a key with dots; None where there is none."""
+    return _at(config, key)[1]
+
+
 def _at(config: Mapping[str, Any], key: str) -> tuple[bool, Any]:
     value: Any = config
     for part in key.split("."):

@@ -1,8 +1,9 @@
-"""A sweep as a table of 80 columns: for each job what was measured and, below it, what was planned."""
+"""A sweep as a table of 80 columns: for each job the measured figures and, below them, the planned ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -34,7 +35,7 @@ def sweep_table(jobs: list[Job]) -> Table:
 
 
 def best(jobs: list[Job]) -> Iterator[str]:
-    """Among those that were completed, what each of the questions is answered by."""
+    """One line for each question: the completed job that answers it."""
     done = [job for job in jobs if job.status == "completed"]
     for question, name, sign in (
         ("fastest", "tokens_per_second", -1),
@@ -47,6 +48,23 @@ def best(jobs: list[Job]) -> Iterator[str]:
             yield f"{question}: job {job.name} ({', '.join(_how(job))})"
 
 
+def print_sweep(found: list[Job], folder: Path) -> None:
+    """The table, the best jobs, the unfinished ones with their reasons, and the folder."""
+    from rich.console import Console
+
+    console = Console()
+    console.print(sweep_table(found))
+    for line in best(found):
+        console.print(line, highlight=False)
+    unfinished = [job for job in found if job.status != "completed"]
+    for job in unfinished:
+        reason = f": {job.error}" if job.error else ""
+        console.print(f"job {job.name} {job.status}{reason}", markup=False, highlight=False)
+    count = f"{len(found) - len(unfinished)} of {len(found)} jobs completed"
+    again = "; resume=auto with this hydra.sweep.dir runs the others again" if unfinished else ""
+    console.print(f"{count}{again}\nsweep folder: {folder}", soft_wrap=True, highlight=False)
+
+
 def said_bytes(size: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if size < 999.5:
@@ -56,7 +74,7 @@ def said_bytes(size: float) -> str:
 
 
 def _how(job: Job) -> list[str]:
-    """The degrees above 1, and the schedule; of a refused job what was asked for."""
+    """The degrees above 1, and the schedule; for a refused job, its overrides."""
     layout = job.layout
     if not layout:
         return list(job.overrides) or [job.status]

@@ -9,8 +9,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from project.callbacks.summary import RunSummary
-from project.preflight.gpus import count_gpus
+from project.engine.devices import count_gpus
 from project.spec.layout import ParallelLayout
+from project.spec.sections import layout_of
 from project.strategy.hybrid import HybridParallelStrategy
 
 
@@ -25,7 +26,7 @@ def placed(cfg: DictConfig, layout: ParallelLayout) -> dict[str, Any]:
 def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
     """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`, `planned`
     what its summary says was planned."""
-    layout = instantiate(cfg.parallel, _convert_="object")
+    layout = layout_of(cfg.parallel)
     config = OmegaConf.to_container(cfg, resolve=True)
     callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
     for callback in callbacks:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from project.data.corpus import corpus_faults
 from project.data.datamodule import TokenDataModule
+from project.spec.fault import Fault
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "data"
 
@@ -25,6 +26,10 @@ def compose(name: str, *overrides: str) -> dict[str, Any]:
     return resolved["data"]
 
 
+def faults_of(data: dict[str, Any]) -> list[Fault]:
+    return corpus_faults(data, hydra.utils.instantiate(data["corpus"]))
+
+
 @pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*.yaml"))])
 def test_a_group_instantiates(name: str) -> None:
     datamodule = hydra.utils.instantiate(compose(name))
@@ -34,8 +39,8 @@ def test_a_group_instantiates(name: str) -> None:
 
 def test_files_and_faults_are_reached_from_the_command_line(text_files: Path) -> None:
     data = compose("text", f"data.files=['{text_files}/*.txt']", "data.seq_len=16", "data.batch_size=2")
-    assert corpus_faults(data) == []
-    (fault,) = corpus_faults(compose("text"))
+    assert faults_of(data) == []
+    (fault,) = faults_of(compose("text"))
     assert fault.key == "data.files"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.utils import instantiate
 
 from project.data.corpus import CorpusError, corpus_faults
 from project.spec.fault import Fault
@@ -25,17 +26,21 @@ def text_config(*files: object, **options: Any) -> dict[str, Any]:
     return config | options
 
 
+def faults_of(config: dict[str, Any]) -> list[Fault]:
+    return corpus_faults(config, instantiate(config["corpus"]))
+
+
 def test_a_good_corpus_has_no_faults(text_files: Path) -> None:
-    assert corpus_faults(text_config(text_files / "*.txt")) == []
+    assert faults_of(text_config(text_files / "*.txt")) == []
 
 
 def test_the_standard_library_has_no_faults() -> None:
-    assert corpus_faults(text_config(corpus={"_target_": "project.data.stdlib.StdlibCorpus"})) == []
+    assert faults_of(text_config(corpus={"_target_": "project.data.stdlib.StdlibCorpus"})) == []
 
 
 def test_synthetic_data_have_no_faults() -> None:
     config = text_config(corpus={"_target_": "project.data.synthetic.SyntheticCorpus"}, vocab_size=100)
-    assert corpus_faults(config) == []
+    assert faults_of(config) == []
 
 
 def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
@@ -43,7 +48,7 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
     config = text_config(
         tmp_path / "absent.txt", tmp_path / "*.md", tmp_path / "empty.txt", batch_size=0, val_fraction=2
     )
-    faults = {(fault.key, Path(str(fault.value)).name) for fault in corpus_faults(config)}
+    faults = {(fault.key, Path(str(fault.value)).name) for fault in faults_of(config)}
     expected = {("data.files", name) for name in ("absent.txt", "*.md", "empty.txt")}
     assert faults == expected | {("data.batch_size", "0"), ("data.val_fraction", "2")}
 
@@ -60,37 +65,37 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
 )
 def test_a_bad_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
-    (fault,) = corpus_faults(text_config(tmp_path / name))
+    (fault,) = faults_of(text_config(tmp_path / name))
     assert fault.key == "data.files"
     assert str(fault.value).startswith(str(tmp_path / name))
     assert message in fault.message
 
 
 def test_a_folder_is_answered_with_a_glob(tmp_path: Path) -> None:
-    (fault,) = corpus_faults(text_config(tmp_path))
+    (fault,) = faults_of(text_config(tmp_path))
     assert f"{tmp_path}/**/*.txt" in fault.message
 
 
 def test_no_files_at_all_are_a_fault() -> None:
-    (fault,) = corpus_faults(text_config())
+    (fault,) = faults_of(text_config())
     assert fault.key == "data.files"
 
 
 def test_a_corpus_that_no_tokenizer_can_stretch_to_a_batch_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "short.txt").write_text("too short")
-    (fault,) = corpus_faults(text_config(tmp_path / "short.txt"))
+    (fault,) = faults_of(text_config(tmp_path / "short.txt"))
     assert "holds 9 bytes" in fault.message
     assert "need 130 tokens" in fault.message
 
 
 def test_a_cache_below_a_file_is_a_fault(tmp_path: Path, text_files: Path) -> None:
     (tmp_path / "file").touch()
-    (fault,) = corpus_faults(text_config(text_files / "*.txt", cache_dir=str(tmp_path / "file" / "cache")))
+    (fault,) = faults_of(text_config(text_files / "*.txt", cache_dir=str(tmp_path / "file" / "cache")))
     assert fault.key == "data.cache_dir"
 
 
 def test_a_vocabulary_without_room_for_the_bytes_is_a_fault(text_files: Path) -> None:
-    (fault,) = corpus_faults(text_config(text_files / "*.txt", vocab_size=256))
+    (fault,) = faults_of(text_config(text_files / "*.txt", vocab_size=256))
     assert fault.key == "model.vocab_size"
     assert "257" in fault.message
 
@@ -98,7 +103,7 @@ def test_a_vocabulary_without_room_for_the_bytes_is_a_fault(text_files: Path) ->
 def test_a_missing_hugging_face_folder_is_a_fault() -> None:
     pytest.importorskip("datasets", reason="the extra 'hf' is not installed")
     target = "project.data.hugging_face.HuggingFaceCorpus"
-    (fault,) = corpus_faults(text_config(corpus={"_target_": target, "dataset": "./nowhere"}))
+    (fault,) = faults_of(text_config(corpus={"_target_": target, "dataset": "./nowhere"}))
     assert fault.key == "data.dataset"
 
 

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from project import command_line
+from project.command_line.check import check
 from project.command_line.composition import compose_or_explain
 from project.command_line.verbatim import verbatim
-from project.generation import checks
+from project.commands.generate.command import GENERATE
+from project.configs import CONFIGS
 from project.generation.prompt import Prompt
 from tests.harness.a_run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture
 def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(*overrides: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            command_line.check(overrides, CONFIGS, "generate", {}, gpus=lambda: 0, checks=checks)
+            check(overrides, GENERATE, {}, gpus=lambda: 0)
         assert ended.value.code == 2
         return " ".join(capsys.readouterr().err.split())
 

@@ -8,11 +8,11 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from project.planner.config import claims_path, write_plan
 from project.planner.cost.routing import expected_imbalance
 from project.planner.document.claims import check, claim_faults, read_claims
 from project.planner.document.derive import Derived, derive
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.run import claims_path, plan_run
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
@@ -57,7 +57,7 @@ def test_the_document_s_experiment_leaves_its_claims_beside_the_plan_of_every_ru
         cfg = hydra.compose("train", ["+experiment=tp4_ep4_pp4", "model=tiny"])
     config = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "parallel", "data", "trainer")}
     cluster = OmegaConf.to_container(cfg.cluster, resolve=True)
-    plan_run(config | {"cluster": cluster, "document": cfg.document}, tmp_path)
+    write_plan(config | {"cluster": cluster, "document": cfg.document}, tmp_path)
     told = json.loads((tmp_path / "plan.json").read_text())["claims"]
     assert [claim["claim"] for claim in told] == [claim["claim"] for claim in read_claims(DOCUMENT)]
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from project.planner.config import claims_path
 from project.planner.document.claims import check, read_claims
 from project.planner.document.compare import compare
 from project.planner.document.derive import Derived, derive
 from project.planner.document.document import sheets
 from project.planner.document.plan_file import as_json, planned
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.run import claims_path
 from project.planner.step import Step
 from project.run_folder import SUMMARY_KEYS
 from project.spec.layout import ParallelLayout

@@ -3,12 +3,12 @@
 import dataclasses
 import random
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
 from benchmarks.planner_search import DEEPSEEK
-from project import command_line
+from project.command_line.check import check
+from project.commands.train.command import TRAIN
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.memory.memory import peak
 from project.planner.search import settle, space
@@ -149,7 +149,6 @@ def test_the_closed_form_is_near_the_simulation(found):
 
 
 def test_each_result_is_a_line_that_train_py_accepts(found, tmp_path):
-    configs = Path(__file__).parents[2] / "configs"
     for one in random.Random(1).sample(found.best, 6):
         line = [
             *overrides(one.layout).split(),
@@ -157,7 +156,7 @@ def test_each_result_is_a_line_that_train_py_accepts(found, tmp_path):
             "data=synthetic",
             f"hydra.run.dir={tmp_path}",
         ]
-        command_line.check(line, configs, "train", {})  # exits where anything is wrong
+        check(line, TRAIN, {})  # exits where anything is wrong
 
 
 def test_a_fraction_of_the_candidates_is_measured(monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from project.calibration import gpus, processors
+from project.planner.config import claims_path
 from project.planner.document.claims import check, read_claims
 from project.planner.document.derive import Derived, derive
 from project.planner.document.document import sheets
@@ -15,7 +16,6 @@ from project.planner.document.plan_file import as_json
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import load_cluster, read_cluster, write_cluster
 from project.planner.machine.source import SOURCES, source_of_figures, source_of_results, source_of_seconds, weakest
-from project.planner.run import claims_path
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from project import command_line
-
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+from project.command_line.check import check
+from project.commands.train.command import TRAIN
 
 
 @pytest.fixture
@@ -15,7 +14,7 @@ def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..
     def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
         argv = [*overrides, f"hydra.run.dir={tmp_path}"] if not _names_folder(overrides) else list(overrides)
         with pytest.raises(SystemExit) as ended:
-            command_line.check(argv, CONFIGS, "train", environ or {}, gpus=lambda: gpus)
+            check(argv, TRAIN, environ or {}, gpus=lambda: gpus)
         assert ended.value.code == 2
         captured = capsys.readouterr()
         assert captured.out == ""
@@ -31,9 +30,7 @@ def accepted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[...
     """What a command prints that is let through: warnings or nothing."""
 
     def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
-        command_line.check(
-            [*overrides, f"hydra.run.dir={tmp_path}"], CONFIGS, "train", environ or {}, gpus=lambda: gpus
-        )
+        check([*overrides, f"hydra.run.dir={tmp_path}"], TRAIN, environ or {}, gpus=lambda: gpus)
         return capsys.readouterr().err
 
     return run

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
-from project import command_line
-from tests.preflight.conftest import CONFIGS
+from project.command_line.check import check
+from project.commands.train.command import TRAIN
 
 
 def test_all_faults_of_all_kinds_are_listed_at_once(complaint: Callable[..., str]) -> None:
@@ -24,13 +24,13 @@ def test_one_process_of_a_machine_speaks(complaint: Callable[..., str], monkeypa
 
 def test_questions_to_hydra_are_not_its_business() -> None:
     for question in (["--help"], ["--hydra-help"], ["--cfg", "job"], ["--info", "config"], ["-sc"]):
-        command_line.check(["parallel.tpp=3", *question], CONFIGS, "train", {})
+        check(["parallel.tpp=3", *question], TRAIN, {})
 
 
 def test_hydra_is_left_as_it_was() -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
-    command_line.check(["data=synthetic"], CONFIGS, "train", {})
+    check(["data=synthetic"], TRAIN, {})
     assert not GlobalHydra.instance().is_initialized()
     assert not HydraConfig.initialized()

@@ -5,8 +5,13 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from project.command_line.group_help import CONFIGS, SCRIPTS, group_help
+from project.command_line.command import Command
+from project.command_line.command_help import command_help
 from project.command_line.key_help import MODEL, PARALLEL, key_help
+from project.commands.generate.command import GENERATE
+from project.commands.plan.command import PLAN
+from project.commands.train.command import TRAIN
+from project.configs import CONFIGS
 from project.spec.layout import SCHEDULES, ParallelLayout
 from project.spec.model import ModelConfig
 
@@ -25,17 +30,17 @@ def test_a_row_says_every_word_that_is_legal(rows: dict, section: type) -> None:
         assert all(word in rows[key][0].split(", ") for word in words)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_groups_are_explained_within_a_screen(script: str) -> None:
-    lines = group_help(script).splitlines()
+@pytest.mark.parametrize("command", [TRAIN, PLAN, GENERATE], ids=lambda command: command.name)
+def test_the_groups_are_explained_within_a_screen(command: Command) -> None:
+    lines = command_help(command).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 32
-    assert f"python project/{script}.py" in group_help(script)
+    assert f"python project/{command.name}.py" in command_help(command)
 
 
 def test_every_group_of_training_is_explained() -> None:
     folders = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
-    assert folders - {"claims", "cluster"} == set(SCRIPTS["train"][2])  # those are plan.py's
+    assert folders - {"claims", "cluster"} == set(TRAIN.groups)  # those are plan.py's
 
 
 def test_it_fits_a_terminal() -> None:

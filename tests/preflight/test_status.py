@@ -6,22 +6,24 @@ import sys
 import time
 from pathlib import Path
 
-from project.command_line.group_help import group_help
+from project.command_line.command_help import command_help
 from project.command_line.key_help import key_help
+from project.commands.train.command import TRAIN
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # A job that runs for no time at all.
 SCRIPT = f"""
 import os, sys, hydra
-from project import command_line
+from project.command_line.check import check, check_job
+from project.commands.train.command import TRAIN
 
 @hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
 def run(cfg):
-    command_line.check_job(cfg, os.environ)
+    check_job(cfg, TRAIN, os.environ)
     print("ran tp", cfg.parallel.tp, "torch" in sys.modules)
 
-command_line.check(sys.argv[1:], {str(ROOT / "configs")!r}, "train", os.environ)
+check(sys.argv[1:], TRAIN, os.environ)
 run()
 """
 
@@ -52,7 +54,7 @@ def test_help_is_still_hydras_and_ends_with_the_legal_values(tmp_path: Path) -> 
     assert result.returncode == 0
     assert "model: moe_8x4, small, tiny" in result.stdout
     assert key_help() in result.stdout
-    assert group_help("train") in result.stdout
+    assert command_help(TRAIN) in result.stdout
 
 
 def test_a_sound_command_runs_and_has_imported_no_torch_to_get_there(tmp_path: Path) -> None:

@@ -16,27 +16,29 @@ from tests.sweep.test_variants import ROOT
 SCRIPT = f"""
 import os, sys, hydra
 from hydra.core.hydra_config import HydraConfig
-from project import command_line
+from project.command_line.check import check, check_job
+from project.command_line.refusal import InvalidConfig
+from project.commands.train.command import TRAIN
 from project.spec.figures import objective
 from project.run_folder import layout_entry, write_summary
-from project.spec.layout import ParallelLayout
+from project.spec.sections import layout_of
 
 @hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
 def run(cfg):
     folder = HydraConfig.get().runtime.output_dir
     try:
-        command_line.check_job(cfg, os.environ)
-    except command_line.InvalidConfig as error:
+        check_job(cfg, TRAIN, os.environ)
+    except InvalidConfig as error:
         write_summary(folder, {{"status": "failed", "error": str(error)}})
         raise
-    layout = ParallelLayout(**{{key: value for key, value in cfg.parallel.items() if key != "_target_"}})
+    layout = layout_of(cfg.parallel)
     speed = 1000.0 * layout.microbatches
     summary = {{"status": "completed", "layout": layout_entry(layout), "tokens_per_second": speed, "val_loss": 2.5}}
     write_summary(folder, summary)
     return objective(summary, cfg.objective)
 
 if __name__ == "__main__":
-    command_line.check(sys.argv[1:], {str(ROOT / "configs")!r}, "train", os.environ)
+    check(sys.argv[1:], TRAIN, os.environ)
     run()
 """
 

@@ -13,16 +13,17 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = f"""
 import os, sys, hydra
 from hydra.core.hydra_config import HydraConfig
-from project import command_line
+from project.command_line.check import check, check_job
+from project.commands.train.command import TRAIN
 
 @hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
 def run(cfg):
-    command_line.check_job(cfg, os.environ)
+    check_job(cfg, TRAIN, os.environ)
     keys = ("pp", "dp", "tp", "ep", "etp", "schedule", "virtual_stages", "microbatches")
     choice = HydraConfig.get().runtime.choices.parallel
     print("job", choice, *(cfg.parallel[key] for key in keys), "torch" in sys.modules)
 
-command_line.check(sys.argv[1:], {str(ROOT / "configs")!r}, "train", os.environ)
+check(sys.argv[1:], TRAIN, os.environ)
 run()
 """
 

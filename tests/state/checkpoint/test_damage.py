@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from project.preflight.places import resume_faults
+from project.commands.train.resume import checkpoint_of, resume_faults
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.hashed_file import Hashed
 from project.state.checkpoint.manifest import MANIFEST, META, manifest_text
 from project.state.checkpoint.newest import newest_whole, tidy
 from project.state.checkpoint.reader import Checkpoint
-from project.training.resume import checkpoint_of
 from tests.harness.checkpoint_files import reseal, write_checkpoint
 from tests.harness.saving import run
 from tests.harness.training import SMALL, Case

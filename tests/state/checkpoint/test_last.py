@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from project.preflight.places import resume_faults
+from project.commands.train.resume import checkpoint_of, resume_faults
 from project.state.checkpoint.last import checkpoint_at
 from project.state.checkpoint.newest import tidy
-from project.training.resume import checkpoint_of
 from tests.harness.checkpoint_files import write_checkpoint
 
 

@@ -3,19 +3,17 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
+from project.commands.train.initial_weights import initial_weights
 from project.spec.layout import ParallelLayout
 from project.state.weights.matrices import matrices
 from project.state.weights.source import open_weights
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
-from project.training.run import initial_weights
 from tests.harness.a_run import CASE, Run, train
 from tests.harness.mixtral import CONFIG, transformers
 from tests.harness.ranks import RankPools
@@ -80,15 +78,14 @@ def test_a_damaged_checkpoint_begins_nothing(
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit) as ended:
-        initial_weights(OmegaConf.create({"init_from": str(damaged)}), SimpleNamespace(prepared=None))
+        initial_weights(str(damaged), None)
     assert ended.value.code == 2
     assert f"{file}: is damaged" in " ".join(capsys.readouterr().err.split())
 
 
 def test_another_tokenizer_is_warned_of(a_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = OmegaConf.create({"init_from": str(a_run.folder)})
     (tmp_path / "tokenizer.json").write_text("{}")
-    initial_weights(config, SimpleNamespace(prepared=SimpleNamespace(tokenizer_file=tmp_path / "tokenizer.json")))
+    initial_weights(str(a_run.folder), tmp_path / "tokenizer.json")
     assert f"data.tokenizer={a_run.folder}/tokenizer.json" in " ".join(capsys.readouterr().err.split())
-    initial_weights(config, SimpleNamespace(prepared=SimpleNamespace(tokenizer_file=a_run.folder / "tokenizer.json")))
+    initial_weights(str(a_run.folder), a_run.folder / "tokenizer.json")
     assert capsys.readouterr().err == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from project import convert
+from project.commands import convert
 from project.spec.model import ModelConfig
 from project.state.checkpoint.manifest import META
 from project.state.checkpoint.partial import PartialFolder

@@ -1,13 +1,13 @@
-"""What `--help` says of a script and of the groups that it is configured by, within a screen: each group's choices and
+"""What `--help` says of a command and of the groups that it is configured by, within a screen: each group's choices and
 what it is for. It ends the help, because a terminal shows the end.
 """
 
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+from project.command_line.command import Command
+from project.configs import CONFIGS
 
 GROUPS = {
     "model": "the transformer's sizes; moe_8x4 is the strategy document's",
@@ -23,35 +23,15 @@ GROUPS = {
     "verbosity": "what is shown on the terminal",
     "sweep": "many jobs: all legal layouts, schedules ...; Optuna's; SLURM's",
 }
-SCRIPTS = {
-    "train": (
-        "Trains a model under a parallel layout.",
-        "+experiment=tp4_ep4_pp4 model=small trainer.max_steps=60",
-        (
-            *("model", "parallel", "experiment", "data", "training", "trainer"),
-            *("callbacks", "logger", "debug", "verbosity", "sweep"),
-        ),
-    ),
-    "plan": (
-        "Derives the strategy document of a layout, and checks its claims.",
-        "+experiment=tp4_ep4_pp4 cluster=h100_2x8",
-        ("model", "parallel", "experiment", "data", "trainer", "cluster"),
-    ),
-    "generate": (
-        "Continues a text with a trained model.",
-        'checkpoint=outputs/train/... prompt="def "',
-        ("parallel",),
-    ),
-}
 ADDED = ("experiment", "sweep")
-"""Have no default, and are chosen with a plus."""
+"""Groups without a default, which are chosen with a plus."""
 
 
-def group_help(script: str) -> str:
+def command_help(command: Command) -> str:
     """80 columns wide."""
-    purpose, example, groups = SCRIPTS[script]
-    lines = [purpose, "", f"python project/{script}.py [GROUP=CHOICE ...] [KEY=VALUE ...]", f"  as in {example}", ""]
-    for group in groups:
+    usage = f"python project/{command.name}.py [GROUP=CHOICE ...] [KEY=VALUE ...]"
+    lines = [command.purpose, "", usage, f"  as in {command.example}", ""]
+    for group in command.groups:
         choices = ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
         plus = "+" if group in ADDED else ""
         lines += textwrap.wrap(f"{plus}{group}: {choices}", 78, initial_indent="  ", subsequent_indent="      ")

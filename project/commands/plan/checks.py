@@ -1,65 +1,53 @@
-"""What is wrong with a configuration of `project/plan.py`."""
+"""The faults of a configuration of `project/plan.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from project.command_line.command import Config
+from project.planner.config import cluster_of, step_of
 from project.planner.document.sheet import number
-from project.planner.machine.cluster_file import cluster_faults, read_cluster
+from project.planner.machine.cluster_file import cluster_faults
 from project.planner.memory.memory import peak
-from project.planner.run import step_of
 from project.planner.search.candidate import Objective
 from project.planner.search.nearest import nearest_fitting
 from project.planner.search.search import overrides
 from project.planner.search.searched import Searched
 from project.preflight.document import document_faults
+from project.preflight.layout import model_and_layout_faults
 from project.preflight.places import folder_faults
-from project.preflight.schedule import schedule_faults
-from project.preflight.sections import filled
+from project.preflight.surroundings import Surroundings
 from project.run_folder import read_summary
 from project.spec.fault import Fault
-from project.spec.layout import PRECISIONS, ParallelLayout
+from project.spec.layout import PRECISIONS
 from project.spec.legal_values import legal, said
-from project.spec.legality.layouts import layout_faults
-from project.spec.model import ModelConfig
-
-_NEEDED = ("model", "parallel", "data", "trainer", "cluster")
 
 
-def faults(
-    cfg: DictConfig, environ: Mapping[str, str], run_folder: Path | None, gpus: Callable[[], int]
-) -> list[Fault]:
-    """Those of layout, cluster and claims together; where there are none, whether it fits."""
-    try:
-        config: Any = OmegaConf.to_container(cfg, resolve=True)
-    except OmegaConfBaseException as error:
-        return [Fault(error.full_key or "config", "", str(error).splitlines()[0])]
-    places = list(folder_faults("hydra.run.dir", run_folder)) if run_folder else []
+def faults(config: Config, around: Surroundings) -> list[Fault]:
+    """Faults of the layout, the cluster and the trainer together; where there are none, those of the claims, and then
+    whether the layout fits."""
+    places = list(folder_faults("hydra.run.dir", around.run_folder)) if around.run_folder else []
     if config.get("compare") is not None:
         return [*_compared(config["compare"]), *places]
     found = list(_choices(config))
     if config["calibrate"] is True or found:
         return [*found, *places]
-    absent = [
-        Fault(key, "null", "must not be left out") for key in ("model", "parallel", "cluster") if not config.get(key)
+    if absent := [key for key in ("model", "parallel", "cluster") if not config.get(key)]:
+        return [Fault(key, "null", "must not be left out") for key in absent]
+    found = [
+        *model_and_layout_faults(config),
+        *cluster_faults(config["cluster"]),
+        *_trainer(config["trainer"]),
+        *places,
     ]
-    if absent:
-        return absent
-    of_cluster = cluster_faults(config["cluster"])
-    if config["search"] is True:  # whatever the asked layout needs, others are looked for
-        return [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
-    found = [*_layout(config), *of_cluster, *_trainer(config["trainer"]), *places]
-    found = found or list(_too_few(config))
-    found = found or list(document_faults(config))
-    return found or list(_too_large(config))
+    if found or config["search"] is True:  # a search is for other layouts, whatever the given one needs
+        return found
+    return list(_too_few(config)) or list(document_faults(config)) or list(_too_large(config))
 
 
-def warnings(cfg: DictConfig, gpus: Callable[[], int]) -> list[str]:
+def warnings(config: Config, around: Surroundings) -> list[str]:
     return []
 
 
@@ -74,7 +62,7 @@ def _choices(config: Any) -> Iterator[Fault]:
 
 
 def nothing_fits(searched: Searched) -> Fault:
-    """Where a search found no layout that fits."""
+    """The fault of a cluster for which a search found no layout that fits."""
     cluster, nearest = searched.cluster, searched.nearest
     room, gpus = cluster.memory_per_rank(cluster.gpus), cluster.gpus
     if nearest is None:
@@ -94,13 +82,6 @@ def _compared(folder: Any) -> Iterator[Fault]:
         yield Fault("compare", said(folder), "has nothing that was planned: summary.json's `planned` is empty")
 
 
-def _layout(config: Any) -> list[Fault]:
-    layout, unknown_layout_keys = filled(ParallelLayout, "parallel", config["parallel"])
-    model, unknown_model_keys = filled(ModelConfig, "model", config["model"])
-    broken = layout_faults(layout, model, config["data"]["batch_size"], config["data"]["seq_len"])
-    return [*unknown_layout_keys, *unknown_model_keys, *broken, *schedule_faults(layout)]
-
-
 def _trainer(trainer: Any) -> Iterator[Fault]:
     if trainer["precision"] not in PRECISIONS:
         reason = f"is not known; {legal(trainer['precision'], PRECISIONS)}"
@@ -111,7 +92,7 @@ def _trainer(trainer: Any) -> Iterator[Fault]:
 
 
 def _too_few(config: Any) -> Iterator[Fault]:
-    layout, cluster = step_of(config).layout, read_cluster(config["cluster"])
+    layout, cluster = step_of(config).layout, cluster_of(config)
     if layout.world_size > cluster.gpus:
         nodes = -(-layout.world_size // cluster.gpus_per_node)
         yield Fault(
@@ -122,7 +103,7 @@ def _too_few(config: Any) -> Iterator[Fault]:
 
 
 def _too_large(config: Any) -> Iterator[Fault]:
-    step, cluster = step_of(config), read_cluster(config["cluster"])
+    step, cluster = step_of(config), cluster_of(config)
     reserved = int(cluster.reserved_bytes)
     room, held = cluster.memory_per_rank(step.layout.world_size), peak(step, reserved)
     if held <= room:

@@ -1,24 +1,23 @@
-"""All that is wrong with a command that generates, before any process starts."""
+"""The faults and warnings of a configuration of `project/generate.py`, found before any process starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from project.command_line.command import Config
 from project.data.tokenizer import tokenizer_faults
 from project.generation.prompt import Prompt
-from project.preflight.gpus import count_gpus, gpu_faults
-from project.preflight.half_precision import half_precision_warnings
-from project.preflight.sections import filled
+from project.preflight.half_precision import precision_warnings
+from project.preflight.ranks import rank_faults
 from project.preflight.settings import ACCELERATORS, Settings, not_negative, or_null, table_faults, whole
-from project.preflight.world import world_size_faults
+from project.preflight.surroundings import Surroundings
 from project.spec.fault import Fault
-from project.spec.layout import PRECISIONS, ParallelLayout
+from project.spec.layout import PRECISIONS
 from project.spec.legality.layouts import layout_faults
+from project.spec.sections import layout_of, unknown_keys
 from project.state.weights.source import open_weights
 from project.state.weights.weights import Weights, WeightsError
 
@@ -32,22 +31,13 @@ SETTINGS: Settings = {
     "trainer.num_nodes": (whole(1), "a whole number of at least 1"),
 }
 CHOICES = {"trainer.precision": PRECISIONS, "trainer.accelerator": ACCELERATORS}
-# What the layout's rules call by the names that training has for it.
+# This command's names of the keys that the layout's rules know by training's names.
 _CALLED = {"data.batch_size": "samples"}
 
 
-def faults(
-    cfg: DictConfig,
-    environ: Mapping[str, str],
-    run_folder: Path | None = None,
-    gpus: Callable[[], int] = count_gpus,
-) -> list[Fault]:
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
-        wanted = "must be given: a run's folder, a checkpoint, or a Hugging Face folder"
-        return [Fault(key, "???", wanted if key == "checkpoint" else "must be given") for key in missing]
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    layout, unknown = filled(ParallelLayout, "parallel", config["parallel"])
-    found = [*table_faults(config, CHOICES, SETTINGS), *unknown]
+def faults(config: Config, around: Surroundings) -> list[Fault]:
+    layout = layout_of(config["parallel"])
+    found = [*table_faults(config, CHOICES, SETTINGS), *unknown_keys("parallel", config["parallel"])]
     try:
         weights = open_weights(str(config["checkpoint"]))
         weights.check_tensors()
@@ -62,16 +52,19 @@ def faults(
             found.append(_too_long(config, weights, tp))
             length = tp
     samples = config["samples"] if whole(1)(config["samples"]) else 1
-    return [*found, *_layout_faults(config, environ, gpus, layout, weights, (samples * dp, length))]
+    # All samples of all replicas, which are the same in each.
+    batch = (samples * dp, length)
+    model = replace(weights.config, capacity_factor=None)
+    found += [replace(f, key=_CALLED.get(f.key, f.key)) for f in layout_faults(layout, model, *batch)]
+    return [*found, *rank_faults(config["trainer"], layout, model, batch, around)]
 
 
-def warnings(cfg: DictConfig, gpus: Callable[[], int] = count_gpus) -> list[str]:
-    on_cpu = cfg.trainer.accelerator == "cpu" or (cfg.trainer.accelerator == "auto" and gpus() == 0)
-    return half_precision_warnings(str(cfg.trainer.precision)) if on_cpu else []
+def warnings(config: Config, around: Surroundings) -> list[str]:
+    return precision_warnings(config["trainer"], around)
 
 
 def prompt_of(config: Mapping[str, Any], weights: Weights) -> Prompt:
-    """Of a config whose tokenizer has no fault."""
+    """The prompt of a configuration whose tokenizer has no fault."""
     file = _tokenizer(config, weights)
     assert file is not None
     return Prompt(file, config["prompt"])
@@ -96,20 +89,3 @@ def _too_long(config: Mapping[str, Any], weights: Weights, tp: int) -> Fault:
     instead = f"nearest {most}" if most > 0 else "shorten the prompt"
     reason = f"is too many: the prompt has {prompt} tokens, and the model {positions} positions; {instead}"
     return Fault("max_new_tokens", config["max_new_tokens"], reason)
-
-
-def _layout_faults(
-    config: Mapping[str, Any],
-    environ: Mapping[str, str],
-    gpus: Callable[[], int],
-    layout: ParallelLayout,
-    weights: Weights,
-    batch: tuple[int, int],
-) -> Iterator[Fault]:
-    """`batch` is all that the replicas have together, each the same, and its length."""
-    model = replace(weights.config, capacity_factor=None)
-    for fault in layout_faults(layout, model, *batch):
-        yield replace(fault, key=_CALLED.get(fault.key, fault.key))
-    if all(type(degree) is int and degree > 0 for degree in (layout.pp, layout.dp, layout.tp)):
-        yield from gpu_faults(config["trainer"], layout, model, batch, environ, gpus)
-        yield from world_size_faults(layout, model, batch, environ)

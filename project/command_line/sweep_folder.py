@@ -1,4 +1,4 @@
-"""Keeps a sweep's folder: a Hydra callback, of `hydra.callbacks` in `configs/train.yaml`."""
+"""The Hydra callback that keeps a sweep's folder: `hydra.callbacks` in `configs/train.yaml`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from project.sweep.jobs import Job, jobs, write_sweep
 
 
 class SweepFolder(Callback):
-    """`sweep.csv` and `sweep.json` after every job, and what the sweep came to at its end, in `report.html` too.
+    """Writes `sweep.csv` and `sweep.json` after every job, and at the end of the sweep `report.html` and, if `table`, a
+    table on the terminal.
 
-    Hydra tells its callbacks of the end only where no job has failed; it is told of the other ends, Ctrl-C among them,
-    by the interpreter's.
+    Hydra calls `on_multirun_end` only where no job has failed; at any other end, Ctrl-C among them, the interpreter's
+    exit concludes the sweep.
     """
 
     def __init__(self, table: bool = True) -> None:
@@ -36,7 +37,10 @@ class SweepFolder(Callback):
             self.write()
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Raises `SystemExit` where a sweeper has put up with failures."""
+        """
+        Raises:
+            SystemExit: 1 where a sweeper has gone on after failures.
+        """
         if any(job.status in ("failed", "interrupted") for job in self.conclude()):
             raise SystemExit(1)
 
@@ -46,7 +50,7 @@ class SweepFolder(Callback):
         return found
 
     def conclude_if_begun(self) -> None:
-        if any(job.begun >= self.started for job in jobs(self.sweep_folder)):  # or another callback has refused
+        if any(job.begun >= self.started for job in jobs(self.sweep_folder)):  # no: a callback refused
             self.conclude()
 
     def conclude(self) -> list[Job]:
@@ -56,22 +60,7 @@ class SweepFolder(Callback):
         found = self.write()
         write_sweep_page(self.sweep_folder)
         if self.table:
-            self.show(found)
+            from project.sweep.table import print_sweep
+
+            print_sweep(found, self.sweep_folder)
         return found
-
-    def show(self, found: list[Job]) -> None:
-        from rich.console import Console
-
-        from project.sweep.table import best, sweep_table
-
-        console = Console()
-        console.print(sweep_table(found))
-        for line in best(found):
-            console.print(line, highlight=False)
-        unfinished = [job for job in found if job.status != "completed"]
-        for job in unfinished:
-            reason = f": {job.error}" if job.error else ""
-            console.print(f"job {job.name} {job.status}{reason}", markup=False, highlight=False)
-        count = f"{len(found) - len(unfinished)} of {len(found)} jobs completed"
-        again = "; resume=auto with this hydra.sweep.dir runs the others again" if unfinished else ""
-        console.print(f"{count}{again}\nsweep folder: {self.sweep_folder}", soft_wrap=True, highlight=False)

@@ -1,20 +1,25 @@
-"""One plan: from a checked configuration to the document, on the terminal and in the run folder."""
+"""`project/plan.py`: a plan, a search, or a comparison, on the terminal and in the run folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from project.planner.document.claims import check, read_claims
+from omegaconf import DictConfig, OmegaConf
+
+from project.command_line.check import check_job
+from project.command_line.refusal import refuse
+from project.commands.plan.checks import nothing_fits
+from project.commands.plan.command import PLAN
+from project.configs import CONFIGS
+from project.planner.config import Config, cluster_of, derived, step_of, write_json
 from project.planner.document.compare import compare
-from project.planner.document.derive import Derived, derive
 from project.planner.document.document import sheets
-from project.planner.document.plan_file import as_json, planned
 from project.planner.document.search_sheets import COMMANDS, search_sheets
-from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_file import read_cluster
 from project.planner.memory.memory import peak
 from project.planner.search.candidate import Candidate, rank_by
 from project.planner.search.fewer import fewer
@@ -22,74 +27,42 @@ from project.planner.search.search import search
 from project.planner.search.searched import Searched, as_entries
 from project.planner.search.sensitivity import turns
 from project.planner.search.settle import settled_seconds
-from project.planner.step import Step
 from project.run_folder import read_summary, write_atomically
-from project.spec.layout import ParallelLayout
-from project.spec.model import ModelConfig
 
-CLAIMS = Path(__file__).resolve().parent.parent.parent / "configs" / "claims"
 NEAR_THE_BEST = 300  # candidates that are ranked again at the ends of the stated intervals
-Config = Mapping[str, Any]
-"""A configuration as plain values, resolved."""
+PLANS_OWN = ("search", "objective", "calibrate", "document", "compare", "cluster", "parallel", "trainer.precision")
 
 
-def step_of(config: Config) -> Step:
-    """Of a configuration of `project/train.py` or `project/plan.py`."""
-    trainer, data = config["trainer"], config["data"]
-    return Step(
-        _filled(ModelConfig, config["model"]),
-        _filled(ParallelLayout, config["parallel"]),
-        data["batch_size"],
-        data["seq_len"],
-        trainer["precision"],
-        trainer["accumulate_grad_batches"],
-    )
+def run_plan(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """`folder` is the run's; `overrides` are those of the command line."""
+    check_job(cfg, PLAN, os.environ)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    if config["compare"]:
+        print_comparison(Path(config["compare"]))
+    elif config["calibrate"]:
+        from project.calibration.run import calibrate  # which imports torch
 
-
-def _filled(cls: type, section: Config) -> Any:
-    values = {key: value for key, value in section.items() if not key.startswith("_")}
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def cluster_of(config: Config) -> Cluster:
-    return read_cluster(config["cluster"])
-
-
-def claims_path(document: str) -> Path:
-    """A word is the name of a file in configs/claims."""
-    return Path(document) if document.endswith((".yaml", ".yml")) else CLAIMS / f"{document}.yaml"
-
-
-def derived(config: Config) -> Derived:
-    found = derive(step_of(config), cluster_of(config))
-    if config.get("document"):
-        found.claims.extend(check(read_claims(claims_path(config["document"])), found.quantities))
-    return found
-
-
-def write_json(found: Derived, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "plan.json", json.dumps(as_json(found), allow_nan=False) + "\n")
-
-
-def plan_run(config: Config, folder: Path) -> dict[str, Any]:
-    """Writes `plan.json` into a run's folder; the figures that its summary has too, under its names."""
-    found = derived(config)
-    write_json(found, folder)
-    return planned(found)
+        calibrate(CONFIGS / "cluster", folder)
+    elif config["search"]:
+        found = searched(config, train_command(overrides, config["trainer"]["precision"]))
+        if not found.best:
+            refuse([nothing_fits(found)], os.environ)
+        print_search(found, folder)
+    else:
+        plan(config, folder)
 
 
 def print_comparison(folder: Path) -> None:
     from rich.console import Console
 
     summary = read_summary(folder)
-    assert summary is not None, "refused by preflight"
+    assert summary is not None, "refused by the checks"
     Console().print(compare(summary).table())
 
 
 def searched(config: Config, prefix: str) -> Searched:
-    """`prefix` is the command that a layout's overrides are added to. Where nothing fits, `best` is empty, and
-    `nearest` what holds least."""
+    """Searches. `prefix` is the command that a layout's overrides are added to. Where no layout fits, `best` is empty
+    and `nearest` is the layout that needs the least memory."""
     step, cluster, objective = step_of(config), cluster_of(config), config["objective"]
     found = search(step, cluster, objective=objective)
     less = fewer(step, cluster, found, objective) if found.best else []
@@ -149,3 +122,13 @@ def plan(config: Config, folder: Path) -> None:
     heading = f"# Plan: {layout}, on {found.cluster.name}\n\n"
     write_atomically(folder / "plan.md", heading + "\n".join(sheet.markdown() for sheet in sheets(found, whole=True)))
     console.print(f"run folder: {folder}", soft_wrap=True)
+
+
+def train_command(overrides: Sequence[str], precision: str) -> str:
+    """The command line of `project/train.py`, quoted for a shell: the plan's overrides that training has too, and the
+    precision, whose default differs."""
+    keys = [(override.lstrip("+~").partition("=")[0], override) for override in overrides]
+    kept = [
+        override for key, override in keys if key not in PLANS_OWN and not key.startswith(("cluster.", "parallel."))
+    ]
+    return shlex.join(["python", "project/train.py", *kept, f"trainer.precision={precision}"])

@@ -1,21 +1,23 @@
-"""One command that generates, from a checked configuration to the text on the terminal."""
+"""Generation, from a checked configuration to the text on the terminal."""
 
 import os
 from typing import Any
 
 import lightning.pytorch as L
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from project import command_line
-from project.generation import checks
+from project.command_line.check import check_job
+from project.command_line.refusal import RunFailed
+from project.commands.generate.checks import prompt_of
+from project.commands.generate.command import GENERATE
+from project.commands.quiet import quiet
 from project.generation.module import Generator, prompts
 from project.generation.prompt import Prompt
 from project.generation.sampling import Sampling
+from project.spec.sections import layout_of
 from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
-from project.training.run import RunFailed, quiet
 from project.training.trainer import placed
 
 BETWEEN = "-" * 40
@@ -25,12 +27,12 @@ def generate(cfg: DictConfig) -> None:
     """Prints the samples, a line of dashes between them.
 
     Raises:
-        RunFailed: when a rank did.
+        RunFailed: when a rank failed.
     """
-    command_line.check_job(cfg, os.environ, checks)
+    check_job(cfg, GENERATE, os.environ)
     quiet()
     weights = open_weights(cfg.checkpoint)
-    prompt = checks.prompt_of(cfg, weights)
+    prompt = prompt_of(cfg, weights)
     sampling = Sampling(cfg.temperature, cfg.top_k, cfg.seed)
     module = Generator(weights, sampling, cfg.max_new_tokens, prompt.end)
     try:
@@ -42,7 +44,7 @@ def generate(cfg: DictConfig) -> None:
 
 
 class Printed(L.Callback):
-    """By rank 0 itself: Lightning returns no predictions from processes that it has forked."""
+    """Prints on rank 0: Lightning returns no predictions from processes that it has forked."""
 
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
@@ -53,7 +55,7 @@ class Printed(L.Callback):
 
 
 def build_trainer(cfg: DictConfig, *callbacks: L.Callback) -> L.Trainer:
-    layout = instantiate(cfg.parallel, _convert_="object")
+    layout = layout_of(cfg.parallel)
     return L.Trainer(
         **placed(cfg, layout),
         num_nodes=cfg.trainer.num_nodes,

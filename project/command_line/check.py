@@ -1,0 +1,167 @@
+"""The command line, checked whole before Hydra reads it: `check` ends the program with status 2, all faults listed.
+
+In a sweep (`-m`) `check` composes the jobs, and each job checks its own configuration by `check_job`.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from project.command_line.command import Command
+from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
+from project.command_line.refusal import in_sweep, refuse, speaks
+from project.command_line.resolvers import register_help, register_resolvers
+from project.command_line.terminal import report_warnings
+from project.command_line.verbatim import verbatim
+from project.configs import CONFIGS
+from project.engine.devices import count_gpus
+from project.preflight.places import folder_faults
+from project.preflight.surroundings import Surroundings
+from project.spec.fault import Fault
+from project.spec.legal_values import said
+
+Found = tuple[list[Fault], list[str]]
+"""Faults, and warnings where there are no faults."""
+
+
+def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
+    """The arguments for Hydra, values that are meant verbatim quoted, after `check`."""
+    quoted = verbatim(argv, texts=command.texts, paths=command.paths)
+    check(quoted, command, environ)
+    return quoted
+
+
+def check(
+    argv: Sequence[str], command: Command, environ: Mapping[str, str], gpus: Callable[[], int] = count_gpus
+) -> None:
+    """Returns if the command line is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
+    register_resolvers()
+    register_help(command)
+    args = get_args_parser().parse_args(list(argv))
+    if _is_no_run(args):
+        return
+    name, overrides = args.config_name or command.name, _overrides(args)
+    sweeps = args.multirun or any(map(_begins_sweep, overrides))
+    compose = compose_or_explain_sweep if sweeps else compose_or_explain
+    try:
+        composed = compose(CONFIGS, name, overrides)
+    except HydraException as error:
+        reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
+        refuse([Fault("--config-name", name, reason)], environ)
+    faults, warnings = _sweep(composed) if sweeps else _run(composed, command, environ, gpus)
+    if faults:
+        refuse(faults, environ)
+    if warnings and speaks(environ):
+        report_warnings(warnings)
+
+
+def check_job(cfg: DictConfig, command: Command, environ: Mapping[str, str]) -> None:
+    """Checks the configuration of a sweep's job; called first in a job, and does nothing outside of a sweep, where
+    `check` has done so.
+
+    Raises:
+        InvalidConfig: where there are faults.
+    """
+    register_resolvers()  # a launcher may have put the job into another process
+    if not in_sweep():
+        return
+    faults, warnings = _found(cfg, command, Surroundings(environ, count_gpus))
+    if faults:
+        refuse(faults, environ)
+    report_warnings(warnings)
+
+
+def _is_no_run(args: Namespace) -> bool:
+    # With a --config-path of the user's own, Hydra alone knows what it is relative to.
+    shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+    return bool(shows or args.experimental_rerun or args.config_path)
+
+
+def _overrides(args: Namespace) -> list[str]:
+    searched = [f"hydra.searchpath=[file://{Path(args.config_dir).resolve()}]"] if args.config_dir else []
+    return [*searched, *args.overrides]
+
+
+def _begins_sweep(override: str) -> bool:
+    """Without -m: a choice of the group `sweep` sets Hydra's mode."""
+    return override == "hydra.mode=MULTIRUN" or override.lstrip("+").startswith("sweep=")
+
+
+def _run(composed: Composed, command: Command, environ: Mapping[str, str], gpus: Callable[[], int]) -> Found:
+    try:
+        with _as_in_job(composed.cfg, composed.cfg.hydra.run) as (cfg, folder):
+            found, warnings = _found(cfg, command, Surroundings(environ, gpus, folder))
+            faults = [*composed.faults, *(fault for fault in found if not _rests_on(fault, composed))]
+            return faults, [] if faults else warnings
+    except OmegaConfBaseException as error:
+        return [*composed.faults, Fault("hydra.run.dir", "", str(error).splitlines()[0])], []
+
+
+def _sweep(composed: Composed) -> Found:
+    with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (_, folder):
+        return [*composed.faults, *folder_faults("hydra.sweep.dir", folder)], []
+
+
+def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:
+    """`cfg` is the composed configuration without Hydra's own part."""
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        return [_unresolvable(cfg, error)], []
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        given = {key: f": {what}" for key, what in command.missing.items()}
+        return [Fault(key, "???", f"must be given{given.get(key, '')}") for key in missing], []
+    faults = command.faults(config, around)
+    return faults, [] if faults else command.warnings(config, around)
+
+
+def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException) -> Fault:
+    value: Any = OmegaConf.to_container(cfg, resolve=False)
+    for part in (error.full_key or "").split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return Fault(error.full_key or "config", said(value), str(error).splitlines()[0])
+
+
+def _rests_on(fault: Fault, composed: Composed) -> bool:
+    """Whether a fault may be no more than a consequence of a choice or a value that could not be made out."""
+    text = f"{fault.key} {fault.message}"
+    for lost in composed.lost:
+        section = lost.partition(".")[0]
+        if section not in composed.cfg and len(set(re.findall(r"[a-z]+\.[a-z_]+", text))) > 1:
+            return True  # an experiment may have changed any of those keys
+        if fault.key == section or f"{section}." in text:
+            return True
+    return False
+
+
+@contextmanager
+def _as_in_job(cfg: DictConfig, place: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
+    """The task's part of the configuration, in which `${hydra:...}` resolves as it will in the job, and the job's
+    folder."""
+    hydra_config = HydraConfig.instance()
+    before = hydra_config.cfg
+    hydra_config.set_config(cfg)
+    try:
+        folder = Path(place.dir)
+        with read_write(cfg.hydra), open_dict(cfg.hydra):
+            cfg.hydra.runtime.output_dir = str(folder.absolute())
+        hydra_config.set_config(cfg)
+        task = deepcopy(cfg)
+        OmegaConf.set_readonly(task, False)
+        with open_dict(task):
+            del task["hydra"]
+        yield task, folder
+    finally:
+        hydra_config.cfg = before

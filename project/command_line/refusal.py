@@ -1,0 +1,74 @@
+"""A run that does not start, and one that fails: what is said, by which process, and how the process ends.
+
+In a sweep (`-m`) Hydra's launcher catches an `Exception` of a job, goes on with the others, and raises it again after
+the last one; a `SystemExit` would end the sweep. Exceptions of the kind raised here are printed by Hydra without a
+traceback, and end with status 1.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+
+from project.command_line.terminal import report_faults
+from project.spec.fault import Fault
+
+_FAULTY = 2
+
+
+class InvalidConfig(CompactHydraException):
+    """A job of a sweep has a faulty configuration; its faults have been reported."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
+        self.faults = list(faults)
+
+    def __reduce__(self) -> tuple[type[InvalidConfig], tuple[list[Fault]]]:
+        """A launcher may send it from another process."""
+        return type(self), (self.faults,)
+
+
+class RunFailed(CompactHydraException):
+    """A run failed; the message has the traceback of the rank that did."""
+
+
+def refuse(faults: Sequence[Fault], environ: Mapping[str, str]) -> NoReturn:
+    """Reports on one process of each machine, and exits with 2; in a job of a sweep, raises `InvalidConfig`."""
+    if in_sweep():
+        report_faults(faults, heading=f"Job {HydraConfig.get().job.num} was not started")
+        raise InvalidConfig(faults)
+    if speaks(environ):
+        report_faults(faults)
+    else:
+        time.sleep(10)  # torchrun ends all processes at the first exit, and the process that reports is to finish first
+    raise SystemExit(_FAULTY)
+
+
+def failed(details: str) -> RunFailed:
+    """The exception to raise. In a sweep `details` are printed here, for Hydra prints the exception of one job alone,
+    after the last job."""
+    if not in_sweep():
+        return RunFailed(details)
+    print(details, file=sys.stderr)
+    return RunFailed(f"Job {HydraConfig.get().job.num} failed: see above")
+
+
+def leads(environ: Mapping[str, str]) -> bool:
+    """Whether this is the one process that writes the run's folder, of those that torchrun or SLURM started."""
+    return environ.get("RANK", environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def speaks(environ: Mapping[str, str]) -> bool:
+    """Whether this is the one process of its machine that prints."""
+    return environ.get("LOCAL_RANK", environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def in_sweep() -> bool:
+    """Whether this process runs a job of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN

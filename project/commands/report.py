@@ -1,0 +1,26 @@
+"""`project/report.py`: writes the report of a run's or a sweep's folder once more."""
+
+import argparse
+from pathlib import Path
+
+from project.report.run_page import write_run_page
+from project.report.sweep_page import write_sweep_page
+
+OF_A_RUN = ("summary.json", "metrics.csv", "trace.json", "plan.json")
+OF_A_SWEEP = "sweep.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description="Writes report.html into the folder of a run, or of a sweep, from what is there by now."
+    )
+    parser.add_argument("folder", type=Path, help="of a run, or of a sweep with its jobs' folders in it")
+    folder = parser.parse_args().folder
+    if not folder.is_dir():
+        parser.error(f"{folder} is no folder; give that of a run or of a sweep")
+    if (folder / OF_A_SWEEP).exists():
+        print(write_sweep_page(folder))
+    elif any((folder / name).exists() for name in OF_A_RUN):
+        print(write_run_page(folder))
+    else:
+        parser.error(f"{folder} has nothing of a run ({', '.join(OF_A_RUN)}) nor of a sweep ({OF_A_SWEEP})")

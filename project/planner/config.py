@@ -1,0 +1,62 @@
+"""The step, the cluster and the document of a configuration of `project/train.py` or `project/plan.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from project.configs import CONFIGS
+from project.planner.document.claims import check, read_claims
+from project.planner.document.derive import Derived, derive
+from project.planner.document.plan_file import as_json, planned
+from project.planner.machine.cluster import Cluster
+from project.planner.machine.cluster_file import read_cluster
+from project.planner.step import Step
+from project.run_folder import write_atomically
+from project.spec.sections import layout_of, model_of
+
+Config = Mapping[str, Any]
+"""A configuration as plain values, interpolations resolved."""
+
+
+def step_of(config: Config) -> Step:
+    trainer, data = config["trainer"], config["data"]
+    return Step(
+        model_of(config["model"]),
+        layout_of(config["parallel"]),
+        data["batch_size"],
+        data["seq_len"],
+        trainer["precision"],
+        trainer["accumulate_grad_batches"],
+    )
+
+
+def cluster_of(config: Config) -> Cluster:
+    return read_cluster(config["cluster"])
+
+
+def claims_path(document: str) -> Path:
+    """The path itself, or the file in configs/claims that a word names."""
+    return Path(document) if document.endswith((".yaml", ".yml")) else CONFIGS / "claims" / f"{document}.yaml"
+
+
+def derived(config: Config) -> Derived:
+    """The document, with the claims of `config.document` checked."""
+    found = derive(step_of(config), cluster_of(config))
+    if config.get("document"):
+        found.claims.extend(check(read_claims(claims_path(config["document"])), found.quantities))
+    return found
+
+
+def write_json(found: Derived, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "plan.json", json.dumps(as_json(found), allow_nan=False) + "\n")
+
+
+def write_plan(config: Config, folder: Path) -> dict[str, Any]:
+    """Writes `plan.json` into a run's folder; returns the planned figures under the names of the run's summary."""
+    found = derived(config)
+    write_json(found, folder)
+    return planned(found)
