@@ -7,9 +7,10 @@ import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from project.command_line.refusal import RunFailed
+from project.commands.train import run
 from project.run_folder import read_summary
 from project.state.checkpoint.error import CheckpointError
-from project.training import run
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
 
 
 def test_an_error_that_says_all_is_told_without_a_traceback(ends: Callable[..., None], tmp_path: Path) -> None:
-    with pytest.raises(run.RunFailed) as failed:
+    with pytest.raises(RunFailed) as failed:
         ends(CheckpointError("step=4.ckpt", "is of another model", "resume with its own"))
     assert str(failed.value) == "step=4.ckpt: is of another model; resume with its own"
     summary = read_summary(tmp_path)
