@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.harness.a_run import Run
 
 if TYPE_CHECKING:
-    from tests.harness.training import Case
+    from tests.harness.case import Case
 
 # `make parity` asks for many more random cases than `make test`.
 settings.register_profile("parity", max_examples=500)

@@ -11,7 +11,8 @@ from pathlib import Path
 import grimp
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.harness.paths import ROOT
+
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 BELOW_THE_WALL = next(one for one in CONTRACTS if one["name"] == "facts know no torch, no Lightning and no Hydra")
 

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,9 +11,12 @@ from omegaconf import OmegaConf
 
 from project.command_line.check import check
 from project.commands.plan.command import PLAN
+from project.configs import CONFIGS
 from project.planner.config import derived
+from tests.harness.command import run
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
+PLAN_PY = [sys.executable, str(ROOT / "project/plan.py")]
 WITHOUT_TORCH = """
 import sys
 from project import plan
@@ -26,10 +28,7 @@ assert not slow, slow
 
 def test_it_derives_the_document_without_torch(tmp_path: Path) -> None:
     arguments = ["+experiment=tp4_ep4_pp4", f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(*arguments, command=[sys.executable, "-c", WITHOUT_TORCH])
     plan = json.loads((tmp_path / "plan.json").read_text())
     assert plan["cluster"] == "h100_2x8"
     assert len(plan["claims"]) == 17
@@ -73,15 +72,13 @@ def test_a_layout_that_holds_too_much_is_told_by_how_much_and_what_fits(capsys: 
 def test_a_search_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
     """As they were typed; and of the asked layout the document's own memory and time."""
     typed = ["+experiment=tp4_ep4_pp4", 'experiment_name="my run"', "search=true"]
-    command = [sys.executable, "project/plan.py", *typed, f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = run(*typed, f"hydra.run.dir={tmp_path}", command=PLAN_PY)
     found = json.loads((tmp_path / "search.json").read_text())
     line = found["best"][0]["command"]
     assert f"1 {line}\n" in done.stdout
     words = shlex.split(line)
     assert words[:4] == ["python", "project/train.py", "+experiment=tp4_ep4_pp4", 'experiment_name="my run"']
-    with hydra.initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("plan", ["+experiment=tp4_ep4_pp4", "experiment_name=one"])
     quantities = derived(OmegaConf.to_container(cfg, resolve=True)).quantities
     assert found["asked"]["memory"] == quantities["memory_bytes"].value
@@ -90,10 +87,7 @@ def test_a_search_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
 
 def test_where_nothing_fits_a_search_tells_what_holds_least(tmp_path: Path) -> None:
     typed = ["+experiment=tp4_ep4_pp4", "search=true", "cluster.memory_bytes=4.3e9", f"hydra.run.dir={tmp_path}"]
-    done = subprocess.run(
-        [sys.executable, "project/plan.py", *typed], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = run(*typed, command=PLAN_PY, status=2)
     error = " ".join(done.stderr.split())
-    assert done.returncode == 2
     assert "no layout of its 16 GPUs fits: the smallest needs 4.48 GB, 177 MB more than the 4.3 GB it may" in error
     assert "nearest parallel.pp=2 parallel.dp=1 parallel.tp=8 parallel.ep=4 parallel.etp=2" in error

@@ -1,58 +1,18 @@
 """`python project/train.py`, from outside: what a run leaves behind, and how it ends when it does not end well."""
 
 import csv
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from project.run_folder import hold
+from tests.harness.command import RANKS_4, TORCHRUN, TRAIN, environment, losses, run, summary, wait_for
 from tests.harness.terminal import in_terminal, press_ctrl_c
-
-ROOT = Path(__file__).resolve().parent.parent
-TRAIN = [sys.executable, str(ROOT / "project/train.py")]
-QUICK = ["model=tiny", "data=synthetic", "data.seq_len=32", "trainer.limit_val_batches=1", "trainer.accelerator=cpu"]
-RANKS_4 = [*QUICK, "+experiment=tp2_ep2_pp2", "parallel.microbatches=2"]
-
-
-def run(
-    *arguments: str,
-    command: list[str] = TRAIN,
-    status: int = 0,
-    cwd: Path | None = None,
-    env: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [*command, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        cwd=cwd,
-        env=env or environment(),
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done
-
-
-def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "WANDB_API_KEY"}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-
-
-def summary(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
-
-
-def losses(folder: Path) -> list[str]:
-    with (folder / "metrics.csv").open() as file:
-        return [row["train/loss"] for row in csv.DictReader(file)]
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +55,14 @@ def test_metrics_are_written_at_full_precision_a_row_a_step(forked: Path) -> Non
 
 
 def test_torchrun_gives_the_forked_run_s_losses_bit_for_bit(forked: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", TRAIN[1]]
+    torchrun = [*TORCHRUN, "--nproc-per-node", "4", TRAIN[1]]
     run(*RANKS_4, "trainer.max_steps=4", "logger=csv", f"hydra.run.dir={tmp_path}", command=torchrun)
     assert losses(tmp_path) == losses(forked)
 
 
 def test_torchrun_restarts_after_a_worker_was_killed_and_the_losses_are_the_same(forked: Path, tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", "--max-restarts", "1", TRAIN[1]]
-    bomb = ["+callbacks.bomb._target_=tests.harness.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.batch=2"]
+    torchrun = [*TORCHRUN, "--nproc-per-node", "4", "--max-restarts", "1", TRAIN[1]]
+    bomb = ["+callbacks.bomb._target_=tests.harness.failures.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.batch=2"]
     saving = ["+callbacks.bomb.kind='kill once'", "callbacks.checkpoint.every_n_train_steps=1", "resume=auto"]
     arguments = [*RANKS_4, *bomb, *saving, "trainer.max_steps=4", "logger=csv", f"hydra.run.dir={tmp_path}"]
     assert run(*arguments, command=torchrun).stdout.count("bomb") == 1
@@ -128,12 +88,6 @@ def test_a_run_told_to_end_saves_and_the_next_goes_on_from_there(forked: Path, t
     assert losses(tmp_path) == losses(forked)
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
 @pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "said"),
@@ -141,7 +95,7 @@ def wait_for(path: Path) -> None:
 )
 def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: str, tmp_path: Path) -> None:
     bomb = [
-        "+callbacks.bomb._target_=tests.harness.bomb.Bomb",
+        "+callbacks.bomb._target_=tests.harness.failures.Bomb",
         "+callbacks.bomb.rank=3",
         f"+callbacks.bomb.kind={kind}",
     ]
@@ -158,7 +112,11 @@ def test_one_rank_s_death_ends_the_run_with_its_own_error_once(kind: str, said: 
 
 @pytest.mark.alone
 def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> None:
-    bomb = ["+callbacks.bomb._target_=tests.harness.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=hang"]
+    bomb = [
+        "+callbacks.bomb._target_=tests.harness.failures.Bomb",
+        "+callbacks.bomb.rank=3",
+        "+callbacks.bomb.kind=hang",
+    ]
     arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=10", "logger=csv", "trainer.max_steps=5"]
     done = run(*arguments, f"hydra.run.dir={tmp_path}", status=1)
     said = (
@@ -170,8 +128,12 @@ def test_a_rank_that_hangs_is_named_with_what_it_began_last(tmp_path: Path) -> N
 
 @pytest.mark.alone
 def test_a_rank_that_hangs_under_torchrun_is_named_too(tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "4", TRAIN[1]]
-    bomb = ["+callbacks.bomb._target_=tests.harness.bomb.Bomb", "+callbacks.bomb.rank=3", "+callbacks.bomb.kind=sleep"]
+    torchrun = [*TORCHRUN, "--nproc-per-node", "4", TRAIN[1]]
+    bomb = [
+        "+callbacks.bomb._target_=tests.harness.failures.Bomb",
+        "+callbacks.bomb.rank=3",
+        "+callbacks.bomb.kind=sleep",
+    ]
     arguments = [*RANKS_4, *bomb, "watchdog.timeout_s=5", "logger=csv", "trainer.max_steps=5"]
     done = run(*arguments, f"hydra.run.dir={tmp_path}", command=torchrun, status=1)
     error = summary(tmp_path)["error"]
@@ -201,7 +163,7 @@ def test_ctrl_c_ends_all_ranks_at_once(tmp_path: Path) -> None:
 def test_a_corpus_too_short_for_a_batch_is_refused_before_any_rank_starts(tmp_path: Path) -> None:
     text = tmp_path / "short.txt"
     text.write_text("a few words\n" * 200)
-    done = run(*RANKS_4[:1], "data=text", f"data.files=[{text}]", f"hydra.run.dir={tmp_path / 'run'}", status=2)
+    done = run("model=tiny", "data=text", f"data.files=[{text}]", f"hydra.run.dir={tmp_path / 'run'}", status=2)
     assert "data.files" in done.stderr
     assert "give more text" in done.stderr
     assert "Traceback" not in done.stderr

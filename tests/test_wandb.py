@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from project.loggers import FLUSHED_AFTER_S
+from tests.harness.command import MOMENT, ONE_CORE, TRAIN, environment, run, summary
+from tests.harness.paths import ROOT
 from tests.harness.wandb_file import of_type, records
 from tests.harness.wandb_file import summary as wandb_summary
-from tests.sweep.test_command import MOMENT, ONE_CORE
-from tests.test_train import ROOT, TRAIN, environment, run, summary
 
-COMMAND = [*ONE_CORE, *TRAIN, *[override for override in MOMENT if override != "logger=csv"]]
+COMMAND = [*ONE_CORE, *TRAIN, *MOMENT]
 OFFLINE = ["logger=wandb", "logger.offline=true"]
 IN_ENVIRONMENT, IN_FILE = "a" * 20 + "0123456789abcdef0123", "b" * 20 + "fedcba98765432100123"  # as keys look
 
@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [*COMMAND, *OFFLINE, "model.num_layers=2", "parallel.pp=2", "parallel.microbatches=2"]
     steps = ["trainer.val_check_interval=2", f"hydra.run.dir={folder / 'run'}", "logger.artifacts=true"]
     keys = {"WANDB_API_KEY": IN_ENVIRONMENT}
-    first = run(*steps, "trainer.max_steps=4", command=command, cwd=folder, env=environment() | keys)
+    first = run(*steps, "trainer.max_steps=4", command=command, cwd=folder, env=environment(**keys))
     second = run(
         *steps, "trainer.max_steps=6", "resume=auto", "verbosity=quiet", command=command, cwd=folder, env=environment()
     )
@@ -125,7 +125,7 @@ def test_a_key_in_the_file_is_found(tmp_path: Path) -> None:
 
 
 def test_a_file_left_by_kill_9_is_accepted_up_to_its_end(tmp_path: Path) -> None:
-    dies = ["+callbacks.dies._target_=tests.harness.dies.Dies", "+callbacks.dies.microbatches=2"]
+    dies = ["+callbacks.dies._target_=tests.harness.failures.Dies", "+callbacks.dies.microbatches=2"]
     dies += ["+callbacks.dies.unless=/nowhere", "+callbacks.dies.batch=5", "parallel.microbatches=2"]
     dies += [f"+callbacks.dies.after_s={2 * FLUSHED_AFTER_S}"]
     run(*OFFLINE, *dies, "trainer.max_steps=9", f"hydra.run.dir={tmp_path}", command=COMMAND, status=1)

@@ -1,15 +1,12 @@
 """The config groups callbacks, logger and debug."""
 
-from pathlib import Path
-
 import pytest
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-
+from project.configs import CONFIGS
 
 BY_HAND = {
     "${hydra:runtime.choices.model}": "tiny",

@@ -13,7 +13,9 @@ from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.run_folder import read_summary
 from project.spec.layout import ParallelLayout
-from tests.harness.training import Case, CaseModule, loader, trainer
+from tests.harness.case import Case
+from tests.harness.trainer import trainer
+from tests.harness.training import CaseModule, loader, run
 
 CASE = Case(ParallelLayout(pp=2, microbatches=2), steps=3)
 
@@ -36,17 +38,10 @@ class Books(L.Callback):
         self.books.append(self.communication.for_summary.get("communication", {}))
 
 
-def fit(rank: int, world_size: int, case: Case, *callbacks: L.Callback) -> L.Trainer:
-    options = {"max_steps": case.steps, "accumulate_grad_batches": case.accumulate, "callbacks": list(callbacks)}
-    engine = trainer(rank, world_size, case, **options)
-    engine.fit(CaseModule(case), loader(case, rank))
-    return engine
-
-
 def books(rank: int, world_size: int, case: Case) -> list[dict]:
     communication = Communication()
     books = Books(communication)
-    fit(rank, world_size, case, communication, Chatter(), StepMetrics(), books)
+    run(rank, world_size, case, communication, Chatter(), StepMetrics(), books)
     return books.books
 
 
@@ -72,7 +67,7 @@ def test_a_step_is_all_its_batches(ranks) -> None:
 
 
 def summarised(rank: int, world_size: int, folder: str) -> None:
-    fit(rank, world_size, CASE, Communication(), ActivationPeaks(), StepMetrics(), RunSummary(folder))
+    run(rank, world_size, CASE, Communication(), ActivationPeaks(), StepMetrics(), RunSummary(folder))
 
 
 def test_the_summary_has_the_rank_that_sends_most_and_every_stage(ranks, tmp_path) -> None:

@@ -6,14 +6,13 @@ import pytest
 
 from project.callbacks.memory_categories import MemoryCategories
 from project.spec.layout import ParallelLayout
-from tests.harness.training import Case, CaseModule, loader, trainer
+from tests.harness.case import Case
+from tests.harness.training import run
 
 
 def categories(rank: int, world_size: int, case: Case) -> tuple[int, list[dict[str, int]]]:
     callback = MemoryCategories()
-    engine = trainer(rank, world_size, case, max_steps=case.steps, callbacks=[callback])
-    engine.fit(CaseModule(case), loader(case, rank))
-    here: Any = engine.strategy
+    here: Any = run(rank, world_size, case, callback).strategy
     return here.parameters_here(), callback.for_summary["memory_by_category_per_rank"]
 
 

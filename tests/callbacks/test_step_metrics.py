@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from project.observe.metrics_file import read_rows
-from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
+from tests.harness.tiny_module import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 
 def test_one_row_per_step_counted_from_one_and_validation_in_the_last(fit, tmp_path):

@@ -13,7 +13,7 @@ from project.observe.metrics_file import read_rows
 from project.observe.provenance import command_started
 from project.run_folder import SUMMARY_KEYS, read_summary
 from project.spec.cost import active_parameters, total_parameters
-from tests.callbacks.conftest import BATCH, SEQ_LEN, DenseFirst, TinyModule
+from tests.harness.tiny_module import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 
 class At(Callback):

@@ -7,7 +7,7 @@ from rich.console import Console
 from project.callbacks.layout_table import layout_table, spans
 from project.observe.placement import Placement
 from project.spec.layout import ParallelLayout
-from tests.callbacks.conftest import DenseFirst
+from tests.harness.tiny_module import DenseFirst
 
 
 def test_the_layout_says_what_each_rank_holds():

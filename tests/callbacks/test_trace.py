@@ -18,29 +18,20 @@ from project.observe.metrics_file import read_rows
 from project.run_folder import read_summary
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.order import order_of
-from tests.harness.training import SMALL, Case, CaseModule, loader, trainer
+from tests.harness.case import SMALL, Case
+from tests.harness.training import run
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
 STEPS, FIRST, LAST = 8, 2, 3
 
 
-def run(rank: int, world_size: int, case: Case, folder: str, options: dict[str, Any]) -> None:
+def train(rank: int, world_size: int, case: Case, folder: str, options: dict[str, Any]) -> None:
     callbacks = [Communication(), ActivationPeaks(), StepMetrics(), Trace(folder, FIRST, LAST), RunSummary(folder)]
-    engine = trainer(
-        rank,
-        world_size,
-        case,
-        max_steps=case.steps,
-        accumulate_grad_batches=case.accumulate,
-        logger=csv_only(folder),
-        callbacks=callbacks,
-        **options,
-    )
-    engine.fit(CaseModule(case), loader(case, rank), loader(case, rank))
+    run(rank, world_size, case, *callbacks, validate=True, logger=csv_only(folder), **options)
 
 
 def traced(ranks: Any, folder: Path, case: Case, **options: Any) -> dict[str, Any]:
-    ranks.run(case.layout.world_size, run, case, str(folder), {"limit_val_batches": 0} | options)
+    ranks.run(case.layout.world_size, train, case, str(folder), {"limit_val_batches": 0} | options)
     return json.loads((folder / "trace.json").read_text())
 
 

@@ -10,16 +10,15 @@ import pytest
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
+from project.configs import CONFIGS
 from project.data.corpus import corpus_faults
 from project.data.datamodule import TokenDataModule
 from project.spec.fault import Fault
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "data"
-
 
 def compose(name: str, *overrides: str) -> dict[str, Any]:
     """The group as a training config sees it, resolved."""
-    with hydra.initialize_config_dir(str(CONFIGS.parent), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = hydra.compose(overrides=[f"+data={name}", "+seed=3", "+model.vocab_size=300", *overrides])
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
@@ -30,7 +29,7 @@ def faults_of(data: dict[str, Any]) -> list[Fault]:
     return corpus_faults(data, hydra.utils.instantiate(data["corpus"]))
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("*.yaml"))])
+@pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("data/*.yaml"))])
 def test_a_group_instantiates(name: str) -> None:
     datamodule = hydra.utils.instantiate(compose(name))
     assert isinstance(datamodule, TokenDataModule)

@@ -15,6 +15,7 @@ from project.data.corpus import CorpusError
 from project.data.datamodule import TokenDataModule
 from project.data.synthetic import SyntheticCorpus
 from project.data.text import TextCorpus
+from tests.harness.trainer import cpu_trainer
 
 Make = Callable[..., TokenDataModule]
 
@@ -43,14 +44,11 @@ class Recorder(LightningModule):
 
 
 def trainer(folder: Path, **options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    loops = {"max_epochs": -1, "limit_val_batches": 0, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
-    return Trainer(default_root_dir=folder, **(quiet | loops | options))
+    return cpu_trainer(default_root_dir=folder, **({"max_epochs": -1, "limit_val_batches": 0} | options))
 
 
 def seen(folder: Path, datamodule: TokenDataModule, steps: int, **options: Any) -> list[list[list[int]]]:
     model = Recorder()
-    options.setdefault("enable_checkpointing", False)
     trainer(folder, max_steps=steps, **options).fit(model, datamodule)
     return model.seen
 
@@ -74,13 +72,13 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     options: dict[str, Any] = {"limit_train_batches": 5}
     whole = seen(tmp_path, make_datamodule(), 14, **options)
 
-    interrupted = trainer(tmp_path, max_steps=steps_before, enable_checkpointing=False, **options)
+    interrupted = trainer(tmp_path, max_steps=steps_before, **options)
     first = Recorder()
     interrupted.fit(first, make_datamodule(num_workers=workers))
     interrupted.save_checkpoint(tmp_path / "resume.ckpt")
 
     second = Recorder()
-    resumed = trainer(tmp_path, max_steps=14, enable_checkpointing=False, **options)
+    resumed = trainer(tmp_path, max_steps=14, **options)
     resumed.fit(second, make_datamodule(num_workers=workers), ckpt_path=tmp_path / "resume.ckpt")
     assert first.seen + second.seen == whole
 
@@ -90,14 +88,14 @@ def test_a_checkpoint_taken_between_steps_resumes_there(make_datamodule: Make, t
     checkpoint = ModelCheckpoint(tmp_path / "saved", filename="{step}", every_n_train_steps=3, save_top_k=-1)
     whole = seen(tmp_path, make_datamodule(), 8, callbacks=[checkpoint], enable_checkpointing=True)
     model = Recorder()
-    resumed = trainer(tmp_path, max_steps=8, enable_checkpointing=False)
+    resumed = trainer(tmp_path, max_steps=8)
     resumed.fit(model, make_datamodule(), ckpt_path=tmp_path / "saved" / "step=3.ckpt")
     assert model.seen == whole[3:]
 
 
 def test_the_batch_of_a_step_that_failed_is_not_counted(make_datamodule: Make, tmp_path: Path) -> None:
     datamodule = make_datamodule()
-    failing = trainer(tmp_path, max_steps=8, enable_checkpointing=False)
+    failing = trainer(tmp_path, max_steps=8)
     with pytest.raises(RuntimeError, match="told to fail"):
         failing.fit(Recorder(fail_at=4), datamodule)
     assert datamodule.state_dict()["position"] == 4

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.harness.paths import ROOT
+
 PAGES = ("README.md", "docs/recipes.md", "docs/architecture.md", "docs/glossary.md", "CONTRIBUTING.md")
 COMPOSED = ("train", "plan", "generate")
 PARSED = ("report", "convert")  # dashboard's one argument is tried by tests/test_wandb.py

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness import dense_gpt
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/extend.md").read_text()
 FILES = dict(re.findall(r"`(mine/[\w./]+)`(?:[^`\n]*):\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
 COMMANDS = re.findall(r"```sh\n(.*?)\n```", PAGE, flags=re.DOTALL)

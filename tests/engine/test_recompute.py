@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from project.engine.recompute import recompute_layers
 from project.spec.layout import ParallelLayout
-from tests.harness.training import Case, whole_model
+from tests.harness.case import Case, whole_model
 
 
 def gradients(mode: str) -> dict[str, Tensor]:

@@ -1,25 +1,11 @@
 """What a stage remembers is what the schedule says, in its order, without overlap."""
 
 from itertools import pairwise
-from typing import Any
-
-import lightning.pytorch as L
 
 from project.engine.spans import Span
 from project.spec.layout import ParallelLayout
-from tests.harness.training import Case, CaseModule, loader, trainer
-
-
-class Spans(L.Callback):
-    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        self.spans = trainer.strategy.take_spans()
-
-
-def record(rank: int, world_size: int, case: Case) -> list[Span]:
-    recorder = Spans()
-    engine = trainer(rank, world_size, case, max_steps=1, callbacks=[recorder])
-    engine.fit(CaseModule(case), loader(case, rank))
-    return recorder.spans
+from tests.harness.case import Case
+from tests.harness.measured import spans_of
 
 
 def order(spans: list[Span]) -> list[str]:
@@ -27,7 +13,7 @@ def order(spans: list[Span]) -> list[str]:
 
 
 def test_1f1b_alternates_once_it_is_warm(ranks) -> None:
-    first, second = ranks.run(2, record, Case(ParallelLayout(pp=2, microbatches=4)))
+    first, second = ranks.run(2, spans_of, Case(ParallelLayout(pp=2, microbatches=4)))
     assert order(first) == ["F0", "F1", "B0", "F2", "B1", "F3", "B2", "B3"]
     assert order(second) == ["F0", "B0", "F1", "B1", "F2", "B2", "F3", "B3"]
     assert {span.stage for span in first} == {0}
@@ -38,4 +24,4 @@ def test_1f1b_alternates_once_it_is_warm(ranks) -> None:
 def test_gpipe_runs_all_forwards_first(ranks) -> None:
     wanted = [f"{action}{microbatch}" for action in "FB" for microbatch in range(3)]
     layout = ParallelLayout(pp=2, microbatches=3, schedule="GPipe")
-    assert [order(spans) for spans in ranks.run(2, record, Case(layout, batch=6))] == [wanted, wanted]
+    assert [order(spans) for spans in ranks.run(2, spans_of, Case(layout, batch=6))] == [wanted, wanted]

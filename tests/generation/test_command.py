@@ -1,7 +1,5 @@
 """`python project/generate.py`, and what is wrong with it before anything starts."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,34 +14,26 @@ from project.commands.generate.command import GENERATE
 from project.configs import CONFIGS
 from project.generation.prompt import Prompt
 from tests.harness.a_run import Run
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.harness.command import run
+from tests.harness.paths import ROOT
 
 
 @pytest.fixture
 def complaint(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def run(*overrides: str) -> str:
+    def complain(*overrides: str) -> str:
         with pytest.raises(SystemExit) as ended:
             check(overrides, GENERATE, {}, gpus=lambda: 0)
         assert ended.value.code == 2
         return " ".join(capsys.readouterr().err.split())
 
-    return run
+    return complain
 
 
 def test_a_run_continues_a_prompt_on_four_ranks(a_run: Run, tmp_path: Path) -> None:
     (checkpoint,) = (a_run.folder / "checkpoints").glob("step=*.ckpt")
     asked = [f"checkpoint={checkpoint}", "prompt=def f(x): ", "temperature=0", "max_new_tokens=4", "samples=2"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "project/generate.py"), *asked, "parallel=tp2_ep2_pp2", "trainer.accelerator=cpu"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    command = [sys.executable, str(ROOT / "project/generate.py"), "parallel=tp2_ep2_pp2", "trainer.accelerator=cpu"]
+    done = run(*asked, command=command, cwd=tmp_path)
     first, _, second = done.stdout.partition(f"\n{'-' * 40}\n")
     assert first == second.removesuffix("\n")
     assert first.startswith("def f(x): ")

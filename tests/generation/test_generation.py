@@ -11,9 +11,10 @@ from project.generation.sampling import Sampling
 from project.spec.layout import ParallelLayout
 from project.state.weights.source import open_weights
 from tests.harness.a_run import Run
+from tests.harness.case import Case
 from tests.harness.mixtral import transformers
 from tests.harness.ranks import RankPools
-from tests.harness.training import Case, trainer
+from tests.harness.trainer import trainer
 
 LAYOUTS = {
     "one rank": ParallelLayout(schedule="GPipe"),

@@ -10,8 +10,10 @@ from lightning.pytorch.accelerators import CUDAAccelerator
 
 from project.spec.layout import RECOMPUTE, ParallelLayout
 from tests.harness import staged_gloo
-from tests.harness.training import SMALL, Case, Outcome, expected, fit, merged
-from tests.parity.test_layouts import TOLERANCE, check_step
+from tests.harness.case import SMALL, Case
+from tests.harness.oracle import expected
+from tests.harness.outcome import TOLERANCE, Outcome, check_step, merged
+from tests.harness.training import fit
 
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA device", allow_module_level=True)

@@ -10,10 +10,11 @@ from project.spec.layout import ParallelLayout
 from project.state.weights.conversion import to_hf
 from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy
+from tests.harness.case import Case
 from tests.harness.mixtral import CONFIG
+from tests.harness.outcome import merged
 from tests.harness.ranks import RankPools
-from tests.harness.saving import Ending, run, together
-from tests.harness.training import Case
+from tests.harness.saving import Ending, run
 
 TEXTS = ["def f(x):\n    return x + 1\n", "hello world, wörld €\n"]
 CASE = Case(ParallelLayout(pp=2, tp=2, ep=2, microbatches=2), replace(CONFIG, vocab_size=320, init_std=0.2), steps=2)
@@ -33,7 +34,7 @@ def on_a_rank(rank: int, world_size: int, case: Case, folder: Path) -> Ending:
 
 def train(folder: Path, ranks: RankPools, case: Case = CASE) -> Run:
     train_tokenizer(TEXTS * 50, 300).save(str(folder / "tokenizer.json"))
-    tensors = together(ranks.run(4, on_a_rank, case, folder / "checkpoints")).tensors
+    tensors = merged(ranks.run(4, on_a_rank, case, folder / "checkpoints")).tensors
     return Run(folder, {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer.")})
 
 

@@ -21,6 +21,10 @@ FLAGS = (
 )
 BROWSER, DRIVER = "chromium", "chromedriver"
 WIDTHS, SCHEMES = (390, 1440), ("light", "dark")
+FIGURES = """
+return Object.fromEntries([...document.querySelectorAll(".figure")].map((figure) => [figure.id.replace("figure-", ""),
+  figure.querySelectorAll(".point, .scatterlayer path, .heatmaplayer image, .sankey-node, .hm image").length]))
+"""
 
 
 def installed() -> bool:

@@ -51,7 +51,3 @@ def gradients_as_saved(theirs: Any) -> dict[str, Tensor]:
     from transformers.core_model_loading import revert_weight_conversion
 
     return revert_weight_conversion(theirs, {name: weight.grad for name, weight in theirs.named_parameters()})
-
-
-def relative(actual: Tensor, wanted: Tensor) -> float:
-    return (torch.linalg.vector_norm(actual - wanted) / torch.linalg.vector_norm(wanted)).item()

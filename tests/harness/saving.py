@@ -1,6 +1,6 @@
 """Runs on the pool's ranks that save checkpoints, resume from them, and tell what they had in the end."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ from project.callbacks.checkpoint import Checkpoint
 from project.data.datamodule import TokenDataModule
 from project.data.synthetic import SyntheticCorpus
 from project.strategy.hybrid import HybridParallelStrategy
-from tests.harness.training import Case, CaseModule, Observer, trainer
+from tests.harness.case import Case
+from tests.harness.outcome import merged
+from tests.harness.ranks import RankPools
+from tests.harness.trainer import trainer
+from tests.harness.training import CaseModule, Observer
 
 
 @dataclass
 class Ending:
-    """Of one rank: the losses of its steps, and by global name, whole, its weights, buffers and moments."""
+    """A rank's losses, and its weights, buffers and optimizer moments at the end, whole and by global name."""
 
     losses: list[float] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -46,7 +50,7 @@ def run(
     strategy: HybridParallelStrategy | None = None,
     **checkpoint: Any,
 ) -> Ending:
-    """Trains up to `case.steps`. `checkpoint` is the callback's options, by default every checkpoint, every 2 steps."""
+    """Trains up to `case.steps`. `checkpoint` is the callback's options; by default every 2 steps, all kept."""
     observer = Observer()
     options = {"filename": "{step}", "every_n_train_steps": 2, "save_top_k": -1, "save_last": "link"} | checkpoint
     engine = trainer(
@@ -71,29 +75,15 @@ def all_tensors(engine: L.Trainer) -> dict[str, Tensor]:
     return {name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().clone() for name, t in tensors.items()}
 
 
-def together(endings: list[Ending]) -> Ending:
-    """The whole model's."""
-    assert all(ending.losses == endings[0].losses for ending in endings)
-    whole = Ending(endings[0].losses)
-    for ending in endings:
-        for name, tensor in ending.tensors.items():
-            assert name not in whole.tensors or torch.equal(whole.tensors[name], tensor), f"ranks differ in {name}"
-            whole.tensors[name] = tensor
-    return whole
-
-
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
+    """Names of the tensors that are missing on one side or not bit-identical."""
     names = one.keys() | other.keys()
     return sorted(n for n in names if n not in one or n not in other or not torch.equal(one[n], other[n]))
 
 
-def train(pools: Any, case: Case, folder: Path, resume: Path | None = None, **options: Any) -> Ending:
-    return together(pools.run(case.layout.world_size, run_with, case, folder, resume, options))
+def train(pools: RankPools, case: Case, folder: Path, resume: Path | None = None, **options: Any) -> Ending:
+    return merged(pools.run(case.layout.world_size, run_with, case, folder, resume, options))
 
 
 def run_with(rank: int, world_size: int, case: Case, folder: Path, resume: Path | None, options: dict) -> Ending:
     return run(rank, world_size, case, folder, resume, **options)
-
-
-def shorter(case: Case, steps: int) -> Case:
-    return replace(case, steps=steps)

@@ -4,8 +4,10 @@ import pytest
 
 from project.spec.layout import ParallelLayout
 from tests.harness import staged_gloo
-from tests.harness.training import Case, expected, fit, merged
-from tests.parity.test_layouts import TOLERANCE, check_step
+from tests.harness.case import Case
+from tests.harness.oracle import expected
+from tests.harness.outcome import TOLERANCE, check_step, merged
+from tests.harness.training import fit
 
 LAYOUTS = {
     "every axis": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4),

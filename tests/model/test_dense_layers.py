@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from project.model.transformer import Balancing
 from project.spec.model import ModelConfig
-from tests.harness.building import initialized
+from tests.harness.case import initialized
 
 CONFIG = ModelConfig(
     num_layers=3, num_dense_layers=1, num_shared_experts=1, d_model=16, num_heads=2, num_kv_heads=2, head_dim=8,
@@ -27,6 +27,7 @@ def test_a_dense_layer_has_a_feed_forward_network_instead_of_experts() -> None:
 
 def test_its_output_is_added_to_the_stream_and_it_reports_no_balance() -> None:
     model = initialized(CONFIG)
+    torch.manual_seed(0)
     block, x_BSD = model.layers["0"], torch.randn(2, 8, 16)
     middle_BSD = x_BSD + block.attention(block.attention_norm(x_BSD), model.rope_cos, model.rope_sin)
     inner_BSD, network = block.feed_forward_norm(middle_BSD), block.feed_forward

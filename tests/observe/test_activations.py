@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from project.callbacks.activations import ActivationPeaks
 from project.observe.activations import Activations
 from project.spec.layout import ParallelLayout
-from tests.harness.training import SMALL, Case
-from tests.observe.test_ledger import BalancedModule, train
+from tests.harness.case import SMALL, Case
+from tests.harness.measured import peaks_of
 
 BATCH, WIDTH, FLOAT, INT64 = 6, 8, 4, 8
 
@@ -92,12 +91,6 @@ def test_watching_does_not_keep_a_graph_that_nobody_else_keeps(ranks) -> None:
 
 
 # -- the stages of a run ------------------------------------------------------------------------------------------
-
-
-def peaks_of(rank: int, world_size: int, case: Case) -> Any:
-    peaks = ActivationPeaks()
-    train(rank, world_size, case, BalancedModule, peaks)
-    return peaks.for_summary["activation_bytes_peak_per_stage"]
 
 
 def peaks(ranks: Any, layout: ParallelLayout, microbatch: int, seq_len: int) -> list[int]:

@@ -1,7 +1,6 @@
 """The ledger holds the code to the least that the design can move: every call and every byte."""
 
 from dataclasses import replace
-from types import MethodType
 from typing import Any
 
 import lightning.pytorch as L
@@ -14,13 +13,15 @@ from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tenso
 
 from project.callbacks.communication import Communication
 from project.engine.message_tags import GRADIENT
-from project.model.router import Router, Routing
+from project.model.router import Router
 from project.observe.ledger import Ledger
 from project.planner.cost.traffic import traffic
 from project.planner.cost.transfer import by_axis
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
-from tests.harness.training import SMALL, Case, CaseModule, loader, trainer
+from tests.harness.case import SMALL, Case
+from tests.harness.measured import BalancedModule
+from tests.harness.training import CaseModule, run
 
 # -- what is counted ----------------------------------------------------------------------------------------------
 
@@ -116,20 +117,6 @@ def test_a_group_without_a_name_goes_by_its_ranks_and_one_rank_alone_sends_nothi
 # -- a training step ----------------------------------------------------------------------------------------------
 
 
-def evenly(router: Router, x_TD: Tensor) -> Routing:
-    """Consecutive tokens go to consecutive experts."""
-    routing = Router.forward(router, x_TD)
-    choice_TA = torch.arange(len(x_TD)).unsqueeze(1) + torch.arange(router.top_k)
-    return routing._replace(experts_TA=choice_TA % len(router.weight))
-
-
-class BalancedModule(CaseModule):
-    def reset_part(self, part: Any) -> None:
-        super().reset_part(part)
-        for router in (module for module in part.modules() if isinstance(module, Router)):
-            router.forward = MethodType(evenly, router)
-
-
 class TalkativeModule(BalancedModule):
     """A change that somebody might make without a thought: the router's answers are compared over tp."""
 
@@ -148,14 +135,9 @@ class Losses(L.Callback):
         self.losses.append(trainer.callback_metrics["train/loss"].item())
 
 
-def train(rank: int, world_size: int, case: Case, module: type[CaseModule], *callbacks: L.Callback) -> None:
-    options = {"max_steps": case.steps, "accumulate_grad_batches": case.accumulate, "callbacks": list(callbacks)}
-    trainer(rank, world_size, case, **options).fit(module(case), loader(case, rank))
-
-
 def book(rank: int, world_size: int, case: Case, module: type[CaseModule]) -> dict:
     communication = Communication()
-    train(rank, world_size, case, module, communication)
+    run(rank, world_size, case, communication, module=module)
     return communication.ledger.table()
 
 
@@ -286,7 +268,7 @@ class Choices(L.Callback):
 
 def book_and_choices(rank: int, world_size: int, case: Case) -> tuple[dict, list[Tensor]]:
     communication, choices = Communication(), Choices()
-    train(rank, world_size, case, CaseModule, communication, choices)
+    run(rank, world_size, case, communication, choices)
     return communication.ledger.table(), choices.choices
 
 
@@ -310,8 +292,8 @@ def test_of_an_uneven_choice_the_rows_for_other_ranks_are_counted(ranks) -> None
 
 def losses_with_and_without(rank: int, world_size: int, case: Case) -> tuple[list[float], list[float]]:
     counted, plain = Losses(), Losses()
-    train(rank, world_size, case, CaseModule, Communication(steps=case.steps), counted)
-    train(rank, world_size, case, CaseModule, plain)
+    run(rank, world_size, case, Communication(steps=case.steps), counted)
+    run(rank, world_size, case, plain)
     return counted.losses, plain.losses
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
 from project.spec.legality.layouts import layout_faults
-from tests.harness.training import SMALL, Case
+from tests.harness.case import SMALL, Case
 
 MOST_RANKS = 16
 SEQ_LEN = 16

@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+from tests.harness.paths import ROOT
+
 PARITY = ("tests/parity/test_edges.py", "tests/parity/test_layouts.py", "tests/parity/test_matrix.py")
 
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from project.spec.layout import ParallelLayout
-from tests.harness.training import SMALL, Case, expected, train
-from tests.parity.test_layouts import TOLERANCE, check_step
+from tests.harness.case import SMALL, Case
+from tests.harness.oracle import expected
+from tests.harness.outcome import TOLERANCE, check_step
+from tests.harness.training import train
 
 LAYOUTS = {
     "one rank": ParallelLayout(microbatches=2),

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from project.spec.layout import ParallelLayout
-from tests.harness.training import SMALL, Case, train
+from tests.harness.case import SMALL, Case
+from tests.harness.training import train
 
 ONE_RANK = Case(ParallelLayout(), replace(SMALL, z_coefficient=0.1), precision="64-true", steps=3)
 CHANGES = {

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from project.spec.layout import ParallelLayout
-from tests.harness.training import SMALL, Case, Outcome, expected, train
+from tests.harness.case import SMALL, Case
+from tests.harness.oracle import expected
+from tests.harness.outcome import TOLERANCE, check_step, relative
+from tests.harness.training import train
 
 LAYOUTS = {
     "single": ParallelLayout(microbatches=4),
@@ -18,27 +21,6 @@ LAYOUTS = {
     "gpipe": ParallelLayout(pp=2, tp=2, ep=2, microbatches=4, schedule="GPipe"),
 }
 DOCUMENTED = ("single", "tp2_ep2_pp2", "tp4_ep4", "pp4", "tp4_ep4_pp4")
-TOLERANCE = {"32-true": 1e-5, "64-true": 1e-12}
-
-
-def relative(actual: torch.Tensor, wanted: torch.Tensor, whole: float = 1.0) -> float:
-    """The distance in norm, relative to the wanted; where that is zero but for rounding (as for a top-1 router, whose
-    renormalised weight is 1) to the norm of all that is compared."""
-    norm = torch.linalg.vector_norm(wanted.double()).item()
-    distance = torch.linalg.vector_norm(actual.double() - wanted.double()).item()
-    return distance / (norm if norm > 1e-14 * whole else whole)
-
-
-def check_step(actual: Outcome, wanted: Outcome, tolerance: float) -> None:
-    assert actual.losses[0] == pytest.approx(wanted.losses[0], rel=tolerance)
-    assert actual.auxiliary_losses[0] == pytest.approx(wanted.auxiliary_losses[0], rel=tolerance)
-    assert actual.dropped_fractions[0] == pytest.approx(wanted.dropped_fractions[0], rel=tolerance)
-    assert actual.grad_norms[0] == pytest.approx(wanted.grad_norms[0], rel=tolerance)
-    assert actual.gradients.keys() == wanted.gradients.keys()
-    whole = wanted.grad_norms[0]
-    errors = {name: relative(actual.gradients[name], wanted.gradients[name], whole) for name in wanted.gradients}
-    worst = max(errors, key=errors.__getitem__)
-    assert errors[worst] <= tolerance, f"gradient of {worst} is off by {errors[worst]:.1e}"
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])

@@ -6,9 +6,11 @@ from random import Random
 import pytest
 import torch
 
-from tests.harness.training import Case, expected, train
+from tests.harness.case import Case
+from tests.harness.oracle import expected
+from tests.harness.outcome import TOLERANCE, check_step
+from tests.harness.training import train
 from tests.parity import matrix
-from tests.parity.test_layouts import TOLERANCE, check_step
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from project.model.transformer import Balancing, Transformer
 from project.training.loss import cross_entropy
-from tests.harness.building import initialized
-from tests.harness.mixtral import CONFIG, as_saved, gradients_as_saved, mixtral, relative
+from tests.harness.case import initialized
+from tests.harness.mixtral import CONFIG, as_saved, gradients_as_saved, mixtral
+from tests.harness.outcome import relative
 
 
 @pytest.fixture(scope="module")

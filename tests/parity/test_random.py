@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
 from project.spec.legality.layouts import layout_faults
 from project.spec.model import ModelConfig
-from tests.harness.training import Case, expected, train
-from tests.parity.test_layouts import TOLERANCE, check_step
+from tests.harness.case import Case
+from tests.harness.oracle import expected
+from tests.harness.outcome import TOLERANCE, check_step
+from tests.harness.training import train
 
 IN_MAKE_TEST = 12
 MOST_RANKS = 8

@@ -10,8 +10,8 @@ from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.order import order_of
-from tests.harness.training import SMALL, Case
-from tests.observe.test_activations import peaks_of
+from tests.harness.case import SMALL, Case
+from tests.harness.measured import peaks_of
 
 
 def check(ranks: Any, case: Case) -> None:

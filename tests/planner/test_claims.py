@@ -8,6 +8,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from project.configs import CONFIGS
 from project.planner.config import claims_path, write_plan
 from project.planner.cost.routing import expected_imbalance
 from project.planner.document.claims import check, claim_faults, read_claims
@@ -53,7 +54,7 @@ def test_the_document_s_claims_hold_or_fail_as_its_arithmetic_says() -> None:
 
 
 def test_the_document_s_experiment_leaves_its_claims_beside_the_plan_of_every_run(tmp_path: Path) -> None:
-    with hydra.initialize_config_dir(str(DOCUMENT.parent.parent), version_base="1.3"):
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", ["+experiment=tp4_ep4_pp4", "model=tiny"])
     config = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("model", "parallel", "data", "trainer")}
     cluster = OmegaConf.to_container(cfg.cluster, resolve=True)

@@ -16,7 +16,8 @@ from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.partition import partition
 from project.spec.placement import stages_of
-from tests.harness.training import Case, CaseModule
+from tests.harness.case import Case
+from tests.harness.training import CaseModule
 from tests.parity import matrix
 
 DOCUMENT = ModelConfig()

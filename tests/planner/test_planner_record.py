@@ -6,6 +6,7 @@ import pytest
 
 import benchmarks.planner_layouts as benchmark
 from benchmarks.planner_record import RECORD, Row, checksum, read, row, spearman, table, write
+from project.configs import CONFIGS
 from project.planner.machine.cluster_file import load_cluster
 
 RECORDED = pytest.mark.skipif(not RECORD.exists(), reason="no run of benchmarks.planner_layouts is recorded yet")
@@ -93,7 +94,7 @@ def test_a_run_calibrates_into_the_file_that_is_committed_and_records_by_it(monk
     monkeypatch.setattr(benchmark, "write", recorded.extend)
     monkeypatch.setattr(benchmark, "measured", lambda layout, steps: float(layout.world_size))
     benchmark.main(["--calibrate"])
-    assert written == {RECORD.parent.parent / "configs/cluster/cpu_here.yaml": cluster}
+    assert written == {CONFIGS / "cluster/cpu_here.yaml": cluster}
     assert [(one.layout, one.measured_s) for one in recorded] == [
         (name, layout.world_size) for name, layout in benchmark.LAYOUTS.items()
     ]

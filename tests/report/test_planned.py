@@ -15,7 +15,7 @@ from project.report.run_page import write_run_page
 from project.run_folder import read_summary, write_summary
 from project.spec.schedules.order import order_of
 from tests.harness.browser import Browser
-from tests.report.conftest import CASE
+from tests.harness.reported_run import CASE
 
 CLAIM = {"claim": "~2 GB <a GPU>", "quantity": "x", "claimed": "2 GB", "found": 0.05, "by": "derived"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from project.report.run_page import write_run_page
-from tests.harness.browser import SCHEMES, WIDTHS, Browser
+from tests.harness.browser import FIGURES, SCHEMES, WIDTHS, Browser
 
 MOST_BYTES = 6e6
 FIGURES_OF_A_RUN = {
@@ -37,12 +37,6 @@ def test_it_draws_every_figure_and_asks_nobody_for_anything(
     assert browser.requests() == [page.as_uri()]
     red = browser.ask("return getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
     assert (int(red) < 60) == (scheme == "dark")
-
-
-FIGURES = """
-return Object.fromEntries([...document.querySelectorAll(".figure")].map((figure) => [figure.id.replace("figure-", ""),
-  figure.querySelectorAll(".point, .scatterlayer path, .heatmaplayer image, .sankey-node, .hm image").length]))
-"""
 
 
 def test_hovering_over_an_action_says_what_it_is_and_shows_its_microbatch(page: Path, browser: Browser) -> None:

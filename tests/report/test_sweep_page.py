@@ -9,9 +9,8 @@ from project.report.pareto import front
 from project.report.sweep import SweepJob, read_sweep
 from project.report.sweep_page import write_sweep_page
 from project.sweep.jobs import jobs, write_sweep
-from tests.harness.browser import SCHEMES, WIDTHS, Browser
+from tests.harness.browser import FIGURES, SCHEMES, WIDTHS, Browser
 from tests.harness.sweep_folders import finished_job, refused_job
-from tests.report.test_run_page import FIGURES
 
 FAULT = "parallel.tp=3: <b>does not divide</b> model.num_heads=8"
 

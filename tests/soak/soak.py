@@ -15,12 +15,10 @@ but for torch's cache, which that run has, too.
 """
 
 import argparse
-import csv
 import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,8 +27,8 @@ import psutil
 
 from project.state.checkpoint.last import LINK, checkpoint_at, named
 from project.state.checkpoint.reader import Checkpoint
+from tests.harness.command import TRAIN, environment, losses
 
-ROOT = Path(__file__).resolve().parents[2]
 WITHIN_S = 10.0
 RUN = [
     *("+experiment=tp4_ep4_pp4", "model=tiny", "data=synthetic", "data.seq_len=32", "logger=csv"),
@@ -41,21 +39,16 @@ RUN = [
 
 def start(folder: Path, steps: int, log: Path) -> subprocess.Popen:
     """Its temporary files go beside the log."""
-    command = [sys.executable, str(ROOT / "project/train.py"), *RUN, f"trainer.max_steps={steps}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": str(log.parent / "temporary")}
+    command = [*TRAIN, *RUN, f"trainer.max_steps={steps}"]
+    own = environment(TMPDIR=str(log.parent / "temporary"))
     with log.open("ab") as output:
         return subprocess.Popen(
             [*command, f"hydra.run.dir={folder}"],
             stdout=output,
             stderr=output,
-            env=environment,
+            env=own,
             start_new_session=True,
         )
-
-
-def losses(folder: Path) -> list[str]:
-    with (folder / "metrics.csv").open() as file:
-        return [row["train/loss"] for row in csv.DictReader(file)]
 
 
 def all_ended(process: subprocess.Popen, everybody: list[psutil.Process]) -> bool:

@@ -14,9 +14,9 @@ from project.spec.schedules.action import Action
 from project.spec.schedules.in_flight import InFlight, peaks_in_flight
 from project.spec.schedules.order import order_of
 from project.spec.schedules.soundness import count_faults, order_faults, stuck
-from tests.engine.test_spans import record
+from tests.harness.case import SMALL, Case
 from tests.harness.lowering import build
-from tests.harness.training import SMALL, Case
+from tests.harness.measured import spans_of
 
 SIZES = list(itertools.product((1, 2, 3, 4, 8), (1, 2, 3)))
 
@@ -66,7 +66,7 @@ EXECUTED = [
 
 
 def check_executed(ranks, layout: ParallelLayout) -> None:
-    spans = ranks.run(layout.world_size, record, Case(layout, SMALL, batch=layout.microbatches))
+    spans = ranks.run(layout.world_size, spans_of, Case(layout, SMALL, batch=layout.microbatches))
     executed = [[f"{span.stage}{span.action}{span.microbatch}" for span in row] for row in spans]
     assert executed == [[str(action) for action in row] for row in order_of(layout)]
 

@@ -22,9 +22,11 @@ from project.engine.plan import Plan
 from project.spec.layout import ParallelLayout
 from project.spec.partition import Part
 from tests.harness import dense_gpt
+from tests.harness.case import Case
 from tests.harness.dense_gpt import GPT, LENGTH, VOCABULARY, GPTModule
-from tests.harness.training import Case, copies, trainer, whole
-from tests.parity.test_layouts import TOLERANCE, relative
+from tests.harness.outcome import TOLERANCE, copies, merged, relative
+from tests.harness.trainer import cpu_trainer, trainer
+from tests.harness.training import whole
 
 STEPS, BATCH = 2, 8
 SCHEDULES = {
@@ -112,17 +114,7 @@ def fit(rank: int, world_size: int, case: Case, build: Callable[[], L.LightningM
 
 
 def train(ranks: Any, layout: ParallelLayout, precision: str) -> Outcome:
-    outcomes = ranks.run(layout.world_size, fit, Case(layout, precision=precision))
-    first = outcomes[0]
-    assert all((o.losses, o.validation) == (first.losses, first.validation) for o in outcomes), "ranks disagree"
-    together = replace(first, gradients={}, final={})
-    for outcome in outcomes:
-        for kind in ("gradients", "final"):
-            collected = getattr(together, kind)
-            for name, tensor in getattr(outcome, kind).items():
-                assert name not in collected or torch.equal(collected[name], tensor), f"replicas of {name} differ"
-                collected[name] = tensor
-    return together
+    return merged(ranks.run(layout.world_size, fit, Case(layout, precision=precision)))
 
 
 def check_as_alone(ranks: Any, layout: ParallelLayout, precision: str) -> None:
@@ -256,7 +248,7 @@ def test_a_batch_that_does_not_divide_is_an_error_that_says_so(ranks) -> None:
 
 
 def test_another_strategy_is_refused() -> None:
-    engine = L.Trainer(accelerator="cpu", devices=1, max_steps=1, logger=False, enable_checkpointing=False)
+    engine = cpu_trainer(devices=1, max_steps=1)
     with pytest.raises(TypeError, match=r"GPTModule is trained by Trainer\(strategy=HybridParallelStrategy"):
         engine.fit(GPTModule(), *[DataLoader(batches(), batch_size=None)] * 2)
 

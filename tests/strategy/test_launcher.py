@@ -10,12 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.trainer import cpu_trainer
+
 SCRIPT = """
 import os, signal, sys, time
 import torch
 from types import SimpleNamespace
 from project.strategy.launcher import ForkLauncher, RankFailed
 from project.strategy.stop import StopRequest
+
+from tests.harness.trainer import cpu_trainer
+
 
 environment = SimpleNamespace(main_port=0)
 strategy = SimpleNamespace(cluster_environment=environment, num_processes=4, stop=StopRequest())
@@ -110,13 +115,12 @@ def test_a_long_error_is_told_as_well_as_a_short_one(script: Path) -> None:
 
 
 def test_after_a_fit_the_ranks_and_their_weights_are_gone_and_it_says_so() -> None:
-    import lightning.pytorch as L
 
     from project.spec.layout import ParallelLayout
     from project.strategy.hybrid import HybridParallelStrategy
 
     strategy = HybridParallelStrategy(ParallelLayout())
-    trainer = L.Trainer(accelerator="cpu", devices=1, strategy=strategy, logger=False, enable_checkpointing=False)
+    trainer = cpu_trainer(devices=1, strategy=strategy)
     strategy.launcher.has_fit = True
     with pytest.raises(RuntimeError, match="the weights went with its forked ranks"):
         strategy.launcher.launch(print, trainer=trainer)

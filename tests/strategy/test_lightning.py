@@ -13,7 +13,10 @@ from project.model.transformer import Balancing
 from project.spec.layout import ParallelLayout
 from project.strategy.hybrid import HybridParallelStrategy
 from project.training.loss import cross_entropy
-from tests.harness.training import Case, CaseModule, batches, expected, loader, train, trainer
+from tests.harness.case import Case, batches
+from tests.harness.oracle import expected
+from tests.harness.trainer import cpu_trainer, trainer
+from tests.harness.training import CaseModule, loader, run, train
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
 
@@ -34,7 +37,7 @@ def test_validate_and_test_give_every_rank_the_mean_loss(ranks, verb: str) -> No
 
 
 def mean_loss(rank: int, world_size: int, case: Case) -> float:
-    from tests.harness.building import initialized
+    from tests.harness.case import initialized
 
     model = initialized(case.model, torch.float64)
     losses = [cross_entropy(model(b["tokens"], Balancing()), b["targets"]).item() for b in batches(case)]
@@ -75,18 +78,8 @@ class Diary(L.Callback):
 
 def keep_diary(rank: int, world_size: int, case: Case) -> dict[str, Any]:
     diary = Diary()
-    engine = trainer(
-        rank,
-        world_size,
-        case,
-        max_steps=case.steps,
-        accumulate_grad_batches=case.accumulate,
-        callbacks=[diary],
-        val_check_interval=case.steps * case.accumulate,
-        check_val_every_n_epoch=None,
-    )
-    module = ScheduledModule(case)
-    engine.fit(module, loader(case, rank), loader(case, rank))
+    validation = {"val_check_interval": case.steps * case.accumulate, "check_val_every_n_epoch": None}
+    engine = run(rank, world_size, case, diary, module=ScheduledModule, validate=True, **validation)
     return {
         "rates": diary.rates,
         "validations": diary.validations,
@@ -108,16 +101,7 @@ def test_schedulers_hooks_validation_and_accumulation_go_by_optimizer_steps(rank
 
 def clip_by_value(rank: int, world_size: int, case: Case) -> float:
     largest = Largest()
-    engine = trainer(
-        rank,
-        world_size,
-        case,
-        max_steps=1,
-        callbacks=[largest],
-        gradient_clip_val=1e-4,
-        gradient_clip_algorithm="value",
-    )
-    engine.fit(CaseModule(case), loader(case, rank))
+    run(rank, world_size, case, largest, gradient_clip_algorithm="value")
     return largest.value
 
 
@@ -138,7 +122,7 @@ class Largest(L.Callback):
 
 
 def test_gradients_are_clipped_by_value(ranks) -> None:
-    assert ranks.run(4, clip_by_value, Case(LAYOUT)) == pytest.approx([1e-4] * 4)
+    assert ranks.run(4, clip_by_value, Case(LAYOUT, clip=1e-4)) == pytest.approx([1e-4] * 4)
 
 
 # -- precision ----------------------------------------------------------------------------------------------------
@@ -159,8 +143,7 @@ class Overflow(CaseModule):
 
 
 def overflow(rank: int, world_size: int, case: Case) -> dict[str, Any]:
-    engine = trainer(rank, world_size, case, max_steps=4, callbacks=[scales := Scales()])
-    engine.fit(Overflow(case), loader(case, rank))
+    run(rank, world_size, case, scales := Scales(), module=Overflow)
     return {"moved": scales.moved, "scales": scales.scales}
 
 
@@ -202,22 +185,10 @@ def test_lower_precisions_stay_near_fp32(ranks, precision: str, tolerance: float
 
 
 def test_the_trainer_s_precision_is_the_strategy_s() -> None:
-    engine = L.Trainer(
-        accelerator="cpu",
-        strategy=HybridParallelStrategy(ParallelLayout()),
-        precision="bf16-mixed",
-        logger=False,
-        enable_checkpointing=False,
-    )
+    engine = cpu_trainer(strategy=HybridParallelStrategy(ParallelLayout()), precision="bf16-mixed")
     assert engine.precision == engine.strategy.precision_plugin.precision == "bf16-mixed"
 
 
 def test_a_precision_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="give one of them"):
-        L.Trainer(
-            accelerator="cpu",
-            strategy=HybridParallelStrategy(ParallelLayout(), precision="32-true"),
-            precision="bf16-mixed",
-            logger=False,
-            enable_checkpointing=False,
-        )
+        cpu_trainer(strategy=HybridParallelStrategy(ParallelLayout(), precision="32-true"), precision="bf16-mixed")

@@ -15,20 +15,12 @@ from project.spec.layout import ParallelLayout
 from project.spec.placement import V_SHAPED
 from project.training.loss import cross_entropy
 from project.training.optimizer import OptimizerConfig, build_optimizer
+from tests.harness.case import LEARNING_RATE, Case, batches, whole_model
+from tests.harness.oracle import expected
+from tests.harness.outcome import check_step
 from tests.harness.ranks import RankPools
-from tests.harness.training import (
-    LEARNING_RATE,
-    Case,
-    CaseModule,
-    Observer,
-    batches,
-    expected,
-    loader,
-    train,
-    trainer,
-    whole_model,
-)
-from tests.parity.test_layouts import check_step
+from tests.harness.trainer import trainer
+from tests.harness.training import CaseModule, Observer, loader, train
 
 SINGLE = ("GPipe", "1F1B")
 LOOPED = ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble")

@@ -17,8 +17,8 @@ from project.engine.finite import NotFinite
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.reader import Checkpoint
 from project.strategy.stop import requeue
+from tests.harness.case import SMALL, Case
 from tests.harness.saving import run
-from tests.harness.training import SMALL, Case
 
 CASE = Case(ParallelLayout(pp=2, microbatches=2), replace(SMALL, num_layers=2), steps=5)
 

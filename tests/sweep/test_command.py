@@ -8,17 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.command import MOMENT, ONE_CORE, TRAIN, environment, run, summary, wait_for
 from tests.harness.terminal import in_terminal, press_ctrl_c
-from tests.test_train import TRAIN, environment, run, summary, wait_for
 
-# Jobs of one rank that train for a moment.
-MOMENT = [
-    *("model=tiny", "model.num_layers=1", "data=synthetic", "data.seq_len=16", "data.num_tokens=20000"),
-    *("trainer.limit_val_batches=1", "trainer.accelerator=cpu", "logger=csv"),
-]
-# On one core, so that a rank has one thread and threads do not wait for each other on a busy machine.
-ONE_CORE = ["taskset", "-c", str(min(os.sched_getaffinity(0)))] if hasattr(os, "sched_getaffinity") else []
-SWEEP = [*ONE_CORE, *TRAIN, "-m", *MOMENT]
+SWEEP = [*ONE_CORE, *TRAIN, "-m", *MOMENT, "logger=csv"]
 MICROBATCHES = [1, 2, 3, 4, 5, 6]  # of a batch of 12, which 5 does not divide
 
 
@@ -34,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def command(folder: Path) -> list[str]:
     dies = [
-        "+callbacks.dies._target_=tests.harness.dies.Dies",
+        "+callbacks.dies._target_=tests.harness.failures.Dies",
         "+callbacks.dies.microbatches=4",
         f"+callbacks.dies.unless={folder / 'mended'}",
     ]

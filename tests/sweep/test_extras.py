@@ -10,37 +10,27 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from project.command_line.resolvers import register_resolvers
-from tests.harness.scripted_sweep import swept
-from tests.sweep.test_variants import ROOT
+from project.configs import CONFIGS
+from tests.harness.script import script_of, sweep_script
 
-SCRIPT = f"""
-import os, sys, hydra
-from hydra.core.hydra_config import HydraConfig
-from project.command_line.check import check, check_job
+SCRIPT = script_of("""
 from project.command_line.refusal import InvalidConfig
-from project.commands.train.command import TRAIN
-from project.spec.figures import objective
 from project.run_folder import layout_entry, write_summary
+from project.spec.figures import objective
 from project.spec.sections import layout_of
 
-@hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
-def run(cfg):
-    folder = HydraConfig.get().runtime.output_dir
-    try:
-        check_job(cfg, TRAIN, os.environ)
-    except InvalidConfig as error:
-        write_summary(folder, {{"status": "failed", "error": str(error)}})
-        raise
-    layout = layout_of(cfg.parallel)
-    speed = 1000.0 * layout.microbatches
-    summary = {{"status": "completed", "layout": layout_entry(layout), "tokens_per_second": speed, "val_loss": 2.5}}
-    write_summary(folder, summary)
-    return objective(summary, cfg.objective)
-
-if __name__ == "__main__":
-    check(sys.argv[1:], TRAIN, os.environ)
-    run()
-"""
+folder = HydraConfig.get().runtime.output_dir
+try:
+    check_job(cfg, TRAIN, os.environ)
+except InvalidConfig as error:
+    write_summary(folder, {"status": "failed", "error": str(error)})
+    raise
+layout = layout_of(cfg.parallel)
+speed = 1000.0 * layout.microbatches
+summary = {"status": "completed", "layout": layout_entry(layout), "tokens_per_second": speed, "val_loss": 2.5}
+write_summary(folder, summary)
+return objective(summary, cfg.objective)
+""")
 
 
 def results(folder: Path) -> SimpleNamespace:
@@ -50,7 +40,7 @@ def results(folder: Path) -> SimpleNamespace:
 def test_optuna_finds_the_most_of_what_there_should_be_more_of(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     study = ["+sweep=optuna", "hydra.sweeper.n_trials=6", "objective=tokens_per_second"]
-    done = swept(tmp_path, SCRIPT, *study, "parallel.microbatches=choice(3,4)")
+    done = sweep_script(tmp_path, SCRIPT, *study, "parallel.microbatches=choice(3,4)")
     assert done.returncode == 1, done.stderr  # 3 does not divide the batch: a failed trial, and the study went on
     assert results(tmp_path).best_params == {"parallel.microbatches": 4}
     assert results(tmp_path).best_value == 4000.0
@@ -62,7 +52,7 @@ def test_optuna_finds_the_most_of_what_there_should_be_more_of(tmp_path: Path) -
 def test_optuna_weighs_several_objectives(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     study = ["hydra.sweeper.n_trials=3", "objective=[tokens_per_second,val_loss]", "parallel.microbatches=choice(1,2)"]
-    done = swept(tmp_path, SCRIPT, "+sweep=optuna", *study)
+    done = sweep_script(tmp_path, SCRIPT, "+sweep=optuna", *study)
     assert done.returncode == 0, done.stderr
     assert "Directions: ['maximize', 'minimize']" in done.stdout
     assert all(solution["values"][1] == 2.5 for solution in results(tmp_path).solutions)
@@ -71,7 +61,7 @@ def test_optuna_weighs_several_objectives(tmp_path: Path) -> None:
 def test_submitit_s_jobs_are_other_processes_and_know_the_variants(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     layouts = ["+sweep=layouts", "sweep.world_size=2", "sweep.ep=1", "sweep.etp=1"]
-    done = swept(tmp_path, SCRIPT, *layouts, "hydra/launcher=submitit_local")
+    done = sweep_script(tmp_path, SCRIPT, *layouts, "hydra/launcher=submitit_local")
     assert done.returncode == 0, done.stderr
     assert "3 of 3 jobs completed" in done.stdout
     for layout in ("pp2", "dp2", "tp2"):
@@ -84,7 +74,7 @@ def test_a_slurm_job_has_a_task_and_a_gpu_for_each_rank(tmp_path: Path, monkeypa
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "srun").write_text("")  # submitit asks whether there is one
     (tmp_path / "srun").chmod(0o755)
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3", job_name="train"):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="train"):
         overrides = ["+experiment=tp4_ep4_pp4", "+sweep=slurm", "trainer.num_nodes=2", "hydra.launcher.partition=gpus"]
         cfg = compose("train", overrides, return_hydra_config=True)
     monkeypatch.setattr(HydraConfig.instance(), "cfg", cfg)

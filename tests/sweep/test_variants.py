@@ -7,29 +7,18 @@ import pytest
 
 from project.spec.layout import ParallelLayout
 from project.sweep.variants import variant_names
-from tests.harness.scripted_sweep import swept
+from tests.harness.script import script_of, sweep_script
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = f"""
-import os, sys, hydra
-from hydra.core.hydra_config import HydraConfig
-from project.command_line.check import check, check_job
-from project.commands.train.command import TRAIN
-
-@hydra.main(version_base="1.3", config_path={str(ROOT / "configs")!r}, config_name="train")
-def run(cfg):
-    check_job(cfg, TRAIN, os.environ)
-    keys = ("pp", "dp", "tp", "ep", "etp", "schedule", "virtual_stages", "microbatches")
-    choice = HydraConfig.get().runtime.choices.parallel
-    print("job", choice, *(cfg.parallel[key] for key in keys), "torch" in sys.modules)
-
-check(sys.argv[1:], TRAIN, os.environ)
-run()
-"""
+SCRIPT = script_of("""
+check_job(cfg, TRAIN, os.environ)
+keys = ("pp", "dp", "tp", "ep", "etp", "schedule", "virtual_stages", "microbatches")
+choice = HydraConfig.get().runtime.choices.parallel
+print("job", choice, *(cfg.parallel[key] for key in keys), "torch" in sys.modules)
+""")
 
 
 def jobs(folder: Path, *overrides: str) -> list[list[str]]:
-    result = swept(folder, SCRIPT, *overrides)
+    result = sweep_script(folder, SCRIPT, *overrides)
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("job pp") or "False" in line]
@@ -81,7 +70,7 @@ def test_schedules_and_microbatches_multiply(tmp_path: Path) -> None:
     ],
 )
 def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: str, tmp_path: Path) -> None:
-    result = swept(tmp_path, SCRIPT, *overrides)
+    result = sweep_script(tmp_path, SCRIPT, *overrides)
     assert result.returncode == 2
     assert said in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
@@ -90,7 +79,7 @@ def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: s
 
 
 def test_hydra_s_own_ways_of_naming_jobs_and_a_quiet_sweep(tmp_path: Path) -> None:
-    result = swept(
+    result = sweep_script(
         tmp_path, SCRIPT, "-m", "parallel=glob(*,exclude=tp*)", "model.num_layers=range(4,9,4)", "verbosity=quiet"
     )
     lines = [line.split() for line in result.stdout.splitlines()]

@@ -18,9 +18,9 @@ from project.state.checkpoint.hashed_file import Hashed
 from project.state.checkpoint.manifest import MANIFEST, META, manifest_text
 from project.state.checkpoint.newest import newest_whole, tidy
 from project.state.checkpoint.reader import Checkpoint
+from tests.harness.case import SMALL, Case
 from tests.harness.checkpoint_files import reseal, write_checkpoint
 from tests.harness.saving import run
-from tests.harness.training import SMALL, Case
 
 SHARD = "optimizer-00000.safetensors"
 

@@ -1,9 +1,9 @@
 """A run that was interrupted and resumed is bit for bit the run that was not."""
 
-import random
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
@@ -11,18 +11,19 @@ import torch
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.last import named
 from project.state.checkpoint.reader import Checkpoint
+from tests.harness.case import SMALL, Case
 from tests.harness.saving import differing, train
-from tests.harness.training import SMALL, Case
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=2)
 SMALLER = replace(SMALL, num_layers=2)
+SEED = 1
 BIAS = replace(SMALLER, expert_balance="bias", bias_update_rate=1e-3)
 
 
 @pytest.mark.parametrize("model", [SMALLER, BIAS], ids=["auxiliary", "bias"])
 def test_losses_weights_buffers_and_moments_after_an_interruption(ranks, model, tmp_path: Path) -> None:
-    step = random.randrange(1, 20)
-    print(f"interrupted after step {step}")
+    step = Random(SEED).randrange(1, 20)
+    print(f"interrupted after step {step}, drawn with seed {SEED}")
     case = Case(LAYOUT, model=model, steps=20)
     undisturbed = train(ranks, case, tmp_path / "one", every_n_train_steps=3)
     first = train(ranks, replace(case, steps=step), tmp_path / "two", every_n_train_steps=3)

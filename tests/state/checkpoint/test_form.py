@@ -10,9 +10,9 @@ import pytest
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.manifest import META, rank_file
+from tests.harness.case import SMALL, Case
 from tests.harness.checkpoint_files import reseal
 from tests.harness.saving import run, train
-from tests.harness.training import SMALL, Case
 
 CASE = Case(ParallelLayout(), replace(SMALL, num_layers=1), steps=1)
 RANK = rank_file(0)

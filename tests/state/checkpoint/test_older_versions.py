@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_train import losses, run
+from tests.harness.command import losses, run
 
 MADE = Path(__file__).parent / "made_at_3bf299f"
 """Two steps of the run below, saved by pp2 x tp2 x ep2."""

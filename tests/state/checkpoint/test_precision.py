@@ -10,8 +10,8 @@ import torch
 
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.reader import Checkpoint
+from tests.harness.case import SMALL, Case
 from tests.harness.saving import run, train
-from tests.harness.training import SMALL, Case
 
 CASE = Case(ParallelLayout(pp=2, tp=2, ep=2, microbatches=2), replace(SMALL, num_layers=2), steps=2)
 WEIGHT = {"32-true": torch.float32, "64-true": torch.float64, "bf16-true": torch.bfloat16, "bf16-mixed": torch.float32}

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from project.engine.materialize import local_slices, local_tensor
 from project.spec.layout import ParallelLayout
-from tests.harness.saving import run, together
-from tests.harness.training import SMALL, Case
+from tests.harness.case import SMALL, Case
+from tests.harness.outcome import merged
+from tests.harness.saving import run
 
 LAYOUTS = {
     "one rank": ParallelLayout(microbatches=2),
@@ -75,8 +76,8 @@ def saved(ranks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
     losses = {}
     for name, layout in LAYOUTS.items():
         pairs = ranks.run(layout.world_size, save, name, folder / name)
-        torch.save(together([before for before, _ in pairs]).tensors, folder / f"{name}.pt")
-        losses[name] = together([after for _, after in pairs]).losses
+        torch.save(merged([before for before, _ in pairs]).tensors, folder / f"{name}.pt")
+        losses[name] = merged([after for _, after in pairs]).losses
     return folder, losses
 
 

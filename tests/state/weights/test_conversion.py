@@ -13,7 +13,8 @@ from project.state.weights.conversion import from_hf, to_hf
 from project.state.weights.hf_folder import MixtralFolder
 from project.state.weights.source import open_weights
 from tests.harness.a_run import CASE, TEXTS, Run
-from tests.harness.mixtral import CONFIG, mixtral, relative, transformers
+from tests.harness.mixtral import CONFIG, mixtral, transformers
+from tests.harness.outcome import relative
 
 
 def unwatched(done: int, total: int) -> None: ...

@@ -15,9 +15,12 @@ from project.state.weights.source import open_weights
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from tests.harness.a_run import CASE, Run, train
+from tests.harness.case import Case, batches
 from tests.harness.mixtral import CONFIG, transformers
+from tests.harness.outcome import Outcome, merged
 from tests.harness.ranks import RankPools
-from tests.harness.training import Case, Observer, Outcome, batches, loader, merged, trainer
+from tests.harness.trainer import trainer
+from tests.harness.training import Observer, loader
 
 LAYOUTS = {
     "one rank": ParallelLayout(),

@@ -1,7 +1,5 @@
 """Converting takes little memory, however large the model: below two of its largest tensors plus 500 MB."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +11,9 @@ from project.state.checkpoint.tensor_file import header
 from project.state.weights.conversion import whole, write_json
 from project.state.weights.matrices import matrices
 from project.state.weights.mixtral import mixtral_name, to_mixtral
+from tests.harness.command import run
+from tests.harness.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 # Many layers, so that the whole is much larger than what is allowed.
 CONFIG = ModelConfig(
     num_layers=27, d_model=512, num_heads=4, num_kv_heads=2, head_dim=32, d_ff=768, num_experts=4, vocab_size=1024
@@ -37,9 +36,7 @@ finally:
 def peak(*arguments: str) -> int:
     """Bytes resident at most, mapped files among them."""
     command = [sys.executable, "-c", CONVERT, str(ROOT / "project" / "convert.py"), *arguments]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environ)
-    return int(done.stdout.split()[-1]) * 1024
+    return int(run(command=command, timeout=300).stdout.split()[-1]) * 1024
 
 
 def hollow_mixtral(folder: Path) -> None:
