@@ -17,7 +17,7 @@ def test_metrics_csv_is_always_there(tmp_path):
 
 
 @pytest.mark.parametrize(("key", "offline"), [("", True), ("x" * 40, False)])
-def test_a_key_decides_whether_to_go_online(tmp_path, monkeypatch, key, offline):
+def test_wandb_is_online_only_with_a_key(tmp_path, monkeypatch, key, offline):
     monkeypatch.setenv("WANDB_API_KEY", key)
     assert wandb_loggers(tmp_path)[1]._offline is offline
     assert wandb_loggers(tmp_path, offline=True)[1]._offline is True
@@ -28,7 +28,7 @@ def test_checkpoints_go_under_the_run_folder(tmp_path):
     assert (logger.save_dir, logger.name, logger.version) == (str(tmp_path), "", "")
 
 
-def test_an_offline_run_is_written_quietly_and_finished(tmp_path, monkeypatch, capfd):
+def test_an_offline_wandb_run_is_written_quietly_and_finished(tmp_path, monkeypatch, capfd):
     wandb = pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_MODE", "")  # Lightning sets it; given back afterwards
@@ -43,14 +43,14 @@ def test_an_offline_run_is_written_quietly_and_finished(tmp_path, monkeypatch, c
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_unused_run_is_never_begun(tmp_path):
+def test_a_wandb_run_that_logs_nothing_is_never_begun(tmp_path):
     """As in the parent of forked ranks, which finalizes its loggers too."""
     for logger in wandb_loggers(tmp_path):
         logger.finalize("failed")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_file_ends_where_the_run_ends(tmp_path):
+def test_metrics_csv_is_complete_once_the_run_has_ended(tmp_path):
     logger = csv_only(str(tmp_path))[0]
     logger.log_metrics({"train/loss": 0.1}, step=1)
     logger.finalize("success")

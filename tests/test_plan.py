@@ -26,7 +26,7 @@ assert not slow, slow
 """
 
 
-def test_it_derives_the_document_without_torch(tmp_path: Path) -> None:
+def test_plan_py_derives_the_document_without_importing_torch(tmp_path: Path) -> None:
     arguments = ["+experiment=tp4_ep4_pp4", f"hydra.run.dir={tmp_path}"]
     done = run(*arguments, command=[sys.executable, "-c", WITHOUT_TORCH])
     plan = json.loads((tmp_path / "plan.json").read_text())
@@ -56,7 +56,7 @@ def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
         (["compare=nowhere"], "compare=nowhere: is no run folder"),
     ],
 )
-def test_bad_input_is_told_with_what_would_do(
+def test_plan_py_refuses_bad_input_with_what_would_do(
     capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
 ) -> None:
     assert message in told(capsys, *overrides)

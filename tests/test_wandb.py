@@ -44,7 +44,7 @@ def written(folder: Path) -> list[dict]:
     return records(files(folder)[0])
 
 
-def test_the_config_and_where_the_run_belongs(folder: Path, written: list[dict]) -> None:
+def test_wandb_gets_the_config_and_the_run_s_project_name_and_tags(folder: Path, written: list[dict]) -> None:
     told = of_type(written, "run")[0]
     assert (told["project"], told["display_name"]) == ("moe-parallel", "single")
     assert told["tags"] == ["tiny", "pp2_dp1_tp1_ep1_etp1", "single"]
@@ -52,7 +52,7 @@ def test_the_config_and_where_the_run_belongs(folder: Path, written: list[dict])
     assert (config["parallel"]["pp"], config["trainer"]["max_steps"]) == (2, 4)
 
 
-def test_scalars_have_the_step_for_their_axis_and_a_summary_that_makes_sense(written: list[dict]) -> None:
+def test_wandb_scalars_have_the_step_for_their_axis_and_a_summary_that_makes_sense(written: list[dict]) -> None:
     history = [record["item"] for record in of_type(written, "history")]
     rows = [row for row in history if "train/loss" in row]
     assert [row["trainer/global_step"] for row in rows] == [1, 2, 3, 4]
@@ -66,13 +66,13 @@ def test_scalars_have_the_step_for_their_axis_and_a_summary_that_makes_sense(wri
     assert wandb_summary(written)["train/loss"] == {"min": min(losses), "last": losses[-1]}
 
 
-def test_every_rank_s_step_time_and_memory_are_in_the_one_run(written: list[dict]) -> None:
+def test_one_wandb_run_has_every_rank_s_step_time_and_memory(written: list[dict]) -> None:
     rows = [record["item"] for record in of_type(written, "history") if "step_time_s/rank_0" in record["item"]]
     assert len(rows) == 4
     assert all(row["step_time_s/rank_1"] > 0 and row["memory/rank_1"] > 2**20 for row in rows)
 
 
-def test_figures_at_each_validation(folder: Path, written: list[dict]) -> None:
+def test_wandb_gets_figures_at_each_validation(folder: Path, written: list[dict]) -> None:
     rows = [record["item"] for record in of_type(written, "history") if "figures/pipeline.path" in record["item"]]
     assert [row["trainer/global_step"] for row in rows] == [2, 4]
     for name in ("expert_load", "pipeline", "rank_map"):
@@ -81,7 +81,7 @@ def test_figures_at_each_validation(folder: Path, written: list[dict]) -> None:
         assert figure["data"], name
 
 
-def test_the_run_s_figures_are_its_summary_s(folder: Path) -> None:
+def test_wandb_s_figures_equal_summary_json_s(folder: Path) -> None:
     found = wandb_summary(records(files(folder)[1]))
     told = summary(folder)
     assert found["result/val_loss"] == told["val_loss"]
@@ -89,24 +89,24 @@ def test_the_run_s_figures_are_its_summary_s(folder: Path) -> None:
     assert found["result/peak_memory_bytes"] == max(told["peak_memory_bytes_per_rank"])
 
 
-def test_a_finished_run_says_so(written: list[dict]) -> None:
+def test_a_finished_wandb_run_has_exit_code_0(written: list[dict]) -> None:
     assert of_type(written, "exit")[0].get("exit_code", 0) == 0
 
 
-def test_checkpoints_are_artifacts_where_asked_for(written: list[dict]) -> None:
+def test_checkpoints_become_wandb_artifacts_where_asked_for(written: list[dict]) -> None:
     kept = [artifact for artifact in of_type(written, "artifact") if artifact["type"] == "model"]
     assert len(kept) == 2
     assert any(entry["path"].endswith(".safetensors") for entry in kept[0]["manifest"]["contents"])
 
 
-def test_a_resumed_run_is_the_same_run(folder: Path) -> None:
+def test_a_resumed_run_goes_on_in_the_same_wandb_run(folder: Path) -> None:
     first, second = (of_type(records(file), "run")[0] for file in files(folder))
     assert first["run_id"] == second["run_id"] == (folder / "wandb/run_id").read_text().strip()
     steps = [record["item"].get("trainer/global_step") for record in of_type(records(files(folder)[1]), "history")]
     assert set(steps) == {5, 6}
 
 
-def test_no_key_is_in_any_file_of_the_run(folder: Path) -> None:
+def test_no_wandb_key_is_in_any_file_of_the_run(folder: Path) -> None:
     """The `.wandb` files and what the terminal showed among them."""
     held = [path for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in held)
@@ -117,14 +117,14 @@ def test_no_key_is_in_any_file_of_the_run(folder: Path) -> None:
         assert IN_FILE.encode() not in content, path
 
 
-def test_a_key_in_the_file_is_found(tmp_path: Path) -> None:
+def test_a_wandb_key_in_the_env_file_is_found(tmp_path: Path) -> None:
     """By the script itself, without make."""
     (tmp_path / ".env").write_text(f"WANDB_API_KEY={IN_FILE}\n")
     done = run("--cfg", "job", "--package", "task", "task=${oc.env:WANDB_API_KEY}", cwd=tmp_path)
     assert done.stdout.strip() == IN_FILE
 
 
-def test_a_file_left_by_kill_9_is_accepted_up_to_its_end(tmp_path: Path) -> None:
+def test_a_wandb_file_left_by_kill_9_is_read_up_to_its_end(tmp_path: Path) -> None:
     dies = ["+callbacks.dies._target_=tests.harness.failures.Dies", "+callbacks.dies.microbatches=2"]
     dies += ["+callbacks.dies.unless=/nowhere", "+callbacks.dies.batch=5", "parallel.microbatches=2"]
     dies += [f"+callbacks.dies.after_s={2 * FLUSHED_AFTER_S}"]
@@ -135,7 +135,7 @@ def test_a_file_left_by_kill_9_is_accepted_up_to_its_end(tmp_path: Path) -> None
     assert steps >= {1, 2, 3, 4}
 
 
-def test_the_workspace_shows_what_is_logged(folder: Path, written: list[dict]) -> None:
+def test_the_wandb_workspace_shows_what_is_logged(folder: Path, written: list[dict]) -> None:
     """Every key of every panel, for a run of this size; what was planned and MFU are not there on every machine."""
     pytest.importorskip("wandb_workspaces")
     script = [sys.executable, str(ROOT / "project/dashboard.py")]
@@ -151,7 +151,7 @@ def test_the_workspace_shows_what_is_logged(folder: Path, written: list[dict]) -
     assert {key for key in asked - logged if not key.startswith("planned/")} == {"train/mfu"}
 
 
-def test_without_a_key_the_workspace_is_not_sent(folder: Path, tmp_path: Path) -> None:
+def test_without_a_key_the_wandb_workspace_is_not_sent(folder: Path, tmp_path: Path) -> None:
     script = [sys.executable, str(ROOT / "project/dashboard.py")]
     assert "WANDB_API_KEY" in run("somebody", command=script, cwd=tmp_path, status=2).stderr
 

@@ -16,7 +16,7 @@ A100 = gpus.Gpu("NVIDIA A100-SXM4-80GB", 85e9, 108)
 TINY = gpus.Loads(((16, 32, 16), (32, 32, 32), (64, 32, 64)), (2, 16, 8), 2**12)
 
 
-def test_products_of_several_sizes_are_measured():
+def test_gpu_calibration_measures_matrix_products_of_several_sizes():
     sizes = gpus.LOADS.products
     assert len(sizes) == len({math.prod(size) for size in sizes}) >= 3
     found = gpus.measure(torch.device("cpu"), TINY)
@@ -24,7 +24,7 @@ def test_products_of_several_sizes_are_measured():
     assert all(value > 0 for value in (*found.gemm.values(), *found[1:]))
 
 
-def test_what_a_large_product_reaches_is_found_again_from_sizes_that_fill_the_waves_badly():
+def test_gpu_calibration_finds_the_achieved_rate_from_sizes_that_fill_the_waves_badly():
     """Rates as the planner itself would time them, at 0.6 of the peak, come back as 0.6."""
     sheet = load_cluster("a100_8x")
     there = dataclasses.replace(sheet, achieved=dataclasses.replace(sheet.achieved, gemm=0.6))
@@ -37,7 +37,7 @@ def test_what_a_large_product_reaches_is_found_again_from_sizes_that_fill_the_wa
     assert cluster.measured == gpus.MEASURED, "no link, without collectives"
 
 
-def test_what_was_measured_is_in_the_file_and_the_rest_is_the_sheets():
+def test_a_cluster_file_calibrated_on_gpus_has_what_was_measured_and_the_rest_from_the_data_sheet():
     found = gpus.GpuRates({(8192, 8192, 8192): 2.4e14}, 1.56e14, 1.6e12, 4e-6)
     costs = Costs(0.0, 0.0, 0.0, 6e-6, 2.2e11)
     cluster, sheet = gpus.cluster_of("gpu_here", 4, A100, found, costs), load_cluster("a100_8x")
@@ -51,11 +51,11 @@ def test_what_was_measured_is_in_the_file_and_the_rest_is_the_sheets():
 
 
 @pytest.mark.parametrize(("devices", "sizes"), [(1, ()), (2, (2,)), (6, (2, 4, 6)), (8, (2, 4, 8))])
-def test_collectives_are_measured_over_groups_of_several_sizes(devices, sizes):
+def test_gpu_calibration_measures_collectives_over_groups_of_several_sizes(devices, sizes):
     assert gpus.groups(devices) == sizes
 
 
-def test_from_one_end_to_the_other_with_processors_in_their_place(monkeypatch):
+def test_gpu_calibration_runs_end_to_end_with_processors_in_place_of_gpus(monkeypatch):
     monkeypatch.setattr(gpus, "describe", lambda device: A100)
     said = []
     cluster = gpus.calibrate("gpu_here", said.append, 2, "gloo", TINY, (2**10, 2**12))

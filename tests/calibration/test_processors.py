@@ -13,13 +13,13 @@ PROGRAM = overhead.Overhead(*(1e-3 * (place + 1) for place in range(len(overhead
 COSTS = Costs(1e-4, 1e-5, 4e-10, 2e-4, 1.5e9)
 
 
-def test_a_launch_is_what_one_operator_took_and_not_a_part_of_a_layer():
+def test_a_cpu_s_launch_time_is_that_of_one_operator():
     cluster = processors.cluster_of("cpu_here", 2, CORE, PROGRAM, COSTS)
     assert cluster.launch_s.value == 1.5e-6
     assert cluster.launch_s.low < 1.5e-6 < cluster.launch_s.high
 
 
-def test_what_was_measured_is_in_the_file_and_the_file_is_sound():
+def test_a_cluster_file_calibrated_on_processors_is_sound_and_has_what_was_measured():
     cluster = processors.cluster_of("cpu_here", 2, CORE, PROGRAM, COSTS)
     assert read_cluster(asdict(cluster)) == cluster
     assert cluster.measured == processors.MEASURED
@@ -31,7 +31,7 @@ def test_what_was_measured_is_in_the_file_and_the_file_is_sound():
     assert cluster.intra.rate == pytest.approx(COSTS.bandwidth)
 
 
-def test_the_rate_of_products_is_the_median_of_several_sizes():
+def test_a_cpu_s_rate_of_matrix_products_is_the_median_of_several_sizes():
     assert len(processors.PRODUCTS) >= 3
     by_size = dict(zip(processors.PRODUCTS, (4e10, 8e10, 1e11, 1e11), strict=True))
     cluster = processors.cluster_of("cpu_here", 2, CORE._replace(gemm=by_size), PROGRAM, COSTS)

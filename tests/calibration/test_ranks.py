@@ -5,11 +5,11 @@ import pytest
 from project.calibration.ranks import on_ranks
 
 
-def test_each_answers_for_itself():
+def test_every_calibration_rank_s_answer_is_returned():
     assert on_ranks(2, lambda rank: 10 * rank) == [0, 10]
 
 
-def test_what_one_raises_is_raised():
+def test_an_error_on_a_calibration_rank_is_raised():
     def measure(rank: int) -> int:
         if rank == 0:
             raise ValueError("no such device")

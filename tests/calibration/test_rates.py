@@ -22,16 +22,16 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize("once", [1e-6, 1e-3, 1.0])
-def test_a_call_takes_as_long_as_it_moves_the_clock(clock, once):
+def test_a_call_s_measured_seconds_are_those_that_it_moves_the_clock(clock, once):
     assert rates.seconds(lambda: clock.pass_by(once)) == pytest.approx(once)
 
 
-def test_a_slow_lap_in_between_changes_nothing(clock):
+def test_one_slow_repetition_does_not_change_a_measured_rate(clock):
     laps = iter([1.0] * 3 + [50.0] + [1.0] * 10)
     assert rates.seconds(lambda: clock.pass_by(next(laps))) == pytest.approx(1.0)
 
 
-def test_a_launch_is_one_operator_that_does_nothing_to_speak_of(monkeypatch):
+def test_launch_time_is_measured_with_one_tiny_operator(monkeypatch):
     timed = []
     monkeypatch.setattr(rates, "seconds", lambda call, device: timed.append((call(), device)) or 2e-6)
     assert rates.launch_seconds(torch.device("cpu")) == 2e-6
@@ -39,7 +39,7 @@ def test_a_launch_is_one_operator_that_does_nothing_to_speak_of(monkeypatch):
     assert (out.numel(), device.type) == (1, "cpu")
 
 
-def test_products_are_of_the_sizes_and_the_type_that_were_asked_for(monkeypatch):
+def test_measured_matrix_products_have_the_sizes_and_the_dtype_that_were_asked_for(monkeypatch):
     made = []
     monkeypatch.setattr(rates, "seconds", lambda call, device: made.append(call()) or 0.5)
     sizes = [(4, 8, 2), (16, 2, 4)]

@@ -9,7 +9,7 @@ from project.planner.machine.cluster_file import load_cluster
 
 
 @pytest.mark.parametrize(("devices", "name"), [(0, "cpu_here"), (4, "gpu_here")])
-def test_what_is_here_is_measured_and_written(monkeypatch, tmp_path, devices, name):
+def test_calibration_measures_this_machine_and_writes_its_cluster_file(monkeypatch, tmp_path, devices, name):
     clusters, folder = tmp_path / "clusters", tmp_path / "run"
     clusters.mkdir()
     folder.mkdir()

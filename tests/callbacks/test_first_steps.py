@@ -45,20 +45,20 @@ def books(rank: int, world_size: int, case: Case) -> list[dict]:
     return books.books
 
 
-def test_the_second_step_stands_for_all_and_the_first_is_better_than_none(ranks) -> None:
+def test_the_ledger_s_second_step_stands_for_all_and_the_first_until_then(ranks) -> None:
     first, second, third = ranks.run(2, books, CASE)[0]
     # A stage's shapes are agreed on once: one small message each way.
     assert first["pp"]["send"]["calls"] == second["pp"]["send"]["calls"] + 1
     assert third == second
 
 
-def test_other_callbacks_collectives_are_not_the_step_s(ranks) -> None:
+def test_other_callbacks_collectives_are_not_counted_as_the_step_s(ranks) -> None:
     for rank_books in ranks.run(2, books, CASE):
         assert set(rank_books[1]["pp"]) == {"send", "recv", "all_reduce"}
         assert rank_books[1]["pp"]["all_reduce"]["calls"] == 3, "loss, table, norm"
 
 
-def test_a_step_is_all_its_batches(ranks) -> None:
+def test_the_traffic_of_a_step_is_that_of_all_its_accumulated_batches(ranks) -> None:
     case = Case(CASE.layout, steps=2, accumulate=2)
     after = ranks.run(2, books, case)[0]
     once = ranks.run(2, books, CASE)[0][1]
@@ -70,7 +70,7 @@ def summarised(rank: int, world_size: int, folder: str) -> None:
     run(rank, world_size, CASE, Communication(), ActivationPeaks(), StepMetrics(), RunSummary(folder))
 
 
-def test_the_summary_has_the_rank_that_sends_most_and_every_stage(ranks, tmp_path) -> None:
+def test_the_summary_has_the_traffic_of_the_rank_that_sends_most_and_every_stage_s_activations(ranks, tmp_path) -> None:
     ranks.run(2, summarised, str(tmp_path))
     summary = read_summary(tmp_path)
     assert summary is not None

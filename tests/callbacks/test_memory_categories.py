@@ -24,7 +24,7 @@ def categories(rank: int, world_size: int, case: Case) -> tuple[int, list[dict[s
     ],
     ids=str,
 )
-def test_fp32_and_adam_take_four_bytes_a_number_and_eight_of_state(ranks, layout: ParallelLayout) -> None:
+def test_fp32_weights_and_gradients_take_4_bytes_a_parameter_and_adam_s_state_8(ranks, layout: ParallelLayout) -> None:
     """Sharded replicas keep a part of each: only what is here counts."""
     answers = ranks.run(4, categories, Case(layout, steps=2))
     for rank, (parameters, every_rank) in enumerate(answers):

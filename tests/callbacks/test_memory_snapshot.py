@@ -23,7 +23,7 @@ def trainer(device: str, step: int = 0) -> Any:
     return SimpleNamespace(strategy=strategy, global_step=step, global_rank=3)
 
 
-def test_the_first_steps_are_written_once(calls: list[Any], tmp_path: Path) -> None:
+def test_a_memory_snapshot_of_the_first_steps_is_written_once(calls: list[Any], tmp_path: Path) -> None:
     callback: Any = MemorySnapshot(str(tmp_path), steps=2)
     callback.on_fit_start(trainer("cuda"), None)
     for step in (1, 2, 3):
@@ -32,14 +32,14 @@ def test_the_first_steps_are_written_once(calls: list[Any], tmp_path: Path) -> N
     assert calls == [{"max_entries": 200_000}, str(tmp_path / "memory/rank_3.pickle"), {"enabled": None}]
 
 
-def test_a_run_that_fails_leaves_what_there_was(calls: list[Any], tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_a_memory_snapshot(calls: list[Any], tmp_path: Path) -> None:
     callback: Any = MemorySnapshot(str(tmp_path))
     callback.on_fit_start(trainer("cuda"), None)
     callback.on_exception(trainer("cuda", 1), None, torch.cuda.OutOfMemoryError())
     assert calls[1] == str(tmp_path / "memory/rank_3.pickle")
 
 
-def test_elsewhere_it_says_that_there_is_none(calls: list[Any], tmp_path: Path) -> None:
+def test_without_a_gpu_a_memory_snapshot_is_said_not_to_exist(calls: list[Any], tmp_path: Path) -> None:
     callback: Any = MemorySnapshot(str(tmp_path))
     with pytest.warns(UserWarning, match="only CUDA"):
         callback.on_fit_start(trainer("cpu"), None)

@@ -17,5 +17,5 @@ def test_every_rank_knows_every_ranks_numbers(ranks):
     assert ranks.run(2, gather) == [[[0.0, 1.0], [0.0, 10.0]]] * 2
 
 
-def test_one_process_knows_its_own():
+def test_one_process_gathers_its_own_numbers():
     assert over_ranks(TRAINER, [3.0, 4.0]) == [[3.0], [4.0]]

@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_pipe_gets_plain_lines_now_and_then(fit, capsys):
+def test_progress_in_a_pipe_is_plain_lines_now_and_then(fit, capsys):
     fit(steps=5)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert [line.split()[1] for line in lines[:-1]] == ["1/5", "2/5", "4/5", "5/5"]
@@ -26,13 +26,13 @@ def test_a_pipe_gets_plain_lines_now_and_then(fit, capsys):
     assert all("\x1b" not in line for line in lines)
 
 
-def test_the_figures_fit_in_80_columns(fit, capsys):
+def test_progress_figures_fit_in_80_columns(fit, capsys):
     fit(steps=20)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     assert max(map(len, lines)) <= 90  # the step's count included, which the bar shows elsewhere
 
 
-def test_a_terminal_gets_a_bar(fit):
+def test_progress_in_a_terminal_is_a_bar(fit):
     screen = Terminal()
     console = Console(file=screen, force_terminal=True, width=80)
     fit(steps=3, display=BarProgress(console))
@@ -42,7 +42,7 @@ def test_a_terminal_gets_a_bar(fit):
     assert "grad norm 1.500" in second_row
 
 
-def test_a_failed_run_gives_the_cursor_back(fit):
+def test_a_failed_run_s_progress_bar_gives_the_cursor_back(fit):
     screen = Terminal()
     bar = BarProgress(Console(file=screen, force_terminal=True, width=80))
     bar.on_exception(None, None, ValueError())  # in the parent of forked ranks no bar was ever started
@@ -50,6 +50,6 @@ def test_a_failed_run_gives_the_cursor_back(fit):
 
 
 @pytest.mark.parametrize(("stream", "display"), [(Terminal, BarProgress), (io.StringIO, PlainProgress)])
-def test_standard_output_decides(stream, display, monkeypatch):
+def test_standard_output_decides_between_progress_bar_and_lines(stream, display, monkeypatch):
     monkeypatch.setattr("sys.stdout", stream())
     assert isinstance(progress(every_n_steps=10), display)

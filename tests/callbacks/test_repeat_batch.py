@@ -5,7 +5,7 @@ from lightning.pytorch.callbacks import Callback
 from project.callbacks.repeat_batch import RepeatBatch
 
 
-def test_every_step_sees_the_first_batch(fit):
+def test_repeat_batch_gives_every_step_the_first_batch(fit):
     seen = []
 
     class Watch(Callback):

@@ -27,7 +27,7 @@ class At(Callback):
             self.action()
 
 
-def test_a_completed_run_says_what_it_was(fit, tmp_path):
+def test_a_completed_run_s_summary_says_what_it_was(fit, tmp_path):
     fit(steps=4)
     summary, config = read_summary(tmp_path), TinyModule().config
     assert tuple(summary) == SUMMARY_KEYS
@@ -50,7 +50,7 @@ def test_a_completed_run_says_what_it_was(fit, tmp_path):
         assert summary[later] is None
 
 
-def test_it_agrees_with_metrics_csv(fit, tmp_path):
+def test_the_summary_agrees_with_metrics_csv(fit, tmp_path):
     fit(steps=5)
     summary, rows = read_summary(tmp_path), read_rows(tmp_path / "metrics.csv")
     for name in ("step_time_s", "tokens_per_second"):
@@ -59,7 +59,7 @@ def test_it_agrees_with_metrics_csv(fit, tmp_path):
     assert summary["train_loss_last"] == float(rows[-1]["train/loss"])
 
 
-def test_expert_load_is_over_the_whole_run(fit, tmp_path):
+def test_the_summary_s_expert_load_is_over_the_whole_run(fit, tmp_path):
     fit(steps=3)
     first, *rest = read_summary(tmp_path)["expert_load"][0]
     assert [first, *rest] == pytest.approx([6 / 15, 3 / 15, 3 / 15, 3 / 15])
@@ -70,7 +70,7 @@ def test_the_expert_load_of_a_layer_without_experts_is_null(fit, tmp_path):
     assert read_summary(tmp_path)["expert_load"] == [None, pytest.approx([6 / 15, 3 / 15, 3 / 15, 3 / 15])]
 
 
-def test_a_killed_run_leaves_whole_files(fit, tmp_path):
+def test_a_killed_run_leaves_a_whole_summary_and_metrics(fit, tmp_path):
     kill = At(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
     process = multiprocessing.get_context("fork").Process(target=fit, args=(kill,), kwargs={"steps": 9})
     process.start()
@@ -83,7 +83,7 @@ def test_a_killed_run_leaves_whole_files(fit, tmp_path):
     assert all(value is not None for row in rows for value in row.values())
 
 
-def test_an_error_makes_it_failed(fit, tmp_path):
+def test_an_error_makes_the_summary_s_status_failed(fit, tmp_path):
     def fail():
         raise ValueError("no more\nsecond line")
 
@@ -94,7 +94,7 @@ def test_an_error_makes_it_failed(fit, tmp_path):
     assert summary["steps"] == 2
 
 
-def test_ctrl_c_makes_it_interrupted(fit, tmp_path):
+def test_ctrl_c_makes_the_summary_s_status_interrupted(fit, tmp_path):
     def interrupt():
         raise KeyboardInterrupt
 
@@ -104,7 +104,7 @@ def test_ctrl_c_makes_it_interrupted(fit, tmp_path):
     assert (summary["status"], summary["error"], summary["steps"]) == ("interrupted", None, 2)
 
 
-def test_a_loss_that_is_not_a_number_is_null_there_and_nan_in_metrics_csv(fit, tmp_path):
+def test_a_nan_loss_is_null_in_the_summary_and_nan_in_metrics_csv(fit, tmp_path):
     class Diverged(TinyModule):
         def training_step(self, batch, batch_idx):
             loss = torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * float("nan")

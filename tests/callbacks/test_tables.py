@@ -10,7 +10,7 @@ from project.spec.layout import ParallelLayout
 from tests.harness.tiny_module import DenseFirst
 
 
-def test_the_layout_says_what_each_rank_holds():
+def test_the_layout_table_says_what_each_rank_holds():
     layout = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
     ranks = [
         Placement(
@@ -26,16 +26,16 @@ def test_the_layout_says_what_each_rank_holds():
     assert last == ["15", "3", "6-7", "0", "3", "3", "25,000,000"]
 
 
-def test_runs_of_numbers_are_named_by_their_ends():
+def test_consecutive_numbers_are_named_by_their_ends():
     assert [spans(numbers) for numbers in ([], [3], [0, 1, 2], [0, 1, 4, 5, 7])] == ["-", "3", "0-2", "0-1, 4-5, 7"]
 
 
-def test_layers_without_experts_have_no_line_of_expert_load(fit, capsys):
+def test_layers_without_experts_have_no_line_of_expert_load_in_the_summary_table(fit, capsys):
     fit(steps=1, module=DenseFirst(2))
     assert "expert load" not in capsys.readouterr().out
 
 
-def test_the_summary_is_printed_at_the_end(fit, capsys, tmp_path):
+def test_the_summary_table_is_printed_at_the_end(fit, capsys, tmp_path):
     fit(steps=3)
     out = capsys.readouterr().out
     for text in ("pp1 x dp1 x tp1", "3, 48 tokens", "validation loss", "2.5000", "GiB on the largest rank"):

@@ -56,7 +56,7 @@ def trace(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "trace.json").read_text())
 
 
-def test_the_spans_of_a_rank_sum_to_the_recorded_step_time_and_never_overlap(folder: Path, trace) -> None:
+def test_the_trace_s_spans_of_a_rank_sum_to_the_step_time_and_never_overlap(folder: Path, trace) -> None:
     recorded = {int(row["step"]): float(row["train/step_time_s"]) for row in read_rows(folder / "metrics.csv")}
     found = spans(trace)
     assert found.keys() == {(rank, step) for rank in range(4) for step in (1, 2, 6, 7, 8)}, (
@@ -69,7 +69,7 @@ def test_the_spans_of_a_rank_sum_to_the_recorded_step_time_and_never_overlap(fol
         assert trace["metadata"]["steps"][str(step)]["seconds"] == pytest.approx(recorded[step], rel=1e-9)
 
 
-def test_the_actions_are_those_of_the_schedule_in_its_order(trace) -> None:
+def test_the_trace_s_actions_are_those_of_the_schedule_in_its_order(trace) -> None:
     order = order_of(LAYOUT)
     for (rank, _), events in spans(trace).items():
         actions = [event for event in events if "action" in event["args"]]
@@ -79,7 +79,7 @@ def test_the_actions_are_those_of_the_schedule_in_its_order(trace) -> None:
             assert event["name"] == f"{args['stage']}{args['action']}{args['microbatch']}"
 
 
-def test_what_a_stage_needs_is_done_before_it_begins(trace) -> None:
+def test_a_traced_action_begins_after_those_that_it_needs(trace) -> None:
     """On one clock: a forward of stage 1 after that of stage 0, a backward the other way round."""
     at = {(e["pid"], step, e["name"]): e for (_, step), events in spans(trace).items() for e in events}
     for step in (1, 2, 6, 7, 8):
@@ -90,7 +90,7 @@ def test_what_a_stage_needs_is_done_before_it_begins(trace) -> None:
             assert sent["ts"] + sent["dur"] < received["ts"]
 
 
-def test_around_the_schedule_there_is_everything_else_that_a_step_does(trace) -> None:
+def test_the_trace_has_what_a_step_does_before_and_after_its_schedule(trace) -> None:
     for (rank, _), events in spans(trace).items():
         names = Counter(event["name"] for event in events)
         assert {"data", "gradients", "optimizer", "statistics", "send/receive"} <= names.keys()
@@ -99,7 +99,7 @@ def test_around_the_schedule_there_is_everything_else_that_a_step_does(trace) ->
         assert kinds <= {"forward", "backward", "send/receive", "idle", "gradients", "optimizer", "data", "other"}
 
 
-def test_collectives_are_those_that_the_ledger_counted(folder: Path, trace) -> None:
+def test_the_trace_s_collectives_are_those_that_the_ledger_counted(folder: Path, trace) -> None:
     communication = read_summary(folder)["communication"]  # type: ignore[index]
     for lane in (1, 2, 3):
         for (_, step), events in spans(trace, lane).items():
@@ -118,7 +118,7 @@ def of_rank(events: list, rank: int, axis: str, name: str) -> list:
     return [e for e in events if (e["pid"], e["args"]["axis"], e["name"]) == (rank, axis, name)]
 
 
-def test_no_collective_is_over_before_the_other_rank_has_begun_it(trace) -> None:
+def test_no_traced_collective_is_over_before_the_other_rank_has_begun_it(trace) -> None:
     """On one clock: it lasts until its result is there, and not until its call returns."""
     for name in ("all_gather", "all_to_all", "reduce_scatter"):
         pairs = [of_rank(spans(trace, 1)[rank, 2], rank, "tp", name) for rank in (0, 1)]
@@ -128,27 +128,27 @@ def test_no_collective_is_over_before_the_other_rank_has_begun_it(trace) -> None
             assert other["ts"] + other["dur"] >= one["ts"]
 
 
-def test_processes_are_named(trace) -> None:
+def test_the_trace_names_its_processes(trace) -> None:
     names = {e["pid"]: e["args"]["name"] for e in trace["traceEvents"] if e["name"] == "process_name"}
     assert names[3] == "rank 3 (pp 1, dp 0, tp 1)"
     assert trace["metadata"]["layout"]["world_size"] == 4
 
 
-def test_the_summary_has_the_median_bubble(folder: Path, trace) -> None:
+def test_the_summary_has_the_median_bubble_of_the_traced_steps(folder: Path, trace) -> None:
     bubbles = sorted(trace["metadata"]["steps"][str(step)]["bubble"] for step in (6, 7, 8))
     assert bubbles[0] > 0
     assert bubbles[2] < 1
     assert read_summary(folder)["bubble"] == bubbles[1]  # type: ignore[index]
 
 
-def test_the_batches_of_an_accumulated_step_are_all_in_it(ranks, tmp_path: Path) -> None:
+def test_a_traced_step_holds_all_its_accumulated_batches(ranks, tmp_path: Path) -> None:
     case = Case(ParallelLayout(pp=2, microbatches=2), steps=2, accumulate=3)
     for (rank, _), events in spans(traced(ranks, tmp_path, case)).items():
         names = [event["name"] for event in events if "action" in event["args"]]
         assert names == 3 * [str(action) for action in order_of(case.layout)[rank]]
 
 
-def test_validation_is_in_no_step(ranks, tmp_path: Path) -> None:
+def test_validation_is_in_no_traced_step(ranks, tmp_path: Path) -> None:
     case = Case(ParallelLayout(pp=2, microbatches=2), steps=4)
     options = {"limit_val_batches": 2, "val_check_interval": 2, "check_val_every_n_epoch": None}
     trace = traced(ranks, tmp_path, case, **options)
@@ -160,7 +160,7 @@ def test_validation_is_in_no_step(ranks, tmp_path: Path) -> None:
         assert sum(event["dur"] for event in events) / 1e6 == pytest.approx(recorded[step], rel=1e-3)
 
 
-def test_a_split_backward_has_both_halves(ranks, tmp_path: Path) -> None:
+def test_a_traced_split_backward_has_both_halves(ranks, tmp_path: Path) -> None:
     layout = ParallelLayout(pp=2, virtual_stages=2, microbatches=4, schedule="ZBVZeroBubble")
     for (rank, _), events in spans(traced(ranks, tmp_path, Case(layout, SMALL, steps=1))).items():
         names = [event["name"] for event in events if "action" in event["args"]]

@@ -30,19 +30,19 @@ def faults_of(data: dict[str, Any]) -> list[Fault]:
 
 
 @pytest.mark.parametrize("name", [path.stem for path in sorted(CONFIGS.glob("data/*.yaml"))])
-def test_a_group_instantiates(name: str) -> None:
+def test_every_data_group_instantiates(name: str) -> None:
     datamodule = hydra.utils.instantiate(compose(name))
     assert isinstance(datamodule, TokenDataModule)
     assert (datamodule.seed, datamodule.vocab_size, datamodule.corpus.name) == (3, 300, name)
 
 
-def test_files_and_faults_are_reached_from_the_command_line(text_files: Path) -> None:
+def test_data_files_and_their_faults_are_reached_from_the_command_line(text_files: Path) -> None:
     data = compose("text", f"data.files=['{text_files}/*.txt']", "data.seq_len=16", "data.batch_size=2")
     assert faults_of(data) == []
     (fault,) = faults_of(compose("text"))
     assert fault.key == "data.files"
 
 
-def test_an_unknown_key_is_refused() -> None:
+def test_an_unknown_data_key_is_refused() -> None:
     with pytest.raises(ConfigCompositionException):
         compose("stdlib", "data.batchsize=3")

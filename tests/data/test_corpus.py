@@ -43,7 +43,7 @@ def test_synthetic_data_have_no_faults() -> None:
     assert faults_of(config) == []
 
 
-def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_corpus_are_listed_at_once(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
     config = text_config(
         tmp_path / "absent.txt", tmp_path / "*.md", tmp_path / "empty.txt", batch_size=0, val_fraction=2
@@ -63,7 +63,7 @@ def test_all_faults_are_listed_at_once(tmp_path: Path) -> None:
         ("other.jsonl", b'{"body": "a"}\n', "has no text under data.text_key=text; it has ['body']"),
     ],
 )
-def test_a_bad_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_bad_file_of_a_corpus_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     (fault,) = faults_of(text_config(tmp_path / name))
     assert fault.key == "data.files"
@@ -71,12 +71,12 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str, content: bytes, message:
     assert message in fault.message
 
 
-def test_a_folder_is_answered_with_a_glob(tmp_path: Path) -> None:
+def test_a_folder_in_data_files_is_refused_with_a_glob(tmp_path: Path) -> None:
     (fault,) = faults_of(text_config(tmp_path))
     assert f"{tmp_path}/**/*.txt" in fault.message
 
 
-def test_no_files_at_all_are_a_fault() -> None:
+def test_a_corpus_without_files_is_a_fault() -> None:
     (fault,) = faults_of(text_config())
     assert fault.key == "data.files"
 
@@ -88,7 +88,7 @@ def test_a_corpus_that_no_tokenizer_can_stretch_to_a_batch_is_a_fault(tmp_path: 
     assert "need 130 tokens" in fault.message
 
 
-def test_a_cache_below_a_file_is_a_fault(tmp_path: Path, text_files: Path) -> None:
+def test_a_data_cache_below_a_file_is_a_fault(tmp_path: Path, text_files: Path) -> None:
     (tmp_path / "file").touch()
     (fault,) = faults_of(text_config(text_files / "*.txt", cache_dir=str(tmp_path / "file" / "cache")))
     assert fault.key == "data.cache_dir"
@@ -107,12 +107,12 @@ def test_a_missing_hugging_face_folder_is_a_fault() -> None:
     assert fault.key == "data.dataset"
 
 
-def test_the_error_survives_a_process_boundary() -> None:
+def test_a_corpus_error_survives_a_process_boundary() -> None:
     error = CorpusError(Fault("data.files", "x", "is empty"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "data.files=x: is empty"
 
 
-def test_checking_needs_no_heavy_import() -> None:
+def test_checking_a_corpus_needs_no_heavy_import() -> None:
     script = "import sys, project.data.corpus, project.data.text, project.data.stdlib, project.data.hugging_face\n"
     script += (
         "print([name for name in ('torch', 'lightning', 'tokenizers', 'numpy', 'datasets') if name in sys.modules])"

@@ -74,13 +74,15 @@ def test_every_document_is_in_one_split_and_ends_in_the_end_of_text(text_files: 
     assert corpus.vocab_size <= 300
 
 
-def test_the_second_time_nothing_is_read(text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparing_a_second_time_reads_nothing(
+    text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = prepared(text_files / "*.txt", tmp_path / "cache")
     monkeypatch.setattr(TextCorpus, "documents", None)
     assert prepared(text_files / "*.txt", tmp_path / "cache") == first
 
 
-def test_whatever_shapes_the_content_has_a_folder_of_its_own(text_files: Path, tmp_path: Path) -> None:
+def test_each_setting_that_shapes_the_tokens_has_a_cache_folder_of_its_own(text_files: Path, tmp_path: Path) -> None:
     pattern, cache = text_files / "*.txt", tmp_path / "cache"
     folders = [prepared(pattern, cache).folder]
     folders.append(prepared(pattern, cache, vocab_size=310).folder)
@@ -90,7 +92,7 @@ def test_whatever_shapes_the_content_has_a_folder_of_its_own(text_files: Path, t
     assert len(set(folders)) == 4
 
 
-def test_one_single_file_is_split_at_its_end(tmp_path: Path, text_files: Path) -> None:
+def test_a_corpus_of_one_file_is_split_at_its_end(tmp_path: Path, text_files: Path) -> None:
     text = "".join(path.read_text() for path in sorted(text_files.iterdir()))
     (tmp_path / "all.txt").write_text(text)
     corpus = prepared(tmp_path / "all.txt", tmp_path / "cache", val_fraction=0.1)
@@ -109,7 +111,7 @@ def test_long_documents_are_encoded_in_sections_and_stay_whole(
     assert texts == {path.read_text() + "<|endoftext|>" for path in text_files.iterdir()}
 
 
-def test_a_given_tokenizer_is_used_and_must_fit(text_files: Path, tmp_path: Path) -> None:
+def test_preparing_uses_a_given_tokenizer_which_must_fit(text_files: Path, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["of another corpus " * 20], 270)
     path = str(tmp_path / "tokenizer.json")
     tokenizer.save(path)
@@ -119,7 +121,7 @@ def test_a_given_tokenizer_is_used_and_must_fit(text_files: Path, tmp_path: Path
         prepared(text_files / "*.txt", tmp_path / "cache", tokenizer=path, vocab_size=260)
 
 
-def test_processes_that_start_at_once_prepare_once(
+def test_processes_that_start_at_once_prepare_the_data_once(
     text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("READS", str(tmp_path / "reads"))
@@ -138,7 +140,7 @@ def test_processes_that_start_at_once_prepare_once(
     assert len(set(reads)) == 1
 
 
-def test_a_killed_preparer_leaves_nothing_broken(
+def test_preparing_that_is_killed_leaves_nothing_broken(
     text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads, cache = tmp_path / "reads", tmp_path / "cache"
@@ -167,7 +169,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("name", ["train/tokens.bin", "val/tokens.bin", "train/documents.bin"])
-def test_a_damaged_cache_is_made_again(name: str, damage, text_files: Path, tmp_path: Path) -> None:
+def test_a_damaged_data_cache_is_made_again(name: str, damage, text_files: Path, tmp_path: Path) -> None:
     first = prepared(text_files / "*.txt", tmp_path / "cache")
     file = first.folder / name
     sound = file.read_bytes()
@@ -202,20 +204,20 @@ def test_texts_end_in_the_token_that_is_named_and_the_cache_says_which(text_file
     assert json.loads((corpus.folder / "tokenizer_config.json").read_text()) == {"eos_token": "<|stop|>"}
 
 
-def test_a_failed_preparation_leaves_nothing(text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preparing_that_fails_leaves_nothing(text_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("project.data.tokenize_corpus.TokenFileWriter", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         prepared(text_files / "*.txt", tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.suffix != ".lock"]
 
 
-def test_a_cache_that_cannot_be_written_is_the_users_to_mend(text_files: Path, tmp_path: Path) -> None:
+def test_a_data_cache_that_cannot_be_written_is_a_fault_of_the_config(text_files: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CorpusError, match=r"data\.cache_dir"):
         prepared(text_files / "*.txt", tmp_path / "file" / "cache")
 
 
-def test_nothing_is_shown_where_nobody_watches(
+def test_preparing_shows_no_progress_where_nobody_watches(
     text_files: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     prepared(text_files / "*.txt", tmp_path / "cache")

@@ -19,7 +19,7 @@ def write(folder: Path, *documents: list[int], vocab_size: int = 1000) -> TokenF
     return TokenFile(folder)
 
 
-def test_documents_lie_end_to_end(tmp_path: Path) -> None:
+def test_documents_lie_end_to_end_in_a_token_file(tmp_path: Path) -> None:
     tokens = write(tmp_path / "t", [5, 6, 0], [7, 0], [8, 9, 1, 0])
     assert tokens.tokens.tolist() == [5, 6, 0, 7, 0, 8, 9, 1, 0]
     assert tokens.document_offsets.tolist() == [0, 3, 5, 9]
@@ -33,7 +33,7 @@ def test_a_token_takes_two_bytes_where_the_vocabulary_fits(tmp_path: Path, vocab
     assert tokens.tokens.tolist() == [vocab_size - 1]
 
 
-def test_windows_share_only_the_token_between_them(tmp_path: Path) -> None:
+def test_windows_of_a_token_file_share_only_the_token_between_them(tmp_path: Path) -> None:
     tokens = write(tmp_path / "t", list(range(10)))
     assert tokens.num_windows(4) == 2
     assert tokens.window(0, 4).tolist() == [0, 1, 2, 3, 4]
@@ -47,7 +47,7 @@ def test_a_window_needs_one_token_more_for_its_last_target(tmp_path: Path, count
     assert tokens.num_windows(4) == windows
 
 
-def test_a_tail_can_be_taken_away_again(tmp_path: Path) -> None:
+def test_the_tail_of_a_token_file_can_be_taken_away_again(tmp_path: Path) -> None:
     writer = TokenFileWriter(tmp_path / "t", 1000, "fingerprint")
     writer.add([1, 2, 3])
     writer.add([4, 5])
@@ -59,14 +59,14 @@ def test_a_tail_can_be_taken_away_again(tmp_path: Path) -> None:
     assert tokens.document_offsets.tolist() == [0, 2, 3]
 
 
-def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_token_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "t", [1, 2, 3])
     (tmp_path / "t" / "tokens.bin").write_bytes(b"\0\0")
     with pytest.raises(ValueError, match="2 bytes, where 6 were written"):
         TokenFile(tmp_path / "t")
 
 
-def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_a_token_file_of_another_version_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "t", [1])
     header = tmp_path / "t" / "header.json"
     header.write_text(json.dumps(json.loads(header.read_text()) | {"version": 0}))
@@ -74,7 +74,7 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
         TokenFile(tmp_path / "t")
 
 
-def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+def test_a_token_file_with_a_damaged_header_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "t", [1])
     (tmp_path / "t" / "header.json").write_text("{")
     with pytest.raises(ValueError, match="damaged"):

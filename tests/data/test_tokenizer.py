@@ -24,7 +24,7 @@ TOKENIZER = train_tokenizer(["the cat sat on the mat\n" * 50, "def f(x):\n    re
 
 @settings(max_examples=50, deadline=None)
 @given(st.text())
-def test_text_comes_back_unchanged(text: str) -> None:
+def test_a_tokenizer_decodes_what_it_encoded_unchanged(text: str) -> None:
     ids = TOKENIZER.encode(text, add_special_tokens=False).ids
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
@@ -34,7 +34,7 @@ def test_the_vocabulary_is_bounded_and_starts_with_the_end_of_text() -> None:
     assert TOKENIZER.token_to_id(END_OF_TEXT) == 0
 
 
-def test_training_is_reproducible() -> None:
+def test_training_a_tokenizer_is_reproducible() -> None:
     texts = ["abc abd abe\n" * 20]
     assert train_tokenizer(texts, 280).to_str() == train_tokenizer(texts, 280).to_str()
 
@@ -64,7 +64,7 @@ def test_a_given_tokenizer_must_end_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"model": {"vocab": 3}}'])
-def test_another_file_is_no_tokenizer(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "tokenizer.json").write_text(content)
     assert "is no tokenizer.json" in tokenizer_faults(str(tmp_path / "tokenizer.json"), 10)[0].message
 

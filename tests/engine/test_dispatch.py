@@ -88,7 +88,9 @@ def distance(actual: list[Tensor], wanted: list[Tensor]) -> float:
 
 @pytest.mark.parametrize(("ep", "etp"), [(4, 1), (2, 2), (1, 4)])
 @pytest.mark.parametrize("name", DISPATCHES)
-def test_output_and_gradients_are_those_of_one_rank_with_all_experts(ranks, name: str, ep: int, etp: int) -> None:
+def test_expert_parallel_dispatch_computes_what_one_rank_with_all_experts_does(
+    ranks, name: str, ep: int, etp: int
+) -> None:
     for of_tokens, of_experts, exchanges in ranks.run(RANKS, on_a_rank, DISPATCHES[name], ep, etp):
         assert of_tokens <= 1e-12
         assert of_experts <= 1e-12
@@ -96,7 +98,7 @@ def test_output_and_gradients_are_those_of_one_rank_with_all_experts(ranks, name
 
 
 @pytest.mark.parametrize(("ep", "etp"), [(4, 1), (2, 2), (1, 4)])
-def test_slices_are_numbered_in_the_order_of_the_ranks_that_hold_them(ep: int, etp: int) -> None:
+def test_slices_of_experts_are_numbered_in_the_order_of_the_ranks_that_hold_them(ep: int, etp: int) -> None:
     dispatch = AllToAllDispatch(Dropless(CONFIG.num_experts), None, ep, etp)
     experts_TA = torch.arange(CONFIG.num_experts).unsqueeze(-1)
     slices_TA = dispatch.slices(experts_TA)

@@ -16,7 +16,7 @@ def model(**changes: int) -> Transformer:
         return Transformer(ModelConfig(num_layers=2, d_model=16, d_ff=16, vocab_size=32, **changes))
 
 
-def test_a_star_matches_within_one_level() -> None:
+def test_a_star_in_a_plan_matches_within_one_level() -> None:
     assert matches("layers.*.moe", "layers.11.moe")
     assert not matches("layers.*", "layers.1.moe")
     assert not matches("layers.*.moe", "layers.1.moe_norm")
@@ -33,7 +33,7 @@ def test_every_parameter_is_covered_by_the_transformer_s_plan(ep: int, shared: i
     assert [owner for owner in owners if not any(matches(row, owner) for row in plan)] == []
 
 
-def test_a_row_that_matches_nothing_is_an_error_that_names_it() -> None:
+def test_a_row_of_a_plan_that_matches_nothing_is_an_error_that_names_it() -> None:
     plan = {"norm": ReplicatedWeights(), "layers.*.mlp": ReplicatedWeights()}
     with pytest.raises(ValueError, match=r"match no module: layers\.\*\.mlp; modules: .*layers\.\*\.moe"):
         check_plan(plan, model())

@@ -27,13 +27,13 @@ def gradients_on_a_rank(rank: int, world_size: int, mode: str) -> dict[str, Tens
 
 
 @pytest.mark.parametrize("mode", ["selective", "full"])
-def test_backward_belongs_to_the_routing_of_forward(ranks: Any, mode: str) -> None:
+def test_recomputation_keeps_the_routing_of_the_forward(ranks: Any, mode: str) -> None:
     plain = ranks.run(1, gradients_on_a_rank, "none")[0]
     recomputed = ranks.run(1, gradients_on_a_rank, mode)[0]
     assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
 
 
-def test_layers_and_names_stay() -> None:
+def test_recomputation_keeps_the_layers_and_their_names() -> None:
     layers = nn.ModuleDict({"0": nn.Linear(2, 2)})
     recompute_layers(layers.values(), "full")
     assert [name for name, _ in layers.named_parameters()] == ["0.weight", "0.bias"]

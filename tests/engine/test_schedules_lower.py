@@ -41,7 +41,7 @@ def test_a_schedule_is_allowed_exactly_where_torch_can_run_it(schedule: str) -> 
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_stages_are_where_torch_has_them(schedule: str) -> None:
+def test_stages_are_placed_where_torch_places_them(schedule: str) -> None:
     for layout in filter(is_allowed, layouts(schedule)):
         built = build(layout)
         if isinstance(built, _PipelineScheduleRuntime):

@@ -41,33 +41,37 @@ def test_a_run_continues_a_prompt_on_four_ranks(a_run: Run, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_wrong_is_told_at_once(a_run: Run, complaint: Callable[..., str]) -> None:
+def test_generate_py_lists_all_faults_at_once(a_run: Run, complaint: Callable[..., str]) -> None:
     said = complaint(f"checkpoint={a_run.folder}", "temperature=-1", "top_k=0", "samples=0", "trainer.precision=8")
     assert "the config has 4 faults" in said
     assert "temperature=-1: must be a number, 0 or more" in said
     assert "trainer.precision=8: is not known" in said
 
 
-def test_checkpoints_that_are_none(complaint: Callable[..., str], tmp_path: Path) -> None:
+def test_generating_from_a_path_without_a_checkpoint_is_refused(complaint: Callable[..., str], tmp_path: Path) -> None:
     assert "checkpoint=???: must be given: a run's folder, a checkpoint, or a Hugging Face folder" in complaint()
     assert f"checkpoint={tmp_path}: {tmp_path}: is no checkpoint" in complaint(f"checkpoint={tmp_path}")
     (tmp_path / "checkpoints").mkdir()
     assert "has no whole checkpoint yet" in complaint(f"checkpoint={tmp_path}")
 
 
-def test_more_tokens_than_the_model_has_positions_for(a_run: Run, complaint: Callable[..., str]) -> None:
+def test_generating_more_tokens_than_the_model_has_positions_is_refused(
+    a_run: Run, complaint: Callable[..., str]
+) -> None:
     said = complaint(f"checkpoint={a_run.folder}", "prompt='def f'", "max_new_tokens=64")
     assert "max_new_tokens=64: is too many: the prompt has" in said
     assert "and the model 64 positions" in said
 
 
-def test_a_layout_that_the_model_does_not_divide_into(a_run: Run, complaint: Callable[..., str]) -> None:
+def test_generating_under_a_layout_that_the_model_does_not_divide_into_is_refused(
+    a_run: Run, complaint: Callable[..., str]
+) -> None:
     said = complaint(f"checkpoint={a_run.folder}", "parallel.tp=3", "parallel.pp=4")
     assert "parallel.tp=3: does not divide" in said
     assert "parallel.pp=4: makes 4 stages" in said
 
 
-def test_a_model_without_a_tokenizer(saved_by_transformers: Path, complaint: Callable[..., str]) -> None:
+def test_generating_without_a_tokenizer_is_refused(saved_by_transformers: Path, complaint: Callable[..., str]) -> None:
     said = complaint(f"checkpoint={saved_by_transformers}")
     assert f"tokenizer=null: {saved_by_transformers} has none" in said
 
@@ -83,7 +87,7 @@ def test_a_prompt_reaches_the_model_as_the_shell_gave_it(text: str) -> None:
     assert OmegaConf.select(composed.cfg, "checkpoint") == "a/step=1.ckpt"
 
 
-def test_a_text_ends_where_the_model_ends_it(a_run: Run) -> None:
+def test_generated_text_ends_at_the_end_of_text_token(a_run: Run) -> None:
     prompt = Prompt(a_run.folder / "tokenizer.json", "def f")
     more = prompt.tokenizer.encode("(x)").ids
     assert prompt.continued([*more, prompt.end, *more]) == "def f(x)"

@@ -51,7 +51,7 @@ def theirs(exported: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_greedy_is_what_transformers_makes_of_the_exported_weights(
+def test_greedy_generation_equals_transformers_with_the_exported_weights(
     layout: ParallelLayout, theirs: list[int], a_run: Run, exported: Path, ranks: RankPools
 ) -> None:
     assert len(set(theirs)) > 3
@@ -59,13 +59,13 @@ def test_greedy_is_what_transformers_makes_of_the_exported_weights(
     assert on_all(ranks, layout, a_run.folder, GREEDY, samples=1) == [theirs]
 
 
-def test_a_seed_gives_the_same_samples_under_every_layout(a_run: Run, ranks: RankPools) -> None:
+def test_a_seed_generates_the_same_samples_under_every_layout(a_run: Run, ranks: RankPools) -> None:
     drawn = [on_all(ranks, layout, a_run.folder, Sampling(1.0, None, seed=3)) for layout in LAYOUTS.values()]
     assert all(rows == drawn[0] for rows in drawn)
     assert drawn[0][0] != drawn[0][1]
     assert on_all(ranks, LAYOUTS["one rank"], a_run.folder, Sampling(1.0, None, seed=4)) != drawn[0]
 
 
-def test_it_stops_where_all_samples_have_ended(theirs: list[int], a_run: Run, ranks: RankPools) -> None:
+def test_generation_stops_where_all_samples_have_ended(theirs: list[int], a_run: Run, ranks: RankPools) -> None:
     end = theirs[4]
     assert on_all(ranks, LAYOUTS["tp2 x ep2 x pp2"], a_run.folder, GREEDY, end) == [theirs[: theirs.index(end) + 1]] * 2

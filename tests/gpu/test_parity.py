@@ -54,13 +54,13 @@ def fit_on_gpu(rank: int, world_size: int, case: Case) -> Outcome:
 
 @pytest.mark.parametrize("precision", TOLERANCE)
 @pytest.mark.parametrize("name", ONE_RANK)
-def test_one_rank_over_nccl_is_the_oracle_s(ranks, name: str, precision: str) -> None:
+def test_one_rank_over_nccl_agrees_with_the_oracle(ranks, name: str, precision: str) -> None:
     case = replace(ONE_RANK[name], precision=precision)
     check_step(*ranks.run(1, fit_on_gpu, case, backend="nccl"), expected(ranks, case), TOLERANCE[precision])
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-def test_ranks_that_share_a_gpu_are_the_oracle_s(ranks, case: Case, precision: str) -> None:
+def test_ranks_that_share_a_gpu_agree_with_the_oracle(ranks, case: Case, precision: str) -> None:
     case = replace(case, precision=precision)
     outcomes = ranks.run(case.layout.world_size, fit_on_gpu, case, backend=staged_gloo.NAME)
     check_step(merged(outcomes), expected(ranks, case), TOLERANCE[precision])

@@ -19,7 +19,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_training_over_it_is_the_oracle_s(ranks, name: str) -> None:
+def test_training_over_staged_gloo_agrees_with_the_oracle(ranks, name: str) -> None:
     case = Case(LAYOUTS[name])
     outcomes = ranks.run(case.layout.world_size, fit, case, backend=staged_gloo.NAME)
     check_step(merged(outcomes), expected(ranks, case), TOLERANCE["32-true"])

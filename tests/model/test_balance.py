@@ -60,7 +60,7 @@ def test_auxiliary_loss_does_not_depend_on_how_the_batch_is_cut() -> None:
 PER_MICROBATCH = replace(CONFIG, auxiliary_per="microbatch")
 
 
-def test_per_microbatch_the_sequences_are_one_long_sequence() -> None:
+def test_auxiliary_loss_per_microbatch_takes_the_sequences_as_one() -> None:
     chosen = routing()
     pooled, joined = report(chosen, BATCH, PER_MICROBATCH), report(chosen, 1)
     torch.testing.assert_close(torch.stack(pooled[:-1]), torch.stack(joined[:-1]), rtol=1e-6, atol=0)
@@ -68,12 +68,12 @@ def test_per_microbatch_the_sequences_are_one_long_sequence() -> None:
     assert pooled.auxiliary_loss != pytest.approx(report(chosen, BATCH).auxiliary_loss.item(), rel=1e-3)
 
 
-def test_one_sequence_a_microbatch_is_the_same_either_way() -> None:
+def test_auxiliary_loss_per_microbatch_and_per_sequence_agree_on_one_sequence() -> None:
     chosen = routing()
     assert all(map(torch.equal, report(chosen, 1, PER_MICROBATCH), report(chosen, 1)))
 
 
-def test_penalty_is_the_weighted_sum_and_loads_count_assignments() -> None:
+def test_the_balance_penalty_is_the_weighted_sum_and_loads_count_assignments() -> None:
     chosen = routing()
     told = report(chosen, BATCH)
     z_loss = chosen.logits_TE.logsumexp(-1).square().mean()
@@ -87,7 +87,7 @@ def test_the_dropped_fraction_is_the_mean_over_tokens() -> None:
     assert Balance(CONFIG)(routing(), dropped_T, BATCH).dropped == pytest.approx(0.5)
 
 
-def test_penalty_reaches_its_parameters_without_changing_the_activations() -> None:
+def test_the_balance_penalty_reaches_its_parameters_without_changing_the_activations() -> None:
     weight, x = torch.tensor(3.0, requires_grad=True), torch.ones(2, requires_grad=True)
     y = Penalty.apply(x, weight**2, 0.5)
     assert torch.equal(y, x)
@@ -96,12 +96,12 @@ def test_penalty_reaches_its_parameters_without_changing_the_activations() -> No
     assert x.grad.tolist() == [1.0, 1.0]
 
 
-def test_bias_rises_where_too_few_tokens_went() -> None:
+def test_an_expert_s_bias_rises_where_too_few_tokens_went() -> None:
     bias = updated_bias(torch.zeros(4), torch.tensor([1.0, 3.0, 2.0, 2.0]), 0.1)
     assert bias.tolist() == pytest.approx([0.1, -0.1, 0.0, 0.0])
 
 
-def test_bias_changes_the_choice_and_not_the_weights() -> None:
+def test_an_expert_s_bias_changes_the_choice_and_not_the_weights() -> None:
     torch.manual_seed(0)
     router = Router(CONFIG)
     torch.nn.init.normal_(router.weight)

@@ -54,7 +54,9 @@ def cases(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
 
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(0, 2**32))
-def test_outputs_gradients_and_what_is_dropped_are_the_loops(case: tuple[int, int, int, int, int], seed: int) -> None:
+def test_capacity_dispatch_computes_and_drops_what_a_loop_over_tokens_does(
+    case: tuple[int, int, int, int, int], seed: int
+) -> None:
     groups, group, experts, assignments, hundredths = case
     torch.manual_seed(seed)
     x_TD = torch.rand(groups * group, D, dtype=torch.float64, requires_grad=True)
@@ -76,7 +78,7 @@ def test_outputs_gradients_and_what_is_dropped_are_the_loops(case: tuple[int, in
     torch.testing.assert_close(dispatch.dropped(experts_TA, order), dropped_TA.float().mean(-1))
 
 
-def test_gradients_are_those_of_the_function() -> None:
+def test_capacity_dispatch_passes_gradcheck() -> None:
     torch.manual_seed(0)
     experts_TA = chosen_experts(12, 2, 4)
     x_TD = torch.rand(12, D, dtype=torch.float64, requires_grad=True)
@@ -87,7 +89,7 @@ def test_gradients_are_those_of_the_function() -> None:
 
 
 @pytest.mark.parametrize("assignments", [1, 2, 3])
-def test_with_room_for_all_it_is_the_dropless_dispatch(assignments: int) -> None:
+def test_capacity_dispatch_with_room_for_all_is_the_dropless_dispatch(assignments: int) -> None:
     torch.manual_seed(0)
     experts_TA, x_TD = chosen_experts(24, assignments, 4), torch.rand(24, D)
     weights_TA = torch.rand(24, assignments)
@@ -98,7 +100,7 @@ def test_with_room_for_all_it_is_the_dropless_dispatch(assignments: int) -> None
     )
 
 
-def test_where_all_choose_one_expert_the_first_tokens_of_each_group_are_served() -> None:
+def test_where_all_choose_one_expert_its_capacity_serves_the_first_tokens_of_each_group() -> None:
     experts_TA = torch.full((8, 1), 2)
     dispatch = Capacity(4, 2.0, group=4)  # 2 slots
     rows_ND, counts_E, order = dispatch(torch.arange(1.0, 9.0).unsqueeze(-1), experts_TA)
@@ -113,7 +115,7 @@ def test_a_first_choice_is_served_before_the_second_choice_of_an_earlier_token()
     assert dispatch.slots(experts_TA).row_TA.tolist() == [[1, -1], [0, -1]]
 
 
-def test_what_is_dropped_in_one_group_does_not_depend_on_the_others() -> None:
+def test_tokens_dropped_in_one_group_do_not_depend_on_the_others() -> None:
     torch.manual_seed(0)
     experts_TA = chosen_experts(32, 2, 4)
     dispatch = Capacity(4, 0.75, group=8)
@@ -123,7 +125,7 @@ def test_what_is_dropped_in_one_group_does_not_depend_on_the_others() -> None:
 
 
 @pytest.mark.parametrize(("factor", "group", "slots"), [(1.1, 100, 110), (1.0, 8, 8), (1.01, 100, 101), (1e-9, 8, 1)])
-def test_the_capacity_is_exact(factor: float, group: int, slots: int) -> None:
+def test_an_expert_s_capacity_is_exact(factor: float, group: int, slots: int) -> None:
     """In binary 1.1 * 100 is more than 110."""
     assert Capacity(num_experts=2, factor=factor, group=group).capacity(assignments=2) == slots
 
@@ -134,7 +136,7 @@ def test_slices_of_experts_have_the_capacity_of_the_experts() -> None:
     assert whole.over(8).rows_per_expert(64, 2 * 2) == whole.rows_per_expert(64, 2) == 4 * 10
 
 
-def test_shapes_are_known_without_any_data() -> None:
+def test_capacity_dispatch_has_static_shapes_known_without_any_data() -> None:
     """Nothing is read back from the device: on this one there is nothing to read."""
     dispatch = Capacity(4, 1.25, group=8)
     with torch.device("meta"):
@@ -169,7 +171,7 @@ def built(dtype: torch.dtype = torch.float32) -> MoE:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_every_precision_computes_the_same_up_to_rounding(dtype: torch.dtype) -> None:
+def test_capacity_dispatch_computes_the_same_up_to_rounding_in_every_precision(dtype: torch.dtype) -> None:
     moe, wanted = built(dtype), built(torch.float64)
     x_BSD = torch.randn(2, 16, 16).to(dtype)
     with torch.no_grad():
@@ -190,7 +192,7 @@ def test_under_autocast_parameters_get_gradients_in_their_own_precision() -> Non
     assert {parameter.grad.dtype for parameter in moe.parameters()} == {torch.float32}
 
 
-def test_recomputing_activations_changes_no_bit() -> None:
+def test_recomputing_a_moe_with_a_capacity_changes_no_bit() -> None:
     torch.manual_seed(0)
     x_BSD, gradients = torch.randn(2, 16, 16), []
     for run in (lambda moe: moe(x_BSD)[0], lambda moe: checkpoint(moe, x_BSD, use_reentrant=False)[0]):

@@ -25,7 +25,7 @@ def test_a_dense_layer_has_a_feed_forward_network_instead_of_experts() -> None:
     assert not any("feed_forward" in name for name, _ in model.layers["1"].named_parameters())
 
 
-def test_its_output_is_added_to_the_stream_and_it_reports_no_balance() -> None:
+def test_a_dense_layer_s_output_is_added_to_the_stream_and_it_reports_no_balance() -> None:
     model = initialized(CONFIG)
     torch.manual_seed(0)
     block, x_BSD = model.layers["0"], torch.randn(2, 8, 16)
@@ -37,7 +37,7 @@ def test_its_output_is_added_to_the_stream_and_it_reports_no_balance() -> None:
     assert report is None
 
 
-def test_only_layers_with_experts_report_and_all_learn() -> None:
+def test_only_layers_with_experts_report_balance_and_all_learn() -> None:
     model, balancing = initialized(CONFIG), Balancing()
     model(TOKENS, balancing).square().mean().backward()
     assert list(balancing.reports) == [1, 2]
@@ -50,7 +50,7 @@ def test_all_layers_may_be_dense() -> None:
     assert balancing.reports == {}
 
 
-def test_what_a_dense_layer_writes_to_the_stream_begins_as_small_as_what_experts_write() -> None:
+def test_a_dense_layer_s_initial_output_is_as_small_as_that_of_experts() -> None:
     model = initialized(replace(CONFIG, d_model=64, d_ff=96))
     dense, expert = model.layers["0"].feed_forward.w2.weight, model.layers["1"].moe.experts.w2[0]
     torch.testing.assert_close(dense.std(), expert.std(), rtol=0.05, atol=0)

@@ -36,7 +36,7 @@ def token_by_token(moe: MoE, x_BSD: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 @pytest.mark.parametrize("score", ["softmax", "sigmoid"])
-def test_output_is_the_weighted_sum_token_by_token(top_k: int, score: str) -> None:
+def test_the_moe_s_output_is_the_weighted_sum_of_experts_token_by_token(top_k: int, score: str) -> None:
     moe = built(replace(CONFIG, top_k=top_k, score=score))
     x_BSD = torch.randn(2, 5, CONFIG.d_model)
     torch.testing.assert_close(moe(x_BSD)[0], token_by_token(moe, x_BSD), rtol=1e-5, atol=1e-6)
@@ -64,7 +64,7 @@ def test_the_grouped_gemm_and_the_loop_are_the_same_function(counts: list[int]) 
         torch.testing.assert_close(grouped, looped, rtol=1e-4, atol=1e-4)
 
 
-def test_rows_are_moved_with_their_gradient() -> None:
+def test_the_gradient_of_a_moe_passes_gradcheck() -> None:
     """Against autograd's own indexing."""
     moe = built(CONFIG).double()
     x_BSD = torch.randn(1, 3, CONFIG.d_model, dtype=torch.float64, requires_grad=True)

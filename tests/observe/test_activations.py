@@ -44,7 +44,7 @@ def kept_of_each(rank: int, world_size: int) -> list[int]:
     return [kept_of(part) for part in (nn.Linear(WIDTH, 3), Attention(), Slice())]
 
 
-def test_every_storage_is_counted_once_and_whole_but_the_weights(ranks) -> None:
+def test_kept_bytes_count_every_storage_once_and_whole_except_weights(ranks) -> None:
     linear, attention, slice_ = ranks.run(1, kept_of_each)[0]
     rows = BATCH * WIDTH * FLOAT
     assert linear == rows, "its input; the weight is there anyway"
@@ -66,7 +66,7 @@ def peaks_in_turn(rank: int, world_size: int) -> list[int]:
     return peaks
 
 
-def test_what_backward_has_used_is_counted_no_more(ranks) -> None:
+def test_kept_bytes_fall_once_backward_has_used_them(ranks) -> None:
     one = BATCH * WIDTH * FLOAT
     assert ranks.run(1, peaks_in_turn)[0] == [one, 2 * one, 2 * one, 2 * one, 2 * one, 2 * one]
 
@@ -85,7 +85,7 @@ def left_of_a_retained_graph(rank: int, world_size: int) -> int:
     return len(activations.saved[0])
 
 
-def test_watching_does_not_keep_a_graph_that_nobody_else_keeps(ranks) -> None:
+def test_counting_kept_bytes_does_not_keep_a_graph_alive(ranks) -> None:
     """As the first half of a split backward leaves it."""
     assert ranks.run(1, left_of_a_retained_graph)[0] == 0
 
@@ -120,7 +120,7 @@ def test_a_stage_holds_as_many_microbatches_as_its_schedule_has_in_flight(ranks,
 
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])
-def test_recomputation_keeps_a_layer_s_input_and_what_it_is_told_to(ranks, recompute: str) -> None:
+def test_recomputation_keeps_a_layer_s_input_and_the_outputs_that_it_saves(ranks, recompute: str) -> None:
     """In the middle of a pipeline, where a stage is its layers."""
     microbatch, seq_len, tp, model = 2, 16, 2, SMALL
     layout = ParallelLayout(pp=4, tp=tp, ep=tp, microbatches=4, recompute=recompute)

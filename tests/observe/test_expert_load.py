@@ -5,7 +5,7 @@ import torch
 from project.observe.expert_load import ExpertLoad, imbalance
 
 
-def test_fractions_are_over_all_steps():
+def test_expert_load_is_a_fraction_over_all_steps():
     load = ExpertLoad(num_layers=2, num_experts=2)
     load.update(torch.tensor([[1.0, 3.0], [2.0, 2.0]]))
     load.update(torch.tensor([[3.0, 1.0], [4.0, 0.0]]))
@@ -18,6 +18,6 @@ def test_a_layer_without_experts_has_no_load():
     assert load.by_layer() == [None, [0.25, 0.75]]
 
 
-def test_imbalance_runs_from_even_to_all_on_one():
+def test_imbalance_is_1_when_even_and_the_number_of_experts_when_all_go_to_one():
     load_LE = torch.tensor([[2.0, 2.0, 2.0, 2.0], [8.0, 0.0, 0.0, 0.0]])
     assert imbalance(load_LE).tolist() == [1.0, 4.0]

@@ -55,7 +55,7 @@ def use_every_collective(rank: int, world_size: int) -> dict:
     return ledger.table()["world"]
 
 
-def test_each_collective_is_counted_with_what_it_puts_on_the_wire(ranks) -> None:
+def test_the_ledger_counts_each_collective_with_the_bytes_it_sends(ranks) -> None:
     for rank, table in enumerate(ranks.run(4, use_every_collective)):
         root, given = rank == 1, 5 * 4
         others = sum(1 + other for other in range(4) if other != rank)
@@ -90,7 +90,7 @@ def redistribute(rank: int, world_size: int) -> dict:
     return ledger.table()
 
 
-def test_what_a_dtensor_stands_for_is_counted_once_and_so_is_its_gradient(ranks) -> None:
+def test_the_ledger_counts_a_dtensor_s_collectives_once_forward_and_backward(ranks) -> None:
     once = {"calls": 1, "bytes": 2 * 6 * 4}
     for table in ranks.run(2, redistribute):
         assert table == {
@@ -107,7 +107,7 @@ def talk_in_groups(rank: int, world_size: int) -> dict:
     return ledger.table()
 
 
-def test_a_group_without_a_name_goes_by_its_ranks_and_one_rank_alone_sends_nothing(ranks) -> None:
+def test_the_ledger_names_a_group_without_a_name_by_its_ranks_and_counts_nothing_for_one_rank(ranks) -> None:
     tables = ranks.run(4, talk_in_groups)
     assert [list(table) for table in tables] == 2 * [["ranks 0,1", "ranks 0,1,2,3"]] + 2 * [
         ["ranks 0,1,2,3", "ranks 2,3"]
@@ -195,26 +195,28 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_rank_sends_what_the_design_says_and_no_more(ranks, name: str) -> None:
+def test_every_rank_sends_exactly_the_planned_calls_and_bytes(ranks, name: str) -> None:
     case = second_step(LAYOUTS[name])
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 
 @pytest.mark.parametrize("name", ["tp2_ep2", "pp4", "tp2_ep2_pp2", "ep and etp"])
 @pytest.mark.parametrize("recompute", ["selective", "full"])
-def test_and_under_recomputation(ranks, name: str, recompute: str) -> None:
+def test_every_rank_sends_exactly_the_planned_calls_and_bytes_under_recomputation(
+    ranks, name: str, recompute: str
+) -> None:
     case = second_step(replace(LAYOUTS[name], recompute=recompute))
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 
 @pytest.mark.parametrize("name", ["pp2", "pp4", "tp2_ep2_pp2", "dp2_pp2"])
-def test_and_in_gpipe_s_order(ranks, name: str) -> None:
+def test_every_rank_sends_exactly_the_planned_calls_and_bytes_under_gpipe(ranks, name: str) -> None:
     case = second_step(replace(LAYOUTS[name], schedule="GPipe"))
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 
 @pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "dp2_tp2_ep2", "shards", "shards, pp2"])
-def test_and_over_the_batches_of_an_accumulation(ranks, name: str) -> None:
+def test_every_rank_sends_exactly_the_planned_calls_and_bytes_when_batches_are_accumulated(ranks, name: str) -> None:
     case = second_step(LAYOUTS[name], accumulate=2)
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
@@ -229,18 +231,20 @@ MODELS = {
 
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("model", MODELS)
-def test_and_of_other_models(ranks, model: str, recompute: str) -> None:
+def test_every_rank_sends_exactly_the_planned_calls_and_bytes_for_other_models(
+    ranks, model: str, recompute: str
+) -> None:
     case = second_step(replace(LAYOUTS["tp2_ep2_pp2"], recompute=recompute), model=MODELS[model])
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
-def test_and_of_narrower_and_wider_elements(ranks, precision: str) -> None:
+def test_every_rank_sends_exactly_the_planned_calls_and_bytes_in_other_precisions(ranks, precision: str) -> None:
     case = second_step(LAYOUTS["tp2_ep2_pp2"], precision=precision)
     assert_books(ranks.run(case.layout.world_size, book, case, BalancedModule), wanted(case))
 
 
-def test_one_collective_too_many_is_found(ranks) -> None:
+def test_the_ledger_finds_one_collective_too_many(ranks) -> None:
     case = second_step(LAYOUTS["tp2_ep2_pp2"])
     layers, before = 2, wanted(case)
     for table, without in zip(ranks.run(4, book, case, TalkativeModule), before, strict=True):
@@ -272,7 +276,7 @@ def book_and_choices(rank: int, world_size: int, case: Case) -> tuple[dict, list
     return communication.ledger.table(), choices.choices
 
 
-def test_of_an_uneven_choice_the_rows_for_other_ranks_are_counted(ranks) -> None:
+def test_the_ledger_counts_the_rows_that_an_uneven_routing_sends_to_other_ranks(ranks) -> None:
     case = second_step(LAYOUTS["tp4_ep4"])
     books, choices = zip(*ranks.run(4, book_and_choices, case), strict=True)
     experts, row = torch.arange(case.model.num_experts), case.model.d_model * 4
@@ -298,7 +302,7 @@ def losses_with_and_without(rank: int, world_size: int, case: Case) -> tuple[lis
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective"])
-def test_counting_changes_no_bit_of_the_loss(ranks, recompute: str) -> None:
+def test_the_ledger_changes_no_bit_of_the_loss(ranks, recompute: str) -> None:
     case = Case(replace(LAYOUTS["tp2_ep2_pp2"], recompute=recompute), steps=3)
     for counted, plain in ranks.run(4, losses_with_and_without, case):
         assert counted == plain

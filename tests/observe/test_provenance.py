@@ -7,7 +7,7 @@ import torch
 from project.observe.provenance import command_started, device_name
 
 
-def test_the_command_started_before_now_and_not_long_ago():
+def test_the_command_s_start_time_is_before_now_and_not_long_ago():
     assert time.time() - 3600 < command_started() < time.time()
 
 

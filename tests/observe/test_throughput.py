@@ -9,7 +9,7 @@ from project.spec.model import ModelConfig
 SECOND = 10**9
 
 
-def test_a_lap_leaves_out_what_was_paused():
+def test_a_step_s_time_leaves_out_what_was_paused():
     clock = StepClock()
     clock.start(100 * SECOND)
     assert clock.lap(102 * SECOND).seconds == 2.0
@@ -30,7 +30,7 @@ def test_resuming_a_clock_that_runs_changes_nothing():
     ("values", "median"),
     [([], None), ([9, 9], None), ([9, 9, 3.0], 3.0), ([9, 9, 4.0, 1.0], 2.5), ([9, 9, 5.0, 1.0, 3.0], 3.0)],
 )
-def test_the_median_skips_the_first_two(values, median):
+def test_the_median_step_time_skips_the_first_two_steps(values, median):
     running = Median()
     for value in values:
         running.add(value)

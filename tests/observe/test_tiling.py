@@ -41,7 +41,7 @@ def test_a_rank_is_idle_until_what_it_needs_is_done_and_then_the_message_travels
     assert told(first)[1:5] == [("0F0", 10, 40), ("idle", 40, 120), ("send/receive", 120, 125), ("0B0", 125, 165)]
 
 
-def test_a_sum_over_ranks_is_idle_time_until_the_last_has_come() -> None:
+def test_a_rank_is_idle_in_a_sum_over_ranks_until_the_last_has_come() -> None:
     first, second = tiled(two_stages(), TWO_STAGES)
     assert told(second)[5:] == [
         ("loss", 75, 80),
@@ -80,7 +80,7 @@ instants = st.lists(st.integers(-5, 120), min_size=2, max_size=20).map(sorted)
 
 
 @given(instants, instants, st.integers(0, 20), st.integers(80, 110))
-def test_whatever_was_recorded_the_tiles_fill_the_step(actions, phases, start, end) -> None:
+def test_tiles_fill_the_step_whatever_was_recorded(actions, phases, start, end) -> None:
     """Also where recorded spans reach over the step's ends, or each other."""
     spans = [Span(0, "F", place, *pair) for place, pair in enumerate(pairwise(actions))]
     around = [Phase("schedule", phases[0], phases[-1]), Phase("gradients", phases[0], phases[-1])]

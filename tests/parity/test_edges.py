@@ -31,7 +31,7 @@ CORNERS = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("corner", CORNERS)
-def test_loss_and_every_gradient_are_the_oracle_s(ranks, corner: str, layout: str) -> None:
+def test_routing_at_its_edges_agrees_with_the_oracle(ranks, corner: str, layout: str) -> None:
     case = replace(CORNERS[corner], layout=LAYOUTS[layout], precision="64-true")
     actual = train(ranks, case)
     check_step(actual, expected(ranks, case), TOLERANCE[case.precision])
@@ -50,6 +50,6 @@ def test_loss_and_every_gradient_are_the_oracle_s(ranks, corner: str, layout: st
     ],
     ids=str,
 )
-def test_one_expert(ranks, layout: ParallelLayout) -> None:
+def test_a_model_with_one_expert_agrees_with_the_oracle(ranks, layout: ParallelLayout) -> None:
     case = Case(layout, replace(SMALL, num_experts=1, top_k=1))
     check_step(train(ranks, case), expected(ranks, case), 1e-5)

@@ -24,7 +24,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_losses_and_the_auxiliary_loss_stay(ranks, change: str) -> None:
+def test_no_degree_and_no_number_of_microbatches_moves_a_loss(ranks, change: str) -> None:
     here, there = train(ranks, ONE_RANK), train(ranks, replace(ONE_RANK, layout=CHANGES[change]))
     assert there.losses == pytest.approx(here.losses, rel=1e-12)
     assert there.auxiliary_losses == pytest.approx(here.auxiliary_losses, rel=1e-12)

@@ -25,13 +25,13 @@ DOCUMENTED = ("single", "tp2_ep2_pp2", "tp4_ep4", "pp4", "tp4_ep4_pp4")
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_loss_and_every_gradient_are_the_oracle_s(ranks, name: str, precision: str) -> None:
+def test_documented_layouts_agree_with_the_oracle_in_loss_and_every_gradient(ranks, name: str, precision: str) -> None:
     case = Case(LAYOUTS[name], precision=precision)
     check_step(train(ranks, case), expected(ranks, case), TOLERANCE[precision])
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_initial_weights_are_bit_identical(ranks, name: str) -> None:
+def test_initial_weights_are_bit_identical_under_every_layout(ranks, name: str) -> None:
     case = Case(LAYOUTS[name])
     actual, wanted = train(ranks, case).initial, expected(ranks, case).initial
     assert actual.keys() == wanted.keys()
@@ -39,7 +39,7 @@ def test_initial_weights_are_bit_identical(ranks, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
-def test_ten_steps_stay_together(ranks, name: str) -> None:
+def test_ten_steps_stay_with_the_oracle(ranks, name: str) -> None:
     case = Case(LAYOUTS[name], steps=10)
     actual, wanted = train(ranks, case), expected(ranks, case)
     assert actual.losses == pytest.approx(wanted.losses, rel=1e-4)
@@ -47,7 +47,7 @@ def test_ten_steps_stay_together(ranks, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["single", "tp2_ep2_pp2", "tp4_ep4_pp4"])
-def test_accumulated_batches_are_averaged(ranks, name: str) -> None:
+def test_gradients_and_loss_of_accumulated_batches_are_averaged(ranks, name: str) -> None:
     case = Case(LAYOUTS[name], accumulate=2)
     actual, wanted = train(ranks, case), expected(ranks, case)
     check_step(actual, wanted, 1e-5)
@@ -64,20 +64,20 @@ MODELS = {
 
 @pytest.mark.parametrize("name", ["tp2_ep2_pp2", "tp2 without ep"])
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_is_the_oracle_s_too(ranks, model: str, name: str) -> None:
+def test_other_models_agree_with_the_oracle(ranks, model: str, name: str) -> None:
     case = Case(LAYOUTS[name], model=MODELS[model])
     check_step(train(ranks, case), expected(ranks, case), 1e-5)
 
 
 @pytest.mark.parametrize("name", ["single", "tp4_ep4_pp4"])
-def test_a_capacity_that_bites_drops_the_same_tokens(ranks, name: str) -> None:
+def test_a_capacity_drops_the_same_tokens_under_every_layout(ranks, name: str) -> None:
     case = Case(LAYOUTS[name], model=MODELS["a capacity"])
     actual, wanted = train(ranks, case), expected(ranks, case)
     assert wanted.dropped_fractions[0] > 0.2, "the capacity has to bite"
     check_step(actual, wanted, 1e-5)
 
 
-def test_biases_move_in_the_layers_that_have_experts(ranks) -> None:
+def test_expert_biases_move_in_the_layers_that_have_experts(ranks) -> None:
     model = replace(SMALL, num_dense_layers=1, expert_balance="bias", bias_update_rate=1e-3)
     case = Case(LAYOUTS["tp2_ep2_pp2"], model=model, steps=2)
     actual, wanted = train(ranks, case), expected(ranks, case)
@@ -87,7 +87,7 @@ def test_biases_move_in_the_layers_that_have_experts(ranks) -> None:
 
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
-def test_biases_move_as_the_loads_of_a_whole_step_say(ranks, precision: str, recompute: str) -> None:
+def test_expert_biases_move_as_the_loads_of_a_whole_step_say(ranks, precision: str, recompute: str) -> None:
     model = replace(SMALL, expert_balance="bias", bias_update_rate=1e-3)
     layout = replace(LAYOUTS["tp2_ep2_pp2"], recompute=recompute)
     case = Case(layout, model=model, precision=precision, steps=3, accumulate=2)

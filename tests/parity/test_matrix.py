@@ -14,12 +14,12 @@ from tests.parity import matrix
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
-def test_loss_and_every_gradient_are_the_oracle_s(ranks, case: Case, precision: str) -> None:
+def test_every_case_of_the_parity_matrix_agrees_with_the_oracle(ranks, case: Case, precision: str) -> None:
     case = replace(case, precision=precision)
     check_step(train(ranks, case), expected(ranks, case), TOLERANCE[precision])
 
 
-def test_recomputing_activations_changes_no_bit(ranks, case: Case) -> None:
+def test_recomputing_activations_changes_no_bit_in_the_parity_matrix(ranks, case: Case) -> None:
     other = "full" if case.layout.recompute == "none" else "none"
     here, there = train(ranks, case), train(ranks, replace(case, layout=replace(case.layout, recompute=other)))
     assert here.losses == there.losses
@@ -27,7 +27,7 @@ def test_recomputing_activations_changes_no_bit(ranks, case: Case) -> None:
     assert all(torch.equal(here.final[name], there.final[name]) for name in here.final)
 
 
-def test_no_legal_pair_is_missing() -> None:
+def test_the_parity_matrix_has_every_legal_pair_of_choices() -> None:
     covered = set().union(*map(matrix.pairs, matrix.matrix(0)))
     random = Random(1)
     drawn = set().union(*(matrix.pairs(matrix.draw(random)) for _ in range(1000)))

@@ -21,12 +21,12 @@ def both() -> tuple[Transformer, Any, Tensor, Tensor]:
     return ours, theirs, text[:, :-1], text[:, 1:]
 
 
-def test_logits(both) -> None:
+def test_logits_equal_transformers_mixtral(both) -> None:
     ours, theirs, tokens, _ = both
     assert relative(ours(tokens), theirs(input_ids=tokens).logits) <= 1e-5
 
 
-def test_loss_and_every_gradient(both) -> None:
+def test_loss_and_every_gradient_equal_transformers_mixtral(both) -> None:
     ours, theirs, tokens, targets = both
     ours.zero_grad()
     theirs.zero_grad()

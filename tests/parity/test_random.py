@@ -78,7 +78,7 @@ EXAMPLES = max(IN_MAKE_TEST, settings().max_examples if settings().max_examples 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(case=cases())
-def test_loss_and_every_gradient_are_the_oracle_s(ranks, case: Case) -> None:
+def test_random_models_under_random_layouts_agree_with_the_oracle(ranks, case: Case) -> None:
     for precision, tolerance in TOLERANCE.items():
         case = replace(case, precision=precision)
         check_step(train(ranks, case), expected(ranks, case), tolerance)

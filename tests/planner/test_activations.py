@@ -35,7 +35,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_of_every_stage_of_a_schedule(ranks, schedule: str, recompute: str) -> None:
+def test_planned_kept_bytes_are_measured_under_every_schedule(ranks, schedule: str, recompute: str) -> None:
     layout = ParallelLayout(
         pp=2, schedule=schedule, virtual_stages=SCHEDULES[schedule], microbatches=4, recompute=recompute
     )
@@ -43,7 +43,7 @@ def test_of_every_stage_of_a_schedule(ranks, schedule: str, recompute: str) -> N
 
 
 @pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV"])
-def test_of_a_longer_pipeline_whose_backwards_are_in_two_halves(ranks, schedule: str) -> None:
+def test_planned_kept_bytes_are_measured_in_a_longer_pipeline_with_split_backwards(ranks, schedule: str) -> None:
     layout = ParallelLayout(pp=4, schedule=schedule, virtual_stages=2, microbatches=8)
     check(ranks, Case(layout, replace(STAGED, num_layers=9), steps=2))
 
@@ -60,14 +60,14 @@ HALVES = {
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", HALVES)
-def test_while_a_microbatch_is_between_the_halves_of_its_backward(ranks, name: str, precision: str) -> None:
+def test_planned_kept_bytes_are_measured_between_the_halves_of_a_backward(ranks, name: str, precision: str) -> None:
     layout, model = HALVES[name]
     layout = ParallelLayout(pp=2, virtual_stages=2, schedule="InterleavedZeroBubble", microbatches=4, **layout)
     check(ranks, Case(layout, replace(STAGED, **model), precision=precision, steps=2))
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
-def test_under_the_document_s_layout_at_half_its_size(ranks, recompute: str) -> None:
+def test_planned_kept_bytes_are_measured_under_the_document_s_layout_at_half_its_size(ranks, recompute: str) -> None:
     layout = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4, recompute=recompute)
     check(ranks, Case(layout, STAGED, steps=2))
 
@@ -80,7 +80,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_under_other_layouts(ranks, name: str) -> None:
+def test_planned_kept_bytes_are_measured_under_other_layouts(ranks, name: str) -> None:
     check(ranks, Case(LAYOUTS[name], replace(SMALL, num_layers=2, num_experts=8, num_shared_experts=1), steps=2))
 
 
@@ -95,17 +95,17 @@ MODELS = {
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("model", MODELS)
-def test_of_other_models(ranks, model: str, precision: str) -> None:
+def test_planned_kept_bytes_are_measured_for_other_models(ranks, model: str, precision: str) -> None:
     layout = ParallelLayout(tp=2, ep=2, microbatches=2)
     check(ranks, Case(layout, replace(MODELS[model], num_layers=2), precision=precision, steps=2))
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
-def test_of_other_precisions(ranks, precision: str) -> None:
+def test_planned_kept_bytes_are_measured_in_other_precisions(ranks, precision: str) -> None:
     check(ranks, Case(ParallelLayout(microbatches=2), replace(SMALL, num_layers=2), precision=precision, steps=2))
 
 
-def test_the_document_s_stage_keeps_what_its_notes_say() -> None:
+def test_the_document_s_stage_keeps_the_bytes_that_its_notes_say() -> None:
     """The notes count what a fused half-precision trainer must keep; ours keeps norms in fp32 and autocast's copies of
     weights besides, and no more than that."""
     step = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 256, "bf16-true")

@@ -82,7 +82,7 @@ def test_random_routing_fills_experts_unevenly() -> None:
     assert expected_imbalance(512, 8, 2) == pytest.approx(sum(worst) / len(worst), rel=0.01)
 
 
-def test_a_claim_of_an_unknown_quantity_is_told_with_the_nearest(tmp_path: Path) -> None:
+def test_a_claim_about_an_unknown_quantity_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     path = tmp_path / "claims.yaml"
     path.write_text("claims:\n  - {claim: x, quantity: weight_byte, relation: equals, claimed: many}\n")
     (fault,) = claim_faults("document", path, found().quantities)
@@ -104,7 +104,7 @@ def test_a_claim_of_an_unknown_quantity_is_told_with_the_nearest(tmp_path: Path)
         ("{claim: x, quantity: [mfu], relation: {a: 1}, claimed: 1}", "quantity=[mfu] is not known"),
     ],
 )
-def test_a_claim_that_cannot_be_checked_is_told_and_nothing_else_of_it(tmp_path: Path, claim: str, said: str) -> None:
+def test_a_claim_that_cannot_be_read_is_one_fault(tmp_path: Path, claim: str, said: str) -> None:
     path = tmp_path / "claims.yaml"
     path.write_text(f"claims:\n  - {claim}\n")
     (fault,) = claim_faults("document", path, found().quantities)
@@ -112,7 +112,7 @@ def test_a_claim_that_cannot_be_checked_is_told_and_nothing_else_of_it(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["[", "claims: 3", "- 1", "claims: []"])
-def test_a_file_that_is_no_list_of_claims_is_told(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "claims.yaml").write_text(text)
     (fault,) = claim_faults("document", tmp_path / "claims.yaml", [])
     assert fault.key == "document"

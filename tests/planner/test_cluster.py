@@ -10,23 +10,23 @@ from project.planner.machine.cluster_file import CLUSTERS, ImpossibleCluster, lo
 NAMES = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
 
 
-def test_the_files_that_were_promised_are_there():
+def test_the_promised_cluster_files_exist():
     promised = {"a100_8x", "h100_8x", "h100_2x8", "h100_128x8", "h200", "h200_8x", "b200", "cpu_here"}
     assert promised <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_file_is_sound_and_bears_its_name(name):
+def test_every_cluster_file_is_sound_and_bears_its_name(name):
     assert load_cluster(name).name == name
 
 
-def test_a_file_names_what_differs_from_another():
+def test_a_cluster_file_may_name_only_what_differs_from_another():
     one, many = load_cluster("h100_8x"), load_cluster("h100_128x8")
     assert (many.gpus, many.nodes) == (1024, 128)
     assert dataclasses.replace(many, name=one.name, nodes=1) == one
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_a_written_cluster_file_is_read_back_unchanged(tmp_path):
     cluster = load_cluster("h100_2x8")
     write_cluster(cluster, tmp_path / "mine.yaml", "Measured today\nby nobody")
     assert load_cluster("mine", tmp_path) == cluster
@@ -56,7 +56,7 @@ def test_what_is_written_is_read_again(tmp_path):
         (("measured",), ["peak_flops.half", "lunch_s"], "lunch_s is no figure of it; nearest launch_s"),
     ],
 )
-def test_an_impossible_value_is_named_by_its_key(path, value, said):
+def test_an_impossible_value_of_a_cluster_is_named_by_its_key(path, value, said):
     entries = dataclasses.asdict(load_cluster("h100_8x"))
     node = entries
     for key in path[:-1]:
@@ -70,14 +70,14 @@ def test_an_impossible_value_is_named_by_its_key(path, value, said):
     assert said in fault.message
 
 
-def test_all_faults_are_told_at_once():
+def test_all_faults_of_a_cluster_are_listed_at_once():
     entries = {**dataclasses.asdict(load_cluster("h100_8x")), "nodes": -1, "memory_bytes": 0, "name": ""}
     with pytest.raises(ImpossibleCluster) as caught:
         read_cluster(entries)
     assert {fault.key for fault in caught.value.faults} == {"cluster.nodes", "cluster.memory_bytes", "cluster.name"}
 
 
-def test_a_cluster_can_be_a_key():
+def test_a_cluster_is_hashable():
     """Of a cache: a search asks for the same times again and again."""
     assert len({load_cluster("h100_8x"), load_cluster("h100_8x")}) == 1
     assert isinstance(load_cluster("b200"), Cluster)

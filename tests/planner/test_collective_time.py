@@ -19,7 +19,7 @@ def strided(size: int, stride: int) -> Group:
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
-def test_within_a_node_they_are_the_textbook_formulas(size):
+def test_collectives_within_a_node_take_the_textbook_formulas_time(size):
     a, b, n = ONE.intra.latency_s.value, ONE.intra.rate, 64 * MB
     once = (size - 1) * (a + n / (size * b))
     ranks = strided(size, 1)
@@ -29,19 +29,19 @@ def test_within_a_node_they_are_the_textbook_formulas(size):
     assert seconds("all_reduce", n, ranks, ONE) == pytest.approx(2 * once)
 
 
-def test_across_nodes_with_one_rank_each_they_are_the_formulas_of_the_other_link():
+def test_collectives_across_nodes_of_one_rank_each_take_the_inter_node_link_s_time():
     a, b, n = MANY.inter.latency_s.value, MANY.inter.rate, 64 * MB
     assert seconds("reduce_scatter", n, strided(16, 8), MANY) == pytest.approx(15 * (a + n / (16 * b)))
 
 
-def test_ranks_of_one_node_share_what_crosses_in_a_ring_but_not_in_an_all_to_all():
+def test_ranks_of_one_node_share_the_inter_node_link_in_a_ring_but_not_in_an_all_to_all():
     n, eight, one = 512 * MB, strided(64, 1), strided(8, 8)
     assert seconds("all_reduce", n, eight, MANY) < 0.4 * seconds("all_reduce", n, one, MANY)
     crossing = n * 56 / 64 / MANY.inter.rate
     assert seconds("all_to_all", n, eight, MANY) == pytest.approx(crossing, rel=0.05)
 
 
-def test_one_rank_sends_nothing():
+def test_a_collective_of_one_rank_takes_no_time():
     assert seconds("all_reduce", MB, strided(1, 1), ONE) == 0
 
 
@@ -52,7 +52,7 @@ def test_a_group_crosses_nodes_where_the_order_of_ranks_makes_it():
     assert tier(group_over(("dp",), ParallelLayout(dp=4, tp=2)), MANY) == "intra"
 
 
-def test_a_dispatch_that_sends_a_token_once_sends_less_across_and_never_more():
+def test_a_dispatch_that_sends_a_token_to_a_node_once_never_sends_more_across():
     assert distinct(4, 8) == pytest.approx(4 * (1 - 0.75**8))
     ranks, routed = strided(32, 1), 128 * MB
     plain, once = (seconds("all_to_all", routed, ranks, MANY, copies) for copies in (1, 8))

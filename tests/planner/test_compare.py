@@ -30,5 +30,5 @@ def test_bytes_that_depend_on_routing_are_starred_and_the_star_is_explained(layo
 
 
 @pytest.mark.parametrize("layout", [ParallelLayout(pp=2, dp=2, microbatches=4), ParallelLayout(tp=2, etp=2)])
-def test_where_every_rank_has_a_share_of_all_experts_nothing_depends_on_routing(layout):
+def test_bytes_do_not_depend_on_routing_where_every_rank_has_a_share_of_all_experts(layout):
     assert starred(layout) == (set(), "")

@@ -34,7 +34,7 @@ def found(layout: ParallelLayout) -> Derived:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_it_is_80_columns_wide(name: str) -> None:
+def test_the_planned_document_is_80_columns_wide(name: str) -> None:
     console = Console(file=io.StringIO(), width=80)
     for sheet in sheets(found(LAYOUTS[name])):
         console.print(sheet.table())
@@ -63,14 +63,14 @@ def test_plan_json_says_where_each_number_is_from(name: str) -> None:
         assert entry["seconds"] >= 0
 
 
-def test_ranks_are_where_the_layout_puts_them() -> None:
+def test_the_document_s_ranks_are_where_the_layout_puts_them() -> None:
     ranks = as_json(found(LAYOUTS["the document's"]))["ranks"]
     last = ranks[13]
     assert (last["node"], last["gpu"], last["stages"], last["layers"]) == (1, 5, [3], [6, 7])
     assert (last["tp"], last["experts"], last["parameters"]) == (1, [1], 29_373_440)
 
 
-def test_what_is_planned_goes_by_the_summary_s_names_and_is_tabled_beside_it() -> None:
+def test_planned_figures_have_the_summary_s_names_and_stand_beside_them() -> None:
     of_run = planned(found(LAYOUTS["the document's"]))
     assert of_run.keys() <= {*SUMMARY_KEYS, "bubble"}
     measured = {**of_run, "step_time_s": 2 * of_run["step_time_s"], "mfu": None, "planned": of_run}
@@ -80,7 +80,7 @@ def test_what_is_planned_goes_by_the_summary_s_names_and_is_tabled_beside_it() -
     assert {row[-1] for name, row in rows.items() if name.endswith("bytes")} <= {"1.000", "-"}
 
 
-def test_a_slower_link_makes_a_longer_step() -> None:
+def test_a_slower_link_makes_a_longer_planned_step() -> None:
     step, cluster = found(LAYOUTS["the document's"]).step, load_cluster("h100_2x8")
     slow = replace(cluster, intra=replace(cluster.intra, achieved=cluster.intra.achieved / 100))
     times = [derive(step, there).quantities["step_time_s"].value for there in (cluster, slow)]

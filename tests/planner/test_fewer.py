@@ -23,18 +23,18 @@ SIXTEEN = load_cluster("h100_2x8")
     ("gpus", "tried"),
     [(16, [8, 4, 2, 1]), (7, [4, 2, 1]), (12, [6, 3, 2, 1]), (100, [50, 25, 16, 8, 4, 2, 1]), (1, [])],
 )
-def test_halves_and_then_powers_of_two_are_tried(gpus: int, tried: list[int]):
+def test_fewer_gpus_are_tried_by_halves_and_then_powers_of_two(gpus: int, tried: list[int]):
     assert list(counts(gpus)) == tried
 
 
-def test_half_of_sixteen_does_nearly_as_well_with_what_is_bound_by_launches():
+def test_8_of_16_gpus_do_nearly_as_well_on_a_model_that_is_bound_by_launches():
     sixteen = search(STEP, SIXTEEN)
     found = fewer(STEP, SIXTEEN, sixteen, "time")
     assert [gpus for gpus, _ in found] == [8, 4, 2, 1]
     assert found[0][1].best[0].seconds < 1.3 * sixteen.best[0].seconds
 
 
-def test_it_stops_where_nothing_comes_near():
+def test_trying_fewer_gpus_stops_where_nothing_comes_near():
     """A fifteenth of the weights is far from half of them."""
     found = fewer(STEP, SIXTEEN, search(STEP, SIXTEEN, objective="memory"), "memory")
     assert not found[-1][1].best
@@ -42,7 +42,7 @@ def test_it_stops_where_nothing_comes_near():
     assert all(there.best for _, there in found[:-1])
 
 
-def test_the_ten_that_cost_least_are_found_on_any_number_of_gpus():
+def test_the_ten_cheapest_layouts_are_found_on_any_number_of_gpus():
     """Held to every candidate on four, two and one."""
     few = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=4)
     whole = search(STEP, few, objective="cost")
@@ -56,7 +56,7 @@ def test_the_ten_that_cost_least_are_found_on_any_number_of_gpus():
     assert {layout for layout in every if cost[layout] <= REACH["cost"] * cost[cheapest[0]]} <= looked_at
 
 
-def test_an_odd_number_has_its_smaller_ones_tried():
+def test_an_odd_number_of_gpus_has_smaller_numbers_tried():
     seven = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=7)
     found = fewer(STEP, seven, search(STEP, seven), "time")
     assert [gpus for gpus, there in found if there.best] == [4, 2, 1]
@@ -90,11 +90,11 @@ def told(objective: str, of_all: float, others: dict[int, float | None], cut: bo
         ("cost", 1.0, {4: 2.5}, False, "Fewer GPUs cost more a token; tried: 4."),
     ],
 )
-def test_the_verdict_is_by_the_objective_and_of_what_was_tried(objective, of_all, others, cut, said):
+def test_the_verdict_on_fewer_gpus_goes_by_the_objective_and_what_was_tried(objective, of_all, others, cut, said):
     assert verdict(told(objective, of_all, others, cut)) == said
 
 
-def test_every_number_that_was_tried_is_a_row_in_order():
+def test_every_number_of_gpus_that_was_tried_is_a_row_in_order():
     rows = sheet(told("cost", 1.0, {4: 1.5, 2: 1.7, 1: 2.0})).rows
     assert [row[0] for row in rows] == ["8", "4", "2", "1"]
     assert [row[-1] for row in rows] == ["x 1.00", "x 0.75", "x 0.42", "x 0.25"]

@@ -31,7 +31,7 @@ def found(layout: ParallelLayout) -> Derived:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: f"{one.schedule} v{one.virtual_stages} m{one.microbatches}")
-def test_it_is_what_the_simulation_of_the_forwards_says(layout: ParallelLayout) -> None:
+def test_forward_latency_equals_the_simulation_of_the_forwards(layout: ParallelLayout) -> None:
     derived = found(layout)
     latency = derived.quantities["forward_latency_s"].value
     assert latency is not None
@@ -46,14 +46,14 @@ def test_it_is_what_the_simulation_of_the_forwards_says(layout: ParallelLayout) 
         assert latency == in_the_step
 
 
-def test_one_stage_a_rank_fills_and_then_keeps_the_slowest_pace() -> None:
+def test_forward_latency_of_one_stage_a_rank_is_fill_plus_the_slowest_stage_s_pace() -> None:
     derived = found(ONE_STAGE)
     forward = [stage.forward for stage in derived.stages]
     fill = sum(forward) + sum(hop.seconds for hop in derived.hops)
     assert derived.forward.span == pytest.approx(fill + 7 * max(forward))
 
 
-def test_interleaved_stages_take_no_less_than_one_rank_computes() -> None:
+def test_forward_latency_of_interleaved_stages_is_at_least_one_rank_s_compute() -> None:
     """Two stages a rank, eight microbatches: the slowest stage's pace is half of its rank's."""
     derived = found(LAYOUTS[3])
     assert LAYOUTS[3].schedule == "Interleaved1F1B"

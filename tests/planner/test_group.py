@@ -31,7 +31,7 @@ def enumerated(axes: tuple[str, ...], layout: ParallelLayout, rank: int) -> list
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("axes", [*AXES, WORLD], ids="_".join)
-def test_members_and_names(layout: ParallelLayout, axes: tuple[str, ...]) -> None:
+def test_an_axis_has_its_groups_members_and_names(layout: ParallelLayout, axes: tuple[str, ...]) -> None:
     group = group_over(axes, layout)
     for rank in range(layout.world_size):
         ranks = enumerated(axes, layout, rank)
@@ -44,7 +44,9 @@ def test_members_and_names(layout: ParallelLayout, axes: tuple[str, ...]) -> Non
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 @pytest.mark.parametrize("axes", [*AXES, WORLD], ids="_".join)
 @pytest.mark.parametrize("per_node", [1, 2, 4, 8])
-def test_how_many_share_a_node(layout: ParallelLayout, axes: tuple[str, ...], per_node: int) -> None:
+def test_a_group_knows_how_many_of_its_ranks_share_a_node(
+    layout: ParallelLayout, axes: tuple[str, ...], per_node: int
+) -> None:
     group = group_over(axes, layout)
     nodes = Counter(rank // per_node for rank in group.members(0))
     assert group.on_one_node(per_node) == nodes[0]

@@ -71,7 +71,7 @@ def test_what_a_rank_waits_inside_an_action_is_the_others_to_compute_in():
     assert seconds == pytest.approx(busy / 2, rel=0.01), "another stage's ranks fill the cores"
 
 
-def test_one_core_runs_one_after_the_other():
+def test_ranks_on_one_core_run_one_after_the_other():
     layout = ParallelLayout(pp=4, microbatches=4)
     seconds, busy = span(layout, 1)
     assert seconds == pytest.approx(busy)
@@ -98,7 +98,7 @@ def test_stretched_durations_give_the_shared_span_again():
     assert unshared == pytest.approx(step_time(WORK, layout, HERE).pipeline, rel=0.01)
 
 
-def test_the_best_on_few_cores_uses_few_messages():
+def test_the_best_layout_on_few_cores_sends_few_messages():
     """With nothing to gain from a third rank the search does not cut layers over four."""
     found = search(Step(SMALL, ParallelLayout(), 8, 256, "32-true"), HERE, 4)
     assert found.best[0].layout.tp == 1

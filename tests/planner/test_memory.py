@@ -19,14 +19,14 @@ STEP = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 
 
 
 @pytest.mark.parametrize(("precision", "width"), [("32-true", 4), ("bf16-true", 2), ("bf16-mixed", 4), ("64-true", 8)])
-def test_adam_keeps_four_numbers_a_parameter(precision: str, width: int) -> None:
+def test_training_with_adam_keeps_four_numbers_a_parameter(precision: str, width: int) -> None:
     step = replace(STEP, precision=precision)
     for rank in range(4):
         found, held = memory(step, rank), parameters_on(step.config, step.layout, rank, step.seq_len).total
         assert (found.weights, found.gradients, found.optimizer) == (held * width, held * width, 2 * held * width)
 
 
-def test_activations_are_what_the_microbatches_in_flight_keep() -> None:
+def test_planned_activation_memory_is_what_the_microbatches_in_flight_keep() -> None:
     for rank, flying in enumerate((4, 3, 2, 1)):
         moment = InFlight(flying)
         assert in_flight(STEP.layout)[rank] == (moment,)
@@ -42,7 +42,7 @@ def test_recomputation_keeps_less_and_brings_one_layer_back() -> None:
     assert memory(full, 0).recomputation == sum(kept(STEP, STEP.parts[1]).microbatch.values()) // 2
 
 
-def test_shards_divide_moments_but_are_whole_for_a_step() -> None:
+def test_sharded_replicas_divide_moments_and_gather_whole_weights_for_a_step() -> None:
     whole = replace(STEP, layout=ParallelLayout(dp=8, microbatches=1))
     shard = replace(whole, layout=replace(whole.layout, dp_mode="shard"))
     assert memory(shard, 0).optimizer < memory(whole, 0).optimizer / 7
@@ -68,7 +68,7 @@ def test_the_nearest_layout_that_fits_recomputes_first() -> None:
     assert nearest_fitting(step, 0, 1) is None
 
 
-def test_no_rank_s_share_is_less_than_the_least() -> None:
+def test_no_rank_s_memory_is_less_than_the_lower_bound() -> None:
     """Of layouts of all kinds: whatever is left out by the bound does not fit."""
     config = ModelConfig(num_layers=9, num_dense_layers=2, num_shared_experts=1)
     some = [

@@ -39,7 +39,7 @@ def flying(derived: Derived, whole: bool = True) -> list[tuple[str, ...]]:
     ],
     ids=lambda one: f"{one.schedule} pp{one.pp}",
 )
-def test_plan_json_has_the_most_that_the_schedule_ever_has_in_flight(layout: ParallelLayout) -> None:
+def test_plan_json_has_the_schedule_s_peak_of_microbatches_in_flight(layout: ParallelLayout) -> None:
     """Counted here from the lists themselves: forwards less those whose backward is done."""
     most: dict[int, int] = {}
     for row in order_of(layout):
@@ -53,7 +53,7 @@ def test_plan_json_has_the_most_that_the_schedule_ever_has_in_flight(layout: Par
     assert told == most
 
 
-def test_the_sheet_has_a_row_for_each_stage_of_a_rank() -> None:
+def test_the_memory_sheet_has_a_row_for_each_stage_of_a_rank() -> None:
     assert flying(found(FOUR)) == [("4", "3", "2", "1")]
     twice = flying(found(replace(FOUR, schedule="Interleaved1F1B", virtual_stages=2)))
     assert [[cell.partition(":")[0] for cell in row] for row in twice] == [
@@ -64,7 +64,7 @@ def test_the_sheet_has_a_row_for_each_stage_of_a_rank() -> None:
     assert [cell.partition(":")[0] for cell in folded[1]] == ["s7", "s6", "s5", "s4"]
 
 
-def test_ranks_that_a_terminal_has_no_room_for_are_named_and_plan_md_has_them() -> None:
+def test_the_memory_sheet_names_ranks_that_a_terminal_has_no_room_for() -> None:
     derived = found(replace(FOUR, pp=8))
     short, whole = memory_sheet(derived, whole=False), memory_sheet(derived, whole=True)
     assert short.columns[1:-1] == ("pp 0>", "pp 1>", "pp 7>")

@@ -31,7 +31,7 @@ def with_slow_nodes(latency: float) -> Cluster:
 
 @pytest.mark.parametrize("together", [1, 2, 3, 4, 8, 12])
 @pytest.mark.parametrize("per_node", [4, 6, 8])
-def test_it_is_the_slowest_link_between_the_ranks_of_two_stages(together: int, per_node: int) -> None:
+def test_a_message_between_stages_takes_the_slowest_link_between_their_ranks(together: int, per_node: int) -> None:
     layout, cluster = ParallelLayout(pp=6, tp=together), replace(TWO, gpus_per_node=per_node)
     for here in range(6):
         for there in (place for place in range(6) if place != here):
@@ -60,7 +60,7 @@ def test_the_pipeline_waits_for_each_hop_as_long_as_its_link_takes() -> None:
     ]
 
 
-def test_what_the_first_stage_sends_stays_on_its_node() -> None:
+def test_the_first_stage_s_messages_stay_on_its_node() -> None:
     derived = found()
     sent = as_json(derived)["communication"]["pp"]["send"]
     assert sent["link"] == "intra"

@@ -67,7 +67,7 @@ def cases_of_the_matrix() -> dict[int, list[Case]]:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4, 8, 16])
-def test_of_every_layout_of_the_parity_matrix(ranks, world_size: int) -> None:
+def test_planned_parameters_of_every_rank_are_the_trainer_s_in_the_parity_matrix(ranks, world_size: int) -> None:
     cases = cases_of_the_matrix()[world_size]
     assert cases
     held = zip(*ranks.run(world_size, built, cases), strict=True)
@@ -75,11 +75,11 @@ def test_of_every_layout_of_the_parity_matrix(ranks, world_size: int) -> None:
         assert list(by_rank) == planned(case), case
 
 
-def test_the_matrix_has_no_other_numbers_of_ranks() -> None:
+def test_the_parity_matrix_has_no_other_numbers_of_ranks() -> None:
     assert cases_of_the_matrix().keys() == {1, 2, 4, 8, 16}
 
 
-def test_the_document_s_rank_holds_what_its_notes_say() -> None:
+def test_the_document_s_rank_holds_the_parameters_that_its_notes_say() -> None:
     layout = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)
     assert parameters_on(DOCUMENT, layout, 1, 256).total == 27_275_264
     one = parameters_on(DOCUMENT, ParallelLayout(), 0, 256)
@@ -87,7 +87,7 @@ def test_the_document_s_rank_holds_what_its_notes_say() -> None:
     assert one.total - one.embedding - one.head == 436_257_792
 
 
-def test_of_thousands_of_ranks() -> None:
+def test_planned_parameters_of_thousands_of_ranks_add_up_to_the_model_s() -> None:
     model = replace(DOCUMENT, num_layers=61, num_experts=256, top_k=8, num_dense_layers=3, num_shared_experts=1)
     layout = ParallelLayout(pp=16, dp=128, tp=8, ep=256, microbatches=32, dp_mode="shard")
     assert layout.world_size == 16_384

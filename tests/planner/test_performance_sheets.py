@@ -18,7 +18,7 @@ from project.planner.document.quantities import Quantity
         (2e9, 1e9, "B", "fails: 1/2"),
     ],
 )
-def test_what_fails_says_by_how_much_also_where_there_is_no_factor(
+def test_a_failed_claim_says_by_how_much_also_where_there_is_no_factor(
     claimed: float, value: float, unit: str, said: str
 ) -> None:
     claim = {"claim": "x", "quantity": "q", "relation": "equal", "claimed": claimed}

@@ -14,7 +14,7 @@ ROWS = [row("1", 1, 0.9, 1.0, "cpu_here"), row("pp2", 2, 0.8, 0.9, "cpu_here"), 
 
 
 @RECORDED
-def test_what_is_recorded_as_planned_is_what_the_committed_file_plans():
+def test_the_planner_record_is_what_the_committed_cluster_file_plans():
     rows = read()
     assert [one.layout for one in rows] == list(benchmark.LAYOUTS)
     for one in rows:
@@ -27,12 +27,12 @@ def test_what_is_recorded_as_planned_is_what_the_committed_file_plans():
 
 
 @RECORDED
-def test_the_results_show_what_is_recorded():
+def test_the_results_page_shows_the_planner_record():
     results = (RECORD.parent / "RESULTS.md").read_text(encoding="utf-8").splitlines()
     assert set(table(read()).splitlines()) <= set(results)
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_a_written_planner_record_is_read_back_unchanged(tmp_path):
     write(ROWS, tmp_path / "record.csv")
     assert read(tmp_path / "record.csv") == ROWS
 
@@ -45,7 +45,7 @@ def test_another_cluster_file_has_another_checksum(tmp_path):
     assert checksum("cpu_here", tmp_path) != before
 
 
-def test_the_table_says_by_which_file_and_when():
+def test_the_planner_record_s_table_names_its_cluster_file_and_date():
     heading, *lines = table(ROWS).splitlines()
     for said in ("cpu_here.yaml", checksum("cpu_here"), ROWS[0].date, ROWS[0].commit):
         assert said in heading
@@ -58,7 +58,7 @@ def test_the_table_says_by_which_file_and_when():
     ]
 
 
-def test_the_order_is_compared_by_rank():
+def test_planned_and_measured_orders_are_compared_by_rank():
     assert spearman([1.0, 2.0, 3.0], [10.0, 20.0, 90.0]) == 1
     assert spearman([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]) == -1
 

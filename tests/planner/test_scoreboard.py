@@ -24,20 +24,20 @@ def test_korthikantis_memory_is_exact(model):
     assert scoreboard.memory_row(model) == scoreboard.MEMORY[model][1]
 
 
-def test_dense_runs_are_within_six_percent_on_average_and_twelve_at_worst():
+def test_predictions_of_dense_runs_are_within_6_percent_on_average_and_12_at_worst():
     errors = [abs(scoreboard.error(*one)) for one in DENSE]
     assert len(errors) == 14
     assert mean(errors) <= 0.06
     assert max(errors) <= 0.12
 
 
-def test_mixtures_of_experts_are_within_twelve_percent_on_average():
+def test_predictions_of_mixtures_of_experts_are_within_12_percent_on_average():
     errors = [abs(scoreboard.error(*one)) for one in MOE]
     assert len(errors) == 8
     assert mean(errors) <= 0.12
 
 
-def test_layouts_of_one_model_are_in_the_right_order():
+def test_predictions_put_layouts_of_one_model_in_the_measured_order():
     for _, rows in groupby(MOE, key=lambda one: one[0].row["model"]):
         rows = list(rows)
         assert len(rows) > 1
@@ -45,7 +45,7 @@ def test_layouts_of_one_model_are_in_the_right_order():
 
 
 @pytest.mark.parametrize("scores", [DENSE, MOE])
-def test_one_cluster_file_times_all_rows_and_no_second_comes_from_elsewhere(scores):
+def test_one_cluster_file_times_all_rows_of_the_scoreboard(scores):
     """Three times slower rates make every row three times as long: nobody adds seconds of his own. A factor would pass;
     the next two tests are about factors."""
     cluster = load_cluster(scoreboard.clusters()[scores[0][0].is_moe])
@@ -62,7 +62,7 @@ def test_one_cluster_file_times_all_rows_and_no_second_comes_from_elsewhere(scor
 
 
 @pytest.mark.parametrize(("run", "predicted"), [pytest.param(*one, id=one[0].name) for one in DENSE + MOE])
-def test_a_row_is_timed_by_its_model_and_layout_and_not_by_its_name(run, predicted):
+def test_a_scoreboard_row_is_timed_by_its_model_and_layout_and_not_by_its_name(run, predicted):
     """Exactly what `step_time` says of them, with everything that only names the row taken away."""
     cluster = load_cluster(scoreboard.clusters()[run.is_moe])
     assert predicted.seconds == step_time.step_time(run.work, predicted.layout, cluster).total
@@ -73,7 +73,7 @@ def test_a_row_is_timed_by_its_model_and_layout_and_not_by_its_name(run, predict
 
 
 @pytest.mark.parametrize("module", TIMING, ids=lambda module: module.__name__)
-def test_no_code_that_times_a_row_tells_rows_apart(module):
+def test_no_code_that_times_a_scoreboard_row_tells_rows_apart(module):
     """Not by a name, and not by a size: nothing is asked whether it has so many layers or is so wide."""
     tree = ast.parse(Path(module.__file__).read_text())
     named = {run.row[key] for run in published.runs() for key in ("source", "model")}
@@ -102,7 +102,7 @@ def test_no_efficiency_is_outside_the_cluster_file(module):
     assert all(number == 0 or number >= 1 for number in numbers)
 
 
-def test_what_a_source_does_not_say_is_searched_for_and_fits_the_memory():
+def test_settings_that_a_source_does_not_state_are_searched_for_and_fit_the_memory():
     cluster = load_cluster("h100_8x")
     for run, predicted in MOE:
         unstated = run.row["recompute"] == "unstated"

@@ -49,7 +49,7 @@ def every(gpus: int):
                 yield from space.pipelines(some, MODEL)
 
 
-def test_all_that_it_tries_is_legal_and_nothing_is_tried_twice():
+def test_a_search_tries_only_legal_layouts_and_none_twice():
     tried = list(every(16))
     assert len(tried) == len(set(tried))
     assert {layout.schedule for layout in tried} == set(SCHEDULES)
@@ -58,7 +58,7 @@ def test_all_that_it_tries_is_legal_and_nothing_is_tried_twice():
         assert layout_faults(layout, MODEL, BATCH, SEQ_LEN) == [], layout
 
 
-def test_all_degrees_that_are_legal_are_tried():
+def test_a_search_tries_all_legal_degrees():
     def shape(layout):
         return layout.pp, layout.dp, layout.tp, layout.ep, layout.etp
 
@@ -67,7 +67,7 @@ def test_all_degrees_that_are_legal_are_tried():
     assert tried == {shape(layout) for layout in legal_layouts(MODEL, 16, BATCH, SEQ_LEN, gpipe)}
 
 
-def test_all_pipelines_that_are_legal_are_tried_but_for_those_that_run_the_same():
+def test_a_search_tries_all_legal_pipelines_except_those_that_run_the_same():
     degrees = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)
     tried = {(layout.schedule, layout.virtual_stages) for layout in space.pipelines(degrees, MODEL)}
     legal = {
@@ -80,14 +80,14 @@ def test_all_pipelines_that_are_legal_are_tried_but_for_those_that_run_the_same(
     assert tried <= legal
 
 
-def test_no_candidate_is_faster_than_the_best(found):
+def test_a_search_s_best_is_the_fastest_candidate(found):
     times = sorted(closed_form_seconds(STEP, layout, SIXTEEN) for layout in every(16))
     assert min(closed_form_seconds(STEP, one.layout, SIXTEEN) for one in found.best) == pytest.approx(times[0])
     assert found.timed < len(times)
     assert [one.seconds for one in found.best] == sorted(one.seconds for one in found.best)
 
 
-def test_no_candidate_holds_less_than_the_smallest(smallest):
+def test_a_search_s_smallest_holds_the_least_of_all_candidates(smallest):
     """Every candidate weighed: the search leaves out none that holds less, nor any that it says it looks at."""
     held = {layout: peak(dataclasses.replace(STEP, layout=layout), RESERVED) for layout in every(16)}
     assert smallest.weighed < len(held) / 5
@@ -98,7 +98,7 @@ def test_no_candidate_holds_less_than_the_smallest(smallest):
     assert all(one.memory == held[one.layout] for one in smallest.best)
 
 
-def test_what_does_not_fit_is_left_out(found):
+def test_a_search_leaves_out_layouts_that_do_not_fit(found):
     room = RESERVED + 0.7e9
     small = search(STEP, dataclasses.replace(SIXTEEN, memory_bytes=room))
     assert 0 < max(one.memory for one in small.best) <= room < max(one.memory for one in found.best)
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_left_out(found):
     assert nothing.splits > 0
 
 
-def test_as_many_as_are_wanted_are_the_best_however_far_apart():
+def test_a_search_returns_at_least_as_many_of_the_best_as_are_wanted():
     several = search(STEP, SIXTEEN, gpus=1, slack=1.0)
     assert len(several.best) >= 10
     every_time = sorted(closed_form_seconds(STEP, layout, SIXTEEN) for layout in every(1))
@@ -115,14 +115,14 @@ def test_as_many_as_are_wanted_are_the_best_however_far_apart():
     assert len(search(STEP, SIXTEEN, gpus=1, slack=1.0, wanted=1).best) < 10
 
 
-def test_accumulated_batches_take_as_much_longer():
+def test_accumulated_batches_multiply_a_searched_step_s_time():
     several = dataclasses.replace(STEP, accumulate=3)
     for seconds in (closed_form_seconds, simulated_seconds):
         once, thrice = seconds(STEP, STEP.layout, SIXTEEN), seconds(several, STEP.layout, SIXTEEN)
         assert 2.5 * once < thrice < 3 * once
 
 
-def test_the_front_has_what_nothing_beats_in_both(found, smallest):
+def test_a_search_s_pareto_front_has_the_layouts_that_none_beats_in_time_and_memory(found, smallest):
     for there in (found, smallest):
         kept = there.fronts
         assert all(one.settled for one in kept)
@@ -136,19 +136,19 @@ def test_the_front_has_what_nothing_beats_in_both(found, smallest):
     assert front([(1, 2), (2, 1), (2, 2), (1, 2)], lambda p: p[0], lambda p: p[1]) == [(1, 2), (2, 1)]
 
 
-def test_the_best_are_timed_action_by_action(found, smallest):
+def test_a_search_times_its_best_action_by_action(found, smallest):
     for there in (found, smallest):
         for one in there.best[: settle.SETTLED]:
             assert one.settled
             assert one.seconds == simulated_seconds(STEP, one.layout, SIXTEEN)
 
 
-def test_the_closed_form_is_near_the_simulation(found):
+def test_the_closed_form_of_a_step_s_time_is_near_the_simulation(found):
     for one in found.best[:20]:
         assert one.seconds == pytest.approx(closed_form_seconds(STEP, one.layout, SIXTEEN), rel=0.3)
 
 
-def test_each_result_is_a_line_that_train_py_accepts(found, tmp_path):
+def test_each_result_of_a_search_is_a_command_line_that_train_py_accepts(found, tmp_path):
     for one in random.Random(1).sample(found.best, 6):
         line = [
             *overrides(one.layout).split(),
@@ -159,7 +159,7 @@ def test_each_result_is_a_line_that_train_py_accepts(found, tmp_path):
         check(line, TRAIN, {})  # exits where anything is wrong
 
 
-def test_a_fraction_of_the_candidates_is_measured(monkeypatch):
+def test_a_search_evaluates_a_fraction_of_the_candidates(monkeypatch):
     """A part of a model like DeepSeek-V3; `benchmarks/planner_search.py` measures all of it on 16,384 GPUs."""
     orders = []
     monkeypatch.setattr(in_flight, "order_of", lambda layout: orders.append(layout) or order_of(layout))

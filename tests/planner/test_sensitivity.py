@@ -40,7 +40,7 @@ def test_a_ranking_that_turns_over_is_called_unstable(found):
     assert not [turn for turn in unstable(again) if turn.quantity == "launch cost"]
 
 
-def test_a_turn_is_found_where_two_layouts_trade_latency_for_bandwidth():
+def test_a_ranking_turns_where_two_layouts_trade_latency_for_bandwidth():
     few = Candidate(ParallelLayout(pp=4, microbatches=4, schedule="1F1B"), 1.0, 0)
     wide = Candidate(ParallelLayout(tp=4), 1.01, 0)
     slow = dataclasses.replace(
@@ -55,7 +55,7 @@ def test_a_turn_is_found_where_two_layouts_trade_latency_for_bandwidth():
     assert ("latency", "high") not in lost
 
 
-def test_what_costs_least_is_not_beaten_by_what_is_only_faster():
+def test_a_ranking_by_cost_is_stable_against_a_layout_that_is_only_faster():
     """The best by cost on one GPU, and a faster one on eight."""
     cheap, fast = Candidate(ParallelLayout(), 1.0, 0), Candidate(ParallelLayout(dp=8, ep=1), 0.5, 0)
     assert unstable(turns([cheap, fast], STEP, SIXTEEN, "time"))
@@ -65,7 +65,7 @@ def test_what_costs_least_is_not_beaten_by_what_is_only_faster():
     assert {turn.winner.layout for turn in by_cost} == {cheap.layout}
 
 
-def test_memory_depends_on_no_interval(found):
+def test_planned_memory_depends_on_no_uncertain_rate(found):
     assert applying(SIXTEEN, "memory") == ()
     assert turns(found.best[:2], STEP, SIXTEEN, "memory") == []
 
@@ -80,13 +80,13 @@ def seconds(cluster: Cluster) -> tuple[float, ...]:
 
 
 @pytest.mark.parametrize("cluster", [SIXTEEN, HERE], ids=lambda cluster: cluster.name)
-def test_an_interval_that_is_said_to_apply_changes_a_time(cluster: Cluster):
+def test_an_uncertain_rate_that_is_said_to_apply_changes_a_time(cluster: Cluster):
     stated = seconds(cluster)
     changed = {quantity for quantity, _, there in ends(cluster) if seconds(there) != stated}
     assert changed == set(applying(cluster))
 
 
-def test_where_ranks_share_cores_launches_and_bandwidth_change_none():
+def test_launches_and_bandwidth_change_no_time_where_ranks_share_cores():
     """So a ranking that holds over their intervals would say nothing."""
     assert applying(HERE) == ("latency",)
     bandwidth = dataclasses.replace(HERE.intra.bandwidth, value=HERE.intra.bandwidth.low)

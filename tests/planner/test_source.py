@@ -32,7 +32,7 @@ def found(cluster: Cluster, layout: ParallelLayout = LAYOUT) -> Derived:
     return derived
 
 
-def test_a_number_is_as_good_as_the_weakest_thing_it_is_made_of() -> None:
+def test_a_number_s_source_is_that_of_its_weakest_input() -> None:
     assert weakest("measured", "derived") == "derived"
     assert weakest("derived", "assumed", "measured") == "assumed"
     assert source_of_figures(SHEET, "memory_bytes") == source_of_results(SHEET, "memory_bytes") == "assumed"
@@ -42,7 +42,7 @@ def test_a_number_is_as_good_as_the_weakest_thing_it_is_made_of() -> None:
     assert source_of_figures(GPUS, "peak_flops") == source_of_figures(GPUS, "peak_flops.fp32") == "assumed"
 
 
-def test_times_are_derived_where_all_their_rates_were_measured_on_processors_and_on_gpus() -> None:
+def test_planned_times_are_derived_where_all_their_rates_were_measured() -> None:
     assert source_of_seconds(SHEET, LAYOUT, "half") == "assumed"
     assert source_of_seconds(PROCESSORS, LAYOUT, "fp32") == "derived"
     assert source_of_seconds(GPUS, LAYOUT, "half") == "derived"
@@ -55,20 +55,20 @@ def test_times_are_derived_where_all_their_rates_were_measured_on_processors_and
 
 
 @pytest.mark.parametrize("measured", [processors.MEASURED, gpus.MEASURED])
-def test_what_calibration_measures_is_written_and_read_again(measured: tuple[str, ...], tmp_path) -> None:
+def test_calibrated_rates_are_written_and_read_back_unchanged(measured: tuple[str, ...], tmp_path) -> None:
     cluster = read_cluster(asdict(replace(SHEET, measured=measured)))
     write_cluster(replace(cluster, name="mine"), tmp_path / "mine.yaml", "heading")
     assert load_cluster("mine", tmp_path).measured == measured
 
 
-def test_the_file_of_this_machine_says_what_calibration_measured() -> None:
+def test_the_calibrated_cluster_file_says_what_was_measured() -> None:
     assert PROCESSORS.measured == processors.MEASURED
 
 
 @pytest.mark.parametrize(
     ("cluster", "word"), [(SHEET, "assumed"), (PROCESSORS, "derived"), (GPUS, "derived")], ids=lambda one: str(one)[:20]
 )
-def test_all_times_of_a_plan_say_the_same(cluster: Cluster, word: str) -> None:
+def test_all_times_of_a_plan_have_the_same_source(cluster: Cluster, word: str) -> None:
     derived = found(cluster)
     plan = as_json(derived)
     assert derived.seconds_source == word
@@ -86,7 +86,7 @@ def test_all_times_of_a_plan_say_the_same(cluster: Cluster, word: str) -> None:
     assert checks["stages balanced"] == checks["ranks compute 90%"] == checks["faster than one GPU"] == word
 
 
-def test_memory_is_measured_where_calibration_read_it() -> None:
+def test_a_cluster_s_memory_is_measured_where_calibration_read_it() -> None:
     for cluster, word in ((SHEET, "assumed"), (PROCESSORS, "measured"), (GPUS, "measured")):
         derived = found(cluster)
         assert derived.quantities["memory_available"].source == word

@@ -15,7 +15,7 @@ def even(layout: ParallelLayout) -> Timeline:
 
 @pytest.mark.parametrize("schedule", ["GPipe", "1F1B"])
 @pytest.mark.parametrize(("pp", "microbatches"), [(1, 1), (2, 2), (4, 4), (4, 8), (3, 7), (8, 64)])
-def test_gpipe_and_1f1b(schedule: str, pp: int, microbatches: int) -> None:
+def test_gpipe_and_1f1b_have_their_closed_form_bubble(schedule: str, pp: int, microbatches: int) -> None:
     layout = ParallelLayout(pp=pp, microbatches=microbatches, schedule=schedule)
     timeline, wanted = even(layout), (pp - 1) / (microbatches + pp - 1)
     assert timeline.span == 3 * (microbatches + pp - 1)
@@ -24,7 +24,7 @@ def test_gpipe_and_1f1b(schedule: str, pp: int, microbatches: int) -> None:
 
 
 @pytest.mark.parametrize(("pp", "virtual", "microbatches"), [(2, 2, 4), (4, 2, 8), (4, 3, 8), (4, 2, 4), (8, 4, 32)])
-def test_interleaved_1f1b(pp: int, virtual: int, microbatches: int) -> None:
+def test_interleaved_1f1b_has_its_closed_form_bubble(pp: int, virtual: int, microbatches: int) -> None:
     layout = ParallelLayout(pp=pp, virtual_stages=virtual, microbatches=microbatches, schedule="Interleaved1F1B")
     wanted = (pp - 1) / (virtual * microbatches + pp - 1)
     assert even(layout).bubbles == pytest.approx([wanted] * pp)
@@ -48,14 +48,14 @@ def test_zbv_has_a_bubble_where_the_halves_are_uneven() -> None:
     assert uneven.bubble > even(layout).bubble
 
 
-def test_messages_cost_between_ranks_alone() -> None:
+def test_messages_take_time_between_ranks_alone() -> None:
     layout = ParallelLayout(pp=2, virtual_stages=2, microbatches=1, schedule="ZBVZeroBubble")  # on ranks 0 1 1 0
     timeline = simulate(order_of(layout), lambda stage, kind: 1.0, lambda here, there: 10.0)
     starts = {str(timed.action): timed.start for timed in timeline.actions}
     assert [starts[f"{stage}F0"] for stage in range(4)] == [0, 11, 12, 23]
 
 
-def test_the_slowest_stage_sets_the_pace() -> None:
+def test_the_slowest_stage_sets_the_timeline_s_pace() -> None:
     layout = ParallelLayout(pp=4, microbatches=64)
     slow = simulate(order_of(layout), lambda stage, kind: 3.0 if stage == 2 else 1.0, lambda a, b: 0.0)
     assert slow.span == pytest.approx(64 * 6, rel=0.05)
@@ -63,7 +63,7 @@ def test_the_slowest_stage_sets_the_pace() -> None:
     assert slow.bubbles[0] > 0.6
 
 
-def test_an_order_in_which_ranks_wait_for_each_other_is_told() -> None:
+def test_simulating_an_order_that_deadlocks_is_an_error() -> None:
     order = order_of(ParallelLayout(pp=2, microbatches=2))
     order[0].reverse()
     with pytest.raises(ValueError, match="0B1, 1F0"):

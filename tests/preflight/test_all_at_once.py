@@ -16,18 +16,18 @@ def test_all_faults_of_all_kinds_are_listed_at_once(complaint: Callable[..., str
     assert "hydra.run.dir=/dev/null/run" in said
 
 
-def test_one_process_of_a_machine_speaks(complaint: Callable[..., str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_one_process_of_a_machine_reports_the_faults(complaint: Callable[..., str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert complaint("parallel.tp=3", environ={"LOCAL_RANK": "1"}) == ""
     assert "parallel.tp=3" in complaint("parallel.tp=3", environ={"LOCAL_RANK": "0"})
 
 
-def test_questions_to_hydra_are_not_its_business() -> None:
+def test_preflight_leaves_questions_to_hydra_alone() -> None:
     for question in (["--help"], ["--hydra-help"], ["--cfg", "job"], ["--info", "config"], ["-sc"]):
         check(["parallel.tpp=3", *question], TRAIN, {})
 
 
-def test_hydra_is_left_as_it_was() -> None:
+def test_preflight_leaves_hydra_as_it_was() -> None:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 

@@ -163,5 +163,5 @@ def test_a_bad_corpus_is_named(content: bytes, words: str, complaint: Callable[.
     ],
     ids=" ".join,
 )
-def test_what_is_sound_passes_in_silence(overrides: list[str], accepted: Callable[..., str]) -> None:
+def test_a_sound_config_passes_in_silence(overrides: list[str], accepted: Callable[..., str]) -> None:
     assert accepted(*overrides) == ""

@@ -26,28 +26,30 @@ def source(saved_by_transformers: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_weights_of_the_model_are_accepted(source: Path, accepted: Callable[..., str]) -> None:
+def test_init_from_accepts_weights_of_the_model(source: Path, accepted: Callable[..., str]) -> None:
     assert accepted(f"init_from={source}", *MODEL, *QUICK) == ""
 
 
-def test_what_is_not_there(complaint: Callable[..., str], tmp_path: Path) -> None:
+def test_init_from_a_path_that_does_not_exist_is_refused(complaint: Callable[..., str], tmp_path: Path) -> None:
     assert f"init_from={tmp_path}/no: {tmp_path}/no: is no folder" in complaint(f"init_from={tmp_path}/no", *QUICK)
     assert "is no checkpoint (manifest.json), no run" in complaint(f"init_from={tmp_path}", *QUICK)
 
 
-def test_another_model_is_told_key_by_key(source: Path, complaint: Callable[..., str]) -> None:
+def test_init_from_another_model_is_refused_key_by_key(source: Path, complaint: Callable[..., str]) -> None:
     said = complaint(f"init_from={source}", "model=tiny", *QUICK)
     assert "the config has 7 faults" in said
     assert f"model.d_model=64: {source} has 32; model.d_model=32 takes it" in said
 
 
-def test_keys_that_change_what_the_weights_mean_are_warned_of(source: Path, accepted: Callable[..., str]) -> None:
+def test_init_from_warns_of_keys_that_change_what_the_weights_mean(source: Path, accepted: Callable[..., str]) -> None:
     said = accepted(f"init_from={source}", *MODEL, *QUICK, "model.top_k=1", "model.rope_theta=5000")
     assert f"model.top_k=1: {source} was trained with 2" in " ".join(said.split())
     assert "model.rope_theta=5000" in said
 
 
-def test_tensors_missing_misshapen_and_strange_are_named(source: Path, complaint: Callable[..., str]) -> None:
+def test_init_from_names_tensors_that_are_missing_misshapen_or_strange(
+    source: Path, complaint: Callable[..., str]
+) -> None:
     file = source / json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]["lm_head.weight"]
     tensors = load_file(file)
     tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].copy()
@@ -59,7 +61,9 @@ def test_tensors_missing_misshapen_and_strange_are_named(source: Path, complaint
     assert "model.other.weight is no tensor of the model" in said
 
 
-def test_a_file_that_the_index_names_and_nobody_has(source: Path, complaint: Callable[..., str]) -> None:
+def test_init_from_names_a_file_that_the_index_names_and_that_does_not_exist(
+    source: Path, complaint: Callable[..., str]
+) -> None:
     gone = sorted(source.glob("*.safetensors"))[1]
     gone.unlink()
     assert f"{gone}: is missing" in complaint(f"init_from={source}", *MODEL, *QUICK)
@@ -75,7 +79,7 @@ def test_a_file_that_the_index_names_and_nobody_has(source: Path, complaint: Cal
         ({"num_hidden_layers": "three"}, "num_hidden_layers=three: must be a whole number of at least 1"),
     ],
 )
-def test_a_mixtral_that_we_would_compute_differently(
+def test_init_from_a_mixtral_that_would_be_computed_differently_is_refused(
     changes: dict, said: str, source: Path, complaint: Callable[..., str]
 ) -> None:
     content = json.loads((source / "config.json").read_text())
@@ -83,7 +87,7 @@ def test_a_mixtral_that_we_would_compute_differently(
     assert said in complaint(f"init_from={source}", *MODEL, *QUICK)
 
 
-def test_pickles_are_not_opened(source: Path, complaint: Callable[..., str]) -> None:
+def test_init_from_opens_no_pickle(source: Path, complaint: Callable[..., str]) -> None:
     for file in source.glob("*.safetensors*"):
         file.unlink()
     (source / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")

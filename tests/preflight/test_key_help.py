@@ -19,31 +19,31 @@ SECTIONS = [(PARALLEL, ParallelLayout), (MODEL, ModelConfig)]
 
 
 @pytest.mark.parametrize(("rows", "section"), SECTIONS)
-def test_every_key_has_a_row_in_the_order_of_the_fields(rows: dict, section: type) -> None:
+def test_help_has_a_row_for_every_key_in_the_order_of_the_fields(rows: dict, section: type) -> None:
     assert list(rows) == [field.name for field in dataclasses.fields(section)]
 
 
 @pytest.mark.parametrize(("rows", "section"), SECTIONS)
-def test_a_row_says_every_word_that_is_legal(rows: dict, section: type) -> None:
+def test_help_lists_every_legal_word_of_a_key(rows: dict, section: type) -> None:
     for key, hint in get_type_hints(section).items():
         words = SCHEDULES if key == "schedule" else [word for word in get_args(hint) if isinstance(word, str)]
         assert all(word in rows[key][0].split(", ") for word in words)
 
 
 @pytest.mark.parametrize("command", [TRAIN, PLAN, GENERATE], ids=lambda command: command.name)
-def test_the_groups_are_explained_within_a_screen(command: Command) -> None:
+def test_help_explains_the_groups_within_a_screen(command: Command) -> None:
     lines = command_help(command).splitlines()
     assert max(map(len, lines)) <= 80
     assert len(lines) <= 32
     assert f"python project/{command.name}.py" in command_help(command)
 
 
-def test_every_group_of_training_is_explained() -> None:
+def test_help_explains_every_group_of_training() -> None:
     folders = {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
     assert folders - {"claims", "cluster"} == set(TRAIN.groups)  # those are plan.py's
 
 
-def test_it_fits_a_terminal() -> None:
+def test_help_fits_a_terminal() -> None:
     lines = key_help().splitlines()
     assert max(map(len, lines)) <= 100
     assert len(lines) <= 60

@@ -23,13 +23,13 @@ def test_more_ranks_than_gpus_are_refused_with_what_would_do(accelerator: str, c
     assert fault.endswith("; or trainer.accelerator=cpu")
 
 
-def test_where_no_layout_fits_the_gpus_fewer_are_named(complaint: Say) -> None:
+def test_a_legal_layout_for_as_many_of_the_gpus_as_possible_is_offered(complaint: Say) -> None:
     assert "legal for 7: parallel.pp=7 parallel.tp=1 parallel.ep=1" in complaint(LAYOUT, gpus=7)
     said = complaint(LAYOUT, "model.num_layers=5", gpus=7)
     assert "legal for 6: parallel.pp=3 parallel.tp=2 parallel.ep=2" in said
 
 
-def test_nodes_multiply_gpus(complaint: Say, accepted: Say) -> None:
+def test_preflight_counts_the_gpus_of_all_nodes(complaint: Say, accepted: Say) -> None:
     two_nodes = {**TORCHRUN, "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
     accepted(LAYOUT, "trainer.num_nodes=2", gpus=8)
     accepted(LAYOUT, environ=two_nodes, gpus=8)
@@ -42,7 +42,7 @@ def test_the_cpu_has_room_for_all_ranks(accepted: Say) -> None:
     accepted(LAYOUT, "trainer.accelerator=cpu", gpus=1)
 
 
-def test_no_gpu_at_all_is_named(complaint: Say) -> None:
+def test_training_on_gpus_is_refused_where_there_are_none(complaint: Say) -> None:
     said = complaint("trainer.accelerator=cuda", gpus=0)
     assert "trainer.accelerator=cuda: no GPU is present; nearest trainer.accelerator=cpu" in said
 
@@ -91,7 +91,7 @@ def test_half_precision_without_instructions_for_it_is_warned_of(
         assert "hundred times" in found[0]
 
 
-def test_a_gpu_needs_no_such_warning(accepted: Say) -> None:
+def test_half_precision_on_a_gpu_needs_no_warning(accepted: Say) -> None:
     assert accepted("trainer.precision=16-mixed", gpus=1) == ""
 
 

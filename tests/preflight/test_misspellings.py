@@ -47,13 +47,13 @@ def test_an_override_that_does_not_apply_is_explained(command: str, complaint: C
         assert words in said
 
 
-def test_the_rest_is_judged_as_what_was_meant(complaint: Callable[..., str]) -> None:
+def test_a_misspelt_override_s_other_keys_are_checked_as_meant(complaint: Callable[..., str]) -> None:
     said = complaint("parallel.tpp=3", "experiment=tp4_ep4_pp4")
     assert "parallel.tp=3: does not divide" in said
     assert "parallel.ep=4: ep x etp = 4 does not divide parallel.dp x parallel.tp = 3" in said
 
 
-def test_nothing_is_said_of_what_rests_on_an_unknown_choice(complaint: Callable[..., str]) -> None:
+def test_keys_that_rest_on_an_unknown_choice_are_not_checked(complaint: Callable[..., str]) -> None:
     said = complaint("model=huge", "model.nope=3", "parallel.tp=3", "trainer.precision=fp8")
     assert "the config has 2 faults" in said
     assert "trainer.precision=fp8" in said

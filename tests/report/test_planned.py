@@ -61,7 +61,7 @@ def test_the_planned_chart_stands_above_the_measured_one(run: Run) -> None:
     assert sorted(planned) == sorted(str(action) for rank in order_of(CASE.layout) for action in rank)
 
 
-def test_the_measured_bars_are_the_trace_s(run: Run) -> None:
+def test_the_chart_s_measured_bars_are_the_trace_s(run: Run) -> None:
     (chart,) = [gantt.figure(run, step) for step in run.traced_steps[-1:]]
     assert chart is not None
     measured = sum(length for bars in chart.data if bars.yaxis == "y2" for length in bars.x)
@@ -69,13 +69,13 @@ def test_the_measured_bars_are_the_trace_s(run: Run) -> None:
     assert measured / 1000 == pytest.approx(4 * seconds, rel=0.02), "four ranks"
 
 
-def test_tiles_say_how_far_off_the_plan_was(run: Run) -> None:
+def test_key_figures_say_how_far_off_the_plan_was(run: Run) -> None:
     beside = {figure.name: figure.beside for figure in key_figures(run)}
     assert beside["step time"].startswith("planned ")
     assert "(+100%)" in beside["step time"]
 
 
-def test_memory_and_traffic_are_beside_their_plans(run: Run) -> None:
+def test_measured_memory_and_traffic_stand_beside_their_plans(run: Run) -> None:
     bars = memory.figure(run)
     assert bars is not None
     assert {one.offsetgroup for one in bars.data} == {"planned", "measured"}
@@ -86,7 +86,7 @@ def test_memory_and_traffic_are_beside_their_plans(run: Run) -> None:
     assert "3" in {row[4] for row in communication.numbers(run).rows}
 
 
-def test_categories_add_up_to_the_measured_peak(run: Run) -> None:
+def test_memory_categories_add_up_to_the_measured_peak(run: Run) -> None:
     peaks = run.summary["peak_memory_bytes_per_rank"]
     assert [sum(categories.values()) for categories in memory.measured_categories(run).values()] == peaks
 
@@ -98,7 +98,7 @@ def test_the_rank_map_says_where_a_rank_is(run: Run) -> None:
     assert "node 0, GPU 2" in chart.data[0].hovertext[1][0]
 
 
-def test_claims_carry_their_verdicts_in_words(run: Run, folder: Path, browser: Browser) -> None:
+def test_a_report_s_claims_carry_their_verdicts_in_words(run: Run, folder: Path, browser: Browser) -> None:
     assert "✗ fails" in html(run)
     browser.complaints()
     browser.open(write_run_page(folder))

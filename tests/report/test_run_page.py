@@ -23,7 +23,7 @@ def page(run_folder: Path) -> Path:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_it_draws_every_figure_and_asks_nobody_for_anything(
+def test_a_run_s_page_draws_every_figure_and_loads_nothing(
     page: Path, browser: Browser, width: int, scheme: str, tmp_path: Path
 ) -> None:
     browser.complaints(), browser.requests()
@@ -81,16 +81,16 @@ def test_the_slider_goes_through_the_run_with_the_arrow_keys(page: Path, browser
     assert outline == "solid", "whoever uses the keyboard sees where it is"
 
 
-def test_the_file_is_small_enough_to_send(page: Path) -> None:
+def test_a_run_s_page_is_small_enough_to_send(page: Path) -> None:
     assert page.stat().st_size < MOST_BYTES
 
 
-def test_text_from_the_run_is_text(page: Path, browser: Browser) -> None:
+def test_text_from_the_run_is_escaped_in_its_page(page: Path, browser: Browser) -> None:
     browser.open(page)
     assert browser.ask("return document.querySelectorAll('main b, header b').length") == 0
 
 
-def test_a_folder_that_has_nothing_yet_says_so(browser: Browser, tmp_path: Path) -> None:
+def test_the_page_of_an_empty_run_folder_says_so(browser: Browser, tmp_path: Path) -> None:
     browser.complaints()
     folder = tmp_path / "<i>new"
     folder.mkdir()
@@ -100,6 +100,6 @@ def test_a_folder_that_has_nothing_yet_says_so(browser: Browser, tmp_path: Path)
     assert browser.complaints() == []
 
 
-def test_making_a_page_takes_no_torch() -> None:
+def test_making_a_report_imports_no_torch() -> None:
     code = "import sys, project.report.run_page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -37,7 +37,7 @@ def page(folder: Path) -> Path:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_it_draws_every_figure_and_asks_nobody_for_anything(
+def test_a_sweep_s_page_draws_every_figure_and_loads_nothing(
     page: Path, browser: Browser, width: int, scheme: str, tmp_path: Path
 ) -> None:
     browser.complaints(), browser.requests()
@@ -51,19 +51,19 @@ def test_it_draws_every_figure_and_asks_nobody_for_anything(
     assert browser.requests() == [page.as_uri()]
 
 
-def test_each_job_s_row_opens_its_run(page: Path, browser: Browser) -> None:
+def test_a_job_s_row_in_a_sweep_s_page_opens_its_run(page: Path, browser: Browser) -> None:
     browser.open(page)
     links = browser.ask("return [...document.querySelectorAll('#jobs a')].map((link) => link.href)")
     assert links == [(page.parent / str(job) / "report.html").as_uri() for job in range(5)]
 
 
-def test_a_job_that_was_refused_says_why_as_text(page: Path, browser: Browser) -> None:
+def test_a_sweep_s_page_says_why_a_job_was_refused_as_text(page: Path, browser: Browser) -> None:
     browser.open(page)
     assert browser.ask("return document.querySelector('#jobs .error').textContent") == FAULT
     assert browser.ask("return document.querySelectorAll('#jobs b').length") == 0
 
 
-def test_hovering_over_a_line_leaves_it_alone_in_front(page: Path, browser: Browser) -> None:
+def test_hovering_over_a_job_s_line_brings_it_alone_to_the_front(page: Path, browser: Browser) -> None:
     browser.open(page)
     browser.hover("#figure-coordinates .scatterlayer .point", 1)
     browser.until(f"[...document.querySelectorAll('#figure-coordinates .trace')].filter({SHOWN}).length === 1")
@@ -73,23 +73,23 @@ def test_hovering_over_a_line_leaves_it_alone_in_front(page: Path, browser: Brow
 SHOWN = "(one) => one.style.opacity === ''"
 
 
-def test_what_is_planned_stands_under_what_was_measured(page: Path, browser: Browser) -> None:
+def test_a_sweep_s_page_has_planned_figures_under_measured_ones(page: Path, browser: Browser) -> None:
     browser.open(page)
     cell = "return document.querySelector('#jobs tbody tr td:nth-of-type(4)').innerText"
     assert browser.ask(cell).split() == ["400", "ms", "200", "ms"]
 
 
-def test_the_front_is_what_nothing_beats_in_both(folder: Path) -> None:
+def test_a_sweep_s_pareto_front_has_the_jobs_that_none_beats_in_both(folder: Path) -> None:
     done = [job for job in read_sweep(folder) if job.completed]
     assert [job.name for job in front(done)] == ["3", "1", "0"]
 
 
-def test_a_column_that_is_the_same_for_all_is_no_axis(folder: Path) -> None:
+def test_a_column_that_is_the_same_for_all_jobs_is_no_axis(folder: Path) -> None:
     chart = parallel_coordinates(read_sweep(folder))
     assert chart is not None
     headings = [words.text for words in chart.layout.annotations if "<b>" in words.text]
     assert headings == [f"<b>{name}</b>" for name in ("schedule", "microbatches", "memory", "step time")]
 
 
-def test_a_folder_s_name_is_quoted_in_links() -> None:
+def test_a_folder_s_name_is_quoted_in_a_sweep_page_s_links() -> None:
     assert SweepJob({"job": "a b/#1"}).link == "a%20b/%231/report.html"

@@ -23,7 +23,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_parameters_are_those_of_the_built_model(name: str) -> None:
+def test_the_number_of_parameters_is_that_of_the_built_model(name: str) -> None:
     config = CONFIGS[name]
     with torch.device("meta"):
         model = Transformer(config)
@@ -33,7 +33,7 @@ def test_parameters_are_those_of_the_built_model(name: str) -> None:
         assert layer_parameters(config, layer) == built
 
 
-def test_all_of_a_dense_layer_is_active() -> None:
+def test_all_parameters_of_a_dense_layer_are_active() -> None:
     """And as much as of a layer with experts, but for the router."""
     config = CONFIGS["dense first layers"]
     idle = (config.num_experts - config.top_k) * 3 * config.d_model * config.d_ff

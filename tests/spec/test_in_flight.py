@@ -17,7 +17,7 @@ def is_filled(layout: ParallelLayout) -> bool:
 
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_peaks_of_few_microbatches_are_those_of_many(schedule: str, recompute: str) -> None:
+def test_the_peak_in_flight_of_few_microbatches_is_that_of_many(schedule: str, recompute: str) -> None:
     """Held to the whole order, of up to six ranks and as many rounds."""
     stages = [STAGES_A_RANK[schedule]] if schedule in STAGES_A_RANK else [1, 2, 3]
     for pp in range(1, 7):
@@ -32,7 +32,7 @@ def test_the_peaks_of_few_microbatches_are_those_of_many(schedule: str, recomput
 
 
 @pytest.mark.parametrize("schedule", sorted(set(SCHEDULES) - {"GPipe", "LoopedBFS"}))  # which hold every one
-def test_thousands_of_microbatches_are_looked_at_as_a_few(schedule: str) -> None:
+def test_the_peak_in_flight_of_thousands_of_microbatches_is_computed_from_a_few(schedule: str) -> None:
     layout = ParallelLayout(
         pp=8, schedule=schedule, virtual_stages=STAGES_A_RANK.get(schedule, 3), microbatches=8 * 1024
     )

@@ -181,7 +181,7 @@ def shards_are_even(layout: ParallelLayout, model: ModelConfig) -> bool:
     return all(width % by == 0 for width, by in cuts)
 
 
-def test_no_fault_is_found_exactly_where_all_rules_hold() -> None:
+def test_a_layout_has_no_fault_exactly_where_all_rules_hold() -> None:
     verdicts: Counter[bool] = Counter()
 
     @settings(max_examples=1000, deadline=None)
@@ -198,7 +198,7 @@ def test_no_fault_is_found_exactly_where_all_rules_hold() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(legal_settings())
-def test_sizes_that_go_together_are_legal(setting: Setting) -> None:
+def test_layouts_drawn_to_divide_the_model_are_legal(setting: Setting) -> None:
     assert layout_faults(*setting) == []
 
 

@@ -39,7 +39,7 @@ def torchs(layout: ParallelLayout) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name not in ("1F1B", "GPipe")])
-def test_orders_are_torch_s(schedule: str) -> None:
+def test_a_schedule_s_order_is_torch_s(schedule: str) -> None:
     """Of 1F1B and GPipe torch has no list that it would run by: what ranks have executed stands for it."""
     assert layouts(schedule)
     for layout in layouts(schedule):
@@ -47,7 +47,7 @@ def test_orders_are_torch_s(schedule: str) -> None:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_every_order_is_whole_and_can_be_run(schedule: str) -> None:
+def test_every_schedule_s_order_is_whole_and_can_be_run(schedule: str) -> None:
     for layout in layouts(schedule):
         rows = [[(action,) for action in row] for row in order_of(layout)]
         assert not [*count_faults(rows, layout), *order_faults(rows, layout), *stuck(rows, layout.stages)]
@@ -72,11 +72,11 @@ def check_executed(ranks, layout: ParallelLayout) -> None:
 
 
 @pytest.mark.parametrize("layout", EXECUTED, ids=lambda layout: f"{layout.schedule}, pp{layout.pp}")
-def test_ranks_execute_that_order(ranks, layout: ParallelLayout) -> None:
+def test_ranks_execute_a_schedule_s_order(ranks, layout: ParallelLayout) -> None:
     check_executed(ranks, layout)
 
 
-def test_and_that_of_a_file(ranks, tmp_path: Path) -> None:
+def test_ranks_execute_a_schedule_file_s_order(ranks, tmp_path: Path) -> None:
     rows = reversed(order_of(EXECUTED[3]))
     (tmp_path / "mine.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
     check_executed(ranks, ParallelLayout(pp=2, virtual_stages=2, microbatches=4, schedule=str(tmp_path / "mine.csv")))
@@ -105,7 +105,7 @@ def test_interleaved_1f1b_holds_about_one_and_a_fraction_of_the_pipeline_s_layer
         assert most == pp * virtual + pp - 1
 
 
-def test_a_backward_in_two_halves_is_in_flight_until_the_second() -> None:
+def test_a_microbatch_is_in_flight_until_the_second_half_of_its_backward() -> None:
     def rows(stage: int, text: str) -> list[Action]:
         return [Action(stage, kind, int(microbatch)) for kind, microbatch in text.split()]
 

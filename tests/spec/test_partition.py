@@ -24,20 +24,20 @@ def paces(costs: Costs, parts: list[Part]) -> list[int]:
     return [cost + costs.first * part.first + costs.last * part.last for cost, part in zip(layers, parts, strict=True)]
 
 
-def test_the_document_s_stages() -> None:
+def test_the_document_s_stages_hold_two_layers_each() -> None:
     costs = Costs(*stage_costs(ModelConfig(), seq_len=256))
     assert stages(costs, ParallelLayout(pp=4)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-def test_a_heavy_head_takes_the_place_of_layers() -> None:
+def test_a_stage_with_a_heavy_head_has_fewer_layers() -> None:
     assert stages(Costs([10] * 8, last=20), ParallelLayout(pp=2)) == [[0, 1, 2, 3, 4], [5, 6, 7]]
 
 
-def test_costly_layers_stand_alone() -> None:
+def test_a_costly_layer_is_a_stage_of_its_own() -> None:
     assert stages(Costs([30, 10, 10, 10]), ParallelLayout(pp=2)) == [[0], [1, 2, 3]]
 
 
-def test_what_is_left_over_goes_to_the_first_stages() -> None:
+def test_layers_that_are_left_over_go_to_the_first_stages() -> None:
     assert stages(Costs([10] * 7, last=3), ParallelLayout(pp=3)) == [[0, 1, 2], [3, 4], [5, 6]]
 
 
@@ -45,12 +45,12 @@ def test_every_virtual_stage_has_its_layers() -> None:
     assert stages(EVEN, ParallelLayout(pp=2, virtual_stages=2)) == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-def test_by_hand() -> None:
+def test_a_partition_by_hand_is_taken_as_given() -> None:
     assert stages(EVEN, ParallelLayout(pp=4, partition=(3, 2, 2, 1))) == [[0, 1, 2], [3, 4], [5, 6], [7]]
 
 
 @pytest.mark.parametrize("pp", [1, 2, 4])
-def test_the_ends_are_on_the_first_and_the_last(pp: int) -> None:
+def test_embedding_and_head_are_on_the_first_and_the_last_stage(pp: int) -> None:
     parts = partition(EVEN, ParallelLayout(pp=pp))
     assert [part.first for part in parts] == [True] + [False] * (pp - 1)
     assert [part.last for part in parts] == [False] * (pp - 1) + [True]

@@ -15,11 +15,11 @@ from project.spec.peaks import arithmetic, peak_flops
         ("NVIDIA B200", 2250),
     ],
 )
-def test_half_precision_peaks(name, teraflops):
+def test_the_half_precision_peaks_of_known_devices(name, teraflops):
     assert peak_flops(name, "half") == pytest.approx(teraflops * 1e12)
 
 
-def test_of_an_unknown_device_nothing_is_claimed():
+def test_an_unknown_device_has_no_peak():
     assert peak_flops("AMD EPYC 9004", "half") is None
 
 

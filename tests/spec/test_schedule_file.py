@@ -72,7 +72,7 @@ def written(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(("schedule", "pp", "virtual_stages", "microbatches"), SHAPES)
-def test_what_torch_dumps_is_read_back(
+def test_a_schedule_that_torch_dumps_is_read_back(
     schedule: str, pp: int, virtual_stages: int, microbatches: int, tmp_path: Path
 ) -> None:
     path = str(tmp_path / "schedule.csv")
@@ -94,7 +94,7 @@ def test_what_torch_dumps_is_read_back(
 
 
 @pytest.mark.parametrize("text", [ONE_F_ONE_B, "0F1,0F0,0B0,0I1,0W1\n1F0,1B0,(1F1;1B1)OVERLAP_F_B\n"])
-def test_what_is_accepted_torch_can_run(text: str, tmp_path: Path) -> None:
+def test_torch_can_run_every_schedule_file_that_is_accepted(text: str, tmp_path: Path) -> None:
     layout = ParallelLayout(pp=2, schedule=written(tmp_path, text), microbatches=2)
     assert schedule_file_faults(layout.schedule, layout) == []
     loaded = runtime(layout)
@@ -104,7 +104,7 @@ def test_what_is_accepted_torch_can_run(text: str, tmp_path: Path) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(SHAPES), st.lists(st.tuples(*[st.integers(0, 999)] * 3), max_size=4))
-def test_of_shuffled_schedules_none_is_accepted_that_torch_cannot_run(
+def test_no_shuffled_schedule_is_accepted_that_torch_cannot_run(
     shape: tuple[str, int, int, int], swaps: list[tuple[int, int, int]]
 ) -> None:
     schedule, pp, virtual_stages, microbatches = shape
@@ -123,7 +123,7 @@ def test_of_shuffled_schedules_none_is_accepted_that_torch_cannot_run(
 
 
 @pytest.mark.parametrize("text", BROKEN)
-def test_each_fault_of_a_file_is_a_sentence(text: str, tmp_path: Path) -> None:
+def test_each_fault_of_a_schedule_file_is_a_sentence(text: str, tmp_path: Path) -> None:
     layout = ParallelLayout(pp=2, schedule=written(tmp_path, text), microbatches=2)
     found = schedule_file_faults(layout.schedule, layout)
     assert len(found) == len(BROKEN[text])
@@ -131,7 +131,7 @@ def test_each_fault_of_a_file_is_a_sentence(text: str, tmp_path: Path) -> None:
         assert sentence.startswith(start)
 
 
-def test_stages_of_one_rank_may_be_neighbours(tmp_path: Path) -> None:
+def test_a_schedule_file_may_put_neighbouring_stages_on_one_rank(tmp_path: Path) -> None:
     text = "0F0,1F0,,,1B0,0B0\n,,2F0,3F0,3B0,2B0\n"
     layout = ParallelLayout(pp=2, virtual_stages=2, schedule=written(tmp_path, text))
     assert schedule_file_faults(layout.schedule, layout) == []
@@ -148,7 +148,7 @@ def test_actions_that_overlap_cannot_wait_for_each_other(tmp_path: Path) -> None
         runtime(layout)._load_csv(layout.schedule)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_a_schedule_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     layout = ParallelLayout()
     nowhere, latin, zeros = (tmp_path / name for name in ("nowhere.csv", "latin.csv", "zeros.csv"))
     latin.write_bytes(b"0F0,\xe9")
@@ -159,7 +159,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert schedule_file_faults(str(zeros), layout) == ["is no CSV: field larger than field limit (131072)"]
 
 
-def test_a_cell_is_an_action_or_several_that_overlap_or_none() -> None:
+def test_a_cell_of_a_schedule_file_is_an_action_or_several_that_overlap_or_none() -> None:
     assert parse_cell(" 10F3 ") == (Action(10, "F", 3),)
     assert parse_cell("(0F1;3B0)OVERLAP_F_B") == (Action(0, "F", 1), Action(3, "B", 0))
     assert parse_cell(" ") == ()

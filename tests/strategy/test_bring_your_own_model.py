@@ -133,12 +133,12 @@ def check_as_alone(ranks: Any, layout: ParallelLayout, precision: str) -> None:
 @pytest.mark.parametrize("precision", ["32-true", "64-true"])
 @pytest.mark.parametrize("dp_mode", ["replicate", "shard"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_it_trains_over_ranks_as_it_does_alone(ranks, schedule: str, dp_mode: str, precision: str) -> None:
+def test_a_user_s_model_trains_over_ranks_as_it_does_alone(ranks, schedule: str, dp_mode: str, precision: str) -> None:
     check_as_alone(ranks, replace(SCHEDULES[schedule], dp_mode=dp_mode), precision)
 
 
 @pytest.mark.parametrize("dp_mode", ["replicate", "shard"])
-def test_it_is_the_same_when_activations_are_recomputed(ranks, dp_mode: str) -> None:
+def test_a_user_s_model_trains_the_same_when_activations_are_recomputed(ranks, dp_mode: str) -> None:
     check_as_alone(ranks, replace(SCHEDULES["1F1B"], dp_mode=dp_mode, recompute="full"), "64-true")
 
 
@@ -157,7 +157,7 @@ def forwards_of_a_layer(rank: int, world_size: int, case: Case) -> int:
 
 
 @pytest.mark.parametrize(("recompute", "times"), [("none", 1), ("full", 2)])
-def test_its_layers_are_recomputed_where_the_layout_says_so(ranks, recompute: str, times: int) -> None:
+def test_a_user_s_model_s_layers_are_recomputed_where_the_layout_says_so(ranks, recompute: str, times: int) -> None:
     case = Case(ParallelLayout(microbatches=2, recompute=recompute))
     assert ranks.run(1, forwards_of_a_layer, case) == [2 * times]
 
@@ -236,7 +236,7 @@ def refusal(rank: int, world_size: int, case: Case, build: Callable[[], L.Lightn
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_an_error_that_names_it_on_every_rank(ranks, mistake: str) -> None:
+def test_a_mistake_in_a_user_s_module_is_an_error_that_names_it_on_every_rank(ranks, mistake: str) -> None:
     build, message = MISTAKES[mistake]
     for said in ranks.run(2, refusal, Case(ParallelLayout(pp=2, microbatches=2)), build):
         assert re.search(message, said), said
@@ -247,7 +247,7 @@ def test_a_batch_that_does_not_divide_is_an_error_that_says_so(ranks) -> None:
         assert said == "a replica's batch of 8 does not divide into 3 microbatches"
 
 
-def test_another_strategy_is_refused() -> None:
+def test_a_hybrid_module_under_another_strategy_is_refused() -> None:
     engine = cpu_trainer(devices=1, max_steps=1)
     with pytest.raises(TypeError, match=r"GPTModule is trained by Trainer\(strategy=HybridParallelStrategy"):
         engine.fit(GPTModule(), *[DataLoader(batches(), batch_size=None)] * 2)
@@ -256,7 +256,7 @@ def test_another_strategy_is_refused() -> None:
 # -- what is promised ---------------------------------------------------------------------------------------------
 
 
-def test_it_brings_nothing_of_this_project_but_the_strategy_s_parts() -> None:
+def test_a_user_s_model_imports_nothing_of_this_project_but_the_strategy_s_parts() -> None:
     nodes = list(ast.walk(ast.parse(Path(dense_gpt.__file__).read_text())))
     imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}

@@ -80,7 +80,7 @@ def alive(pid: str) -> bool:
     return True
 
 
-def test_rank_0_s_result_comes_back_however_large(script: Path) -> None:
+def test_rank_0_s_result_comes_back_from_the_launcher_however_large(script: Path) -> None:
     assert run(script, "answer")["answer"] == [str(2**20)]
 
 
@@ -100,7 +100,7 @@ def test_one_rank_s_death_ends_all_within_five_seconds_and_is_named(script: Path
     assert not any(alive(pid) for pid in lines["pid"])
 
 
-def test_a_signal_ends_at_once_what_is_no_fit(script: Path) -> None:
+def test_a_signal_ends_ranks_that_are_not_fitting_at_once(script: Path) -> None:
     with subprocess.Popen([sys.executable, script, "wait"], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         begun = [parent.stdout.readline().split()[0] for _ in range(4)]
@@ -110,11 +110,11 @@ def test_a_signal_ends_at_once_what_is_no_fit(script: Path) -> None:
     assert "killed by SIGTERM" in rest
 
 
-def test_a_long_error_is_told_as_well_as_a_short_one(script: Path) -> None:
+def test_a_rank_s_long_error_is_reported_as_well_as_a_short_one(script: Path) -> None:
     assert run(script, "long")["failed"] == ["2 rank 2 failed: ValueError: " + "x" * 100 + " False"]
 
 
-def test_after_a_fit_the_ranks_and_their_weights_are_gone_and_it_says_so() -> None:
+def test_launching_after_a_fit_says_that_the_weights_went_with_the_ranks() -> None:
 
     from project.spec.layout import ParallelLayout
     from project.strategy.hybrid import HybridParallelStrategy

@@ -91,11 +91,13 @@ def check(ranks: RankPools, layout: ParallelLayout) -> None:
 
 
 @pytest.mark.parametrize("layout", list(layouts()), ids=named)
-def test_losses_and_logits_are_one_rank_s(ranks, layout: ParallelLayout) -> None:
+def test_training_validation_and_prediction_under_every_schedule_equal_one_rank_s(
+    ranks, layout: ParallelLayout
+) -> None:
     check(ranks, layout)
 
 
-def test_a_schedule_from_a_file(ranks, tmp_path: Path) -> None:
+def test_training_under_a_schedule_from_a_file_equals_one_rank_s(ranks, tmp_path: Path) -> None:
     """Interleaved 1F1B, as a file, with the stages on the other rank: the runtime goes by the file alone."""
     rows = get_schedule_ops(ScheduleInterleaved1F1B, 2, 4, num_stages_per_rank=2)
     swapped = [["" if action is None else str(action) for action in row] for row in reversed(rows)]

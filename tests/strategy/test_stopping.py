@@ -93,7 +93,7 @@ def test_a_signal_to_one_rank_ends_all_after_the_batch_with_a_checkpoint(ranks, 
     assert checkpoint.meta["global_step"] == 3
 
 
-def test_a_gradient_that_is_no_number_stops_all_and_is_named(ranks, tmp_path: Path) -> None:
+def test_a_nan_gradient_stops_all_ranks_and_is_named(ranks, tmp_path: Path) -> None:
     for name, said, steps, _ in ranks.run(2, ended, tmp_path, spoil):
         assert (name, steps) == ("NotFinite", 2)
         assert said.startswith("step 3: loss 4.")
@@ -107,21 +107,21 @@ def nothing(module: Any) -> None:
     """Of the module."""
 
 
-def test_so_does_a_loss_whose_gradients_are_numbers(ranks, tmp_path: Path) -> None:
+def test_an_infinite_loss_with_finite_gradients_stops_all_ranks(ranks, tmp_path: Path) -> None:
     for name, said, steps, _ in ranks.run(2, ended, tmp_path, nothing, "stop", CASE, (InfiniteLoss(),)):
         assert (name, steps) == ("NotFinite", 2)
         assert said.startswith("step 3: loss inf, gradient norm ")
         assert "first not finite is the loss itself, on the last stage" in said
 
 
-def test_its_loss_is_the_mean_over_the_batches_of_the_step(ranks, tmp_path: Path) -> None:
+def test_the_loss_reported_for_a_nan_gradient_is_the_mean_over_the_step_s_batches(ranks, tmp_path: Path) -> None:
     accumulating = replace(CASE, accumulate=3)
     for _, said, _, _ in ranks.run(2, ended, tmp_path, spoil, "stop", accumulating):
         assert said.startswith("step 3: loss 4.")
 
 
 @pytest.mark.filterwarnings("ignore:step 3")
-def test_or_the_step_is_skipped(ranks, tmp_path: Path) -> None:
+def test_a_step_with_a_nan_gradient_is_skipped_where_asked_for(ranks, tmp_path: Path) -> None:
     for name, _, steps, losses in ranks.run(2, ended, tmp_path, spoil, "skip"):
         assert (name, steps) == ("", 5)
         assert all(map(math.isfinite, losses))
@@ -131,7 +131,7 @@ def slurm(**options: Any) -> SLURMEnvironment:
     return SLURMEnvironment(**options)
 
 
-def test_slurm_is_asked_to_start_the_job_again_on_its_own_warning_alone() -> None:
+def test_slurm_requeues_the_job_on_its_own_warning_alone() -> None:
     """SLURM itself is not here; these are the words that it would be given."""
     asked: list[list[str]] = []
 

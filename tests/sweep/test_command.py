@@ -40,7 +40,7 @@ def first(folder: Path, command: list[str]) -> subprocess.CompletedProcess[str]:
     return run(command=command, status=1)
 
 
-def test_an_illegal_job_and_one_that_dies_leave_the_others_alone(folder: Path, first: object) -> None:
+def test_an_illegal_job_of_a_sweep_and_one_that_dies_leave_the_others_alone(folder: Path, first: object) -> None:
     found = rows(folder)
     assert [row["job"] for row in found] == ["0", "1", "2", "3", "4", "5"]
     assert [row["microbatches"] for row in found if row["status"] == "completed"] == [1, 2, 3, 6]
@@ -53,7 +53,9 @@ def test_an_illegal_job_and_one_that_dies_leave_the_others_alone(folder: Path, f
         assert [row["status"] for row in csv.DictReader(file)] == [row["status"] for row in found]
 
 
-def test_failures_are_told_when_they_happen_and_named_at_the_end(first: subprocess.CompletedProcess[str]) -> None:
+def test_a_sweep_reports_failures_when_they_happen_and_again_at_the_end(
+    first: subprocess.CompletedProcess[str],
+) -> None:
     assert first.stderr.count("rank 0 failed: killed by SIGKILL") == 1
     assert first.stderr.count("data.batch_size=12: is not divisible") == 1
     assert "Traceback" not in first.stderr
@@ -70,7 +72,7 @@ def test_a_job_s_first_step_is_counted_from_the_job_s_start(folder: Path, first:
     assert waited[-1] < ended[1] - ended[0]  # from the sweep's start it would be more than that
 
 
-def test_a_second_start_runs_only_what_is_not_done(folder: Path, first: object, command: list[str]) -> None:
+def test_a_sweep_s_second_start_runs_only_what_is_not_done(folder: Path, first: object, command: list[str]) -> None:
     before = {name: (folder / name / "summary.json").stat().st_mtime_ns for name in "01235"}
     (folder / "mended").touch()
     second = run("resume=auto", command=command, status=1)

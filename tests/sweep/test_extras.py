@@ -37,7 +37,7 @@ def results(folder: Path) -> SimpleNamespace:
     return SimpleNamespace(**OmegaConf.to_container(OmegaConf.load(folder / "sweep/optimization_results.yaml")))
 
 
-def test_optuna_finds_the_most_of_what_there_should_be_more_of(tmp_path: Path) -> None:
+def test_optuna_maximizes_an_objective_that_should_be_large(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     study = ["+sweep=optuna", "hydra.sweeper.n_trials=6", "objective=tokens_per_second"]
     done = sweep_script(tmp_path, SCRIPT, *study, "parallel.microbatches=choice(3,4)")
@@ -58,7 +58,7 @@ def test_optuna_weighs_several_objectives(tmp_path: Path) -> None:
     assert all(solution["values"][1] == 2.5 for solution in results(tmp_path).solutions)
 
 
-def test_submitit_s_jobs_are_other_processes_and_know_the_variants(tmp_path: Path) -> None:
+def test_submitit_runs_the_jobs_of_a_sweep_over_layouts(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     layouts = ["+sweep=layouts", "sweep.world_size=2", "sweep.ep=1", "sweep.etp=1"]
     done = sweep_script(tmp_path, SCRIPT, *layouts, "hydra/launcher=submitit_local")

@@ -10,7 +10,7 @@ from project.sweep.table import best, said_bytes, sweep_table
 from tests.harness.sweep_folders import finished_job, printed, refused_job
 
 
-def test_jobs_come_by_number_and_say_what_sets_them_apart(tmp_path: Path) -> None:
+def test_sweep_jobs_are_listed_by_number_with_what_sets_them_apart(tmp_path: Path) -> None:
     for number in (10, 9, 0):
         finished_job(tmp_path / str(number), f"parallel.tp={number}", "model=tiny")
     found = jobs(tmp_path)
@@ -23,7 +23,7 @@ def test_a_single_job_has_nothing_in_common_with_others(tmp_path: Path) -> None:
     assert jobs(tmp_path)[0].overrides == ("model=tiny",)
 
 
-def test_both_files_hold_the_same_rows(tmp_path: Path) -> None:
+def test_sweep_csv_and_sweep_json_hold_the_same_rows(tmp_path: Path) -> None:
     finished_job(tmp_path / "0", "parallel.tp=2", "parallel.pp=1", step_time_s=0.1 + 0.2)
     refused_job(tmp_path / "1", "parallel.tp=3", "parallel.pp=1", error="parallel.tp=3: does not divide, or so")
     write_sweep(tmp_path, jobs(tmp_path))
@@ -45,7 +45,7 @@ def test_a_job_that_has_written_nothing_yet_has_a_row(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "sweep.json").read_text())["jobs"][0]["status"] == "started"
 
 
-def test_the_table_fits_80_columns_and_says_planned_below_measured(tmp_path: Path) -> None:
+def test_the_sweep_table_fits_80_columns_with_planned_below_measured(tmp_path: Path) -> None:
     finished_job(tmp_path / "0", "parallel=a", step_time_s=1.5)
     layout = {"pp": 16, "dp": 2, "tp": 16, "ep": 16, "etp": 2, "schedule": "InterleavedZeroBubble", "microbatches": 128}
     finished_job(tmp_path / "1", "parallel=b", layout=layout, step_time_s=123.4567, tokens_per_second=12_345_678.9)
@@ -60,7 +60,7 @@ def test_the_table_fits_80_columns_and_says_planned_below_measured(tmp_path: Pat
     assert any("parallel.tp=3" in line and "failed" in line for line in lines)
 
 
-def test_the_best_are_named_among_those_that_were_completed(tmp_path: Path) -> None:
+def test_a_sweep_names_the_best_of_its_completed_jobs(tmp_path: Path) -> None:
     finished_job(tmp_path / "0", "parallel=a", tokens_per_second=100.0)
     finished_job(tmp_path / "1", "parallel=b", tokens_per_second=200.0)
     finished_job(tmp_path / "2", "parallel=c", tokens_per_second=300.0)
@@ -69,7 +69,7 @@ def test_the_best_are_named_among_those_that_were_completed(tmp_path: Path) -> N
     assert fastest.startswith("fastest: job 1 (pp2 tp2 ep2, 1F1B")
 
 
-def test_sizes_have_three_figures() -> None:
+def test_sizes_in_the_sweep_table_have_three_figures() -> None:
     assert [said_bytes(size) for size in (0, 999, 1234, 999_600, 12.34e9, 5e15)] == [
         *("0 B", "999 B", "1.23 kB", "1 MB", "12.3 GB", "5e+03 TB"),
     ]

@@ -20,21 +20,21 @@ def done(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_was_completed_with_this_config_is_done(done: Path) -> None:
+def test_a_job_completed_with_this_config_is_done(done: Path) -> None:
     assert is_done(config(), done)
     assert is_done(config(resume="auto"), done)
 
 
 @pytest.mark.parametrize("changes", [{"steps": 5}, {"seed": 1}, {"new": None}])
-def test_with_another_config_it_is_not(changes: dict, done: Path) -> None:
+def test_a_job_completed_with_another_config_is_not_done(changes: dict, done: Path) -> None:
     assert not is_done(config(**changes), done)
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_what_did_not_end_well_is_not_done(status: str, done: Path) -> None:
+def test_a_job_that_did_not_end_well_is_not_done(status: str, done: Path) -> None:
     write_summary(done, {"status": status})
     assert not is_done(config(), done)
 
 
-def test_what_has_not_begun_is_not_done(tmp_path: Path) -> None:
+def test_a_job_that_has_not_begun_is_not_done(tmp_path: Path) -> None:
     assert not is_done(config(), tmp_path)

@@ -24,7 +24,7 @@ def jobs(folder: Path, *overrides: str) -> list[list[str]]:
     return [line.split()[1:] for line in result.stdout.splitlines() if line.startswith("job pp") or "False" in line]
 
 
-def test_layouts_are_all_legal_ones_of_a_world_size_named_by_their_degrees(tmp_path: Path) -> None:
+def test_a_sweep_over_layouts_has_all_legal_ones_of_a_world_size_named_by_their_degrees(tmp_path: Path) -> None:
     """What is said of the layout beside its degrees holds for each, and other keys multiply."""
     found = jobs(tmp_path, "+sweep=layouts", "sweep.world_size=2", "parallel.schedule=GPipe", "seed=1,2")
     assert [job[0] for job in found[::2]] == [job[0] for job in found[1::2]]
@@ -43,7 +43,7 @@ def test_an_experiment_s_layout_gives_the_world_size_and_a_degree_can_be_kept(tm
     ]
 
 
-def test_schedules_and_microbatches_multiply(tmp_path: Path) -> None:
+def test_a_sweep_over_schedules_and_microbatches_multiplies_them(tmp_path: Path) -> None:
     sweep = "+sweep=[schedules,microbatches]"
     found = jobs(tmp_path, sweep, "parallel.pp=4", "parallel.microbatches=4", "data.batch_size=4")
     by_schedule: dict[str, list[str]] = {}
@@ -69,7 +69,7 @@ def test_schedules_and_microbatches_multiply(tmp_path: Path) -> None:
         (["+sweep=microbatches", "parallel.pp=two"], "parallel.pp=two: must be"),
     ],
 )
-def test_where_nothing_is_legal_nothing_is_started(overrides: list[str], said: str, tmp_path: Path) -> None:
+def test_a_sweep_without_a_legal_layout_starts_nothing(overrides: list[str], said: str, tmp_path: Path) -> None:
     result = sweep_script(tmp_path, SCRIPT, *overrides)
     assert result.returncode == 2
     assert said in " ".join(result.stderr.split())

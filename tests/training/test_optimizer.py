@@ -25,12 +25,12 @@ def test_matrices_are_decayed_and_norms_and_routers_are_not() -> None:
     assert len(decayed["params"]) + len(exempt["params"]) == len(names)
 
 
-def test_a_stage_of_one_kind_has_one_group() -> None:
+def test_a_stage_with_one_kind_of_parameters_has_one_optimizer_group() -> None:
     optimizer = build_optimizer(OptimizerConfig(), [("w", nn.Parameter(torch.ones(2, 2)))])
     assert len(optimizer.param_groups) == 1
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (52, 0.55), (100, 0.1), (1000, 0.1)])
-def test_the_rate_warms_up_and_follows_a_cosine_down(step: int, factor: float) -> None:
+def test_the_learning_rate_warms_up_and_follows_a_cosine_down(step: int, factor: float) -> None:
     actual = warmup_cosine(step, warmup_steps=4, total_steps=100, final_fraction=0.1)
     assert actual == pytest.approx(factor)

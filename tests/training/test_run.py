@@ -46,7 +46,7 @@ def test_an_error_that_says_all_is_told_without_a_traceback(ends: Callable[..., 
         ({"checkpoint": None}, "without a checkpoint"),
     ],
 )
-def test_what_was_told_to_stop_says_whether_it_has_saved(
+def test_a_run_that_was_told_to_stop_says_whether_it_has_saved(
     ends: Callable[..., None], callbacks: dict, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -58,7 +58,9 @@ DAMAGES = (truncated, flipped, missing, another_version, no_manifest)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_it_is_one_line_that_names_the_file_and_what_to_do(tmp_path: Path, damage: Callable[[Path], str]) -> None:
+def test_a_damaged_checkpoint_is_one_line_that_names_the_file_and_what_to_do(
+    tmp_path: Path, damage: Callable[[Path], str]
+) -> None:
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
     said = damage(folder)
     with pytest.raises(CheckpointError) as caught:
@@ -68,7 +70,7 @@ def test_it_is_one_line_that_names_the_file_and_what_to_do(tmp_path: Path, damag
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_resume_auto_takes_the_newest_whole_one_and_warns_of_the_others(
+def test_resume_auto_takes_the_newest_whole_checkpoint_and_warns_of_damaged_ones(
     tmp_path: Path, damage: Callable[[Path], str], caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (1, 2, 3):
@@ -82,13 +84,13 @@ def test_resume_auto_takes_the_newest_whole_one_and_warns_of_the_others(
     assert said in caplog.text
 
 
-def test_resume_auto_passes_by_what_belongs_to_another_experiment(tmp_path: Path) -> None:
+def test_resume_auto_skips_checkpoints_of_another_experiment(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "step=3.ckpt")
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 1}) is None
     assert newest_whole([tmp_path], lambda meta: meta["config"] == {"seed": 0}) is not None
 
 
-def test_a_flipped_bit_in_whose_it_is_is_damage_and_no_other_experiment(
+def test_a_flipped_bit_in_a_checkpoint_s_config_is_damage_and_not_another_experiment(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
@@ -102,7 +104,7 @@ def of_seed(seed: int) -> DictConfig:
 
 
 @pytest.mark.parametrize("config", ["x", {"seed": 0}, {"experiment_name": "mine", "seed": 1, "model": {}}, None])
-def test_a_run_that_finds_none_of_its_own_says_that_it_begins_anew(
+def test_resume_auto_without_a_checkpoint_of_its_own_says_that_it_begins_anew(
     tmp_path: Path, config: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_checkpoint(tmp_path / "checkpoints" / "step=3.ckpt")
@@ -113,7 +115,7 @@ def test_a_run_that_finds_none_of_its_own_says_that_it_begins_anew(
     assert f"none of the 1 in {tmp_path}/checkpoints is whole and of this run's experiment_name, seed, model" in said
 
 
-def test_a_file_that_cannot_be_read_is_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may read whatever has no rights: the system's answer is put in its place."""
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
 
@@ -125,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_one_line_too(tmp_path: Path, monkeypatch:
         Checkpoint(folder).verify()
 
 
-def test_resume_auto_passes_by_one_that_its_run_removes_meanwhile(
+def test_resume_auto_skips_a_checkpoint_that_is_removed_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folders = [write_checkpoint(tmp_path / f"step={number}.ckpt") for number in (1, 2)]
@@ -141,7 +143,7 @@ def remove(folder: Path) -> None:
         path.unlink()
 
 
-def test_weights_alone_are_nothing_to_resume_from(ranks, tmp_path: Path) -> None:
+def test_resuming_from_weights_alone_is_refused(ranks, tmp_path: Path) -> None:
     folder = weights_of(write_checkpoint(tmp_path / "step=3.ckpt"))
     (fault,) = resume_faults(str(folder))
     assert fault.message == f"has weights alone, no run to go on with; init_from={folder} begins with them"
@@ -168,7 +170,9 @@ def weights_of(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("damage", [truncated, missing, another_version, no_manifest])
-def test_the_preflight_refuses_it_before_a_process_is_started(tmp_path: Path, damage: Callable[[Path], str]) -> None:
+def test_preflight_refuses_a_damaged_checkpoint_before_a_process_starts(
+    tmp_path: Path, damage: Callable[[Path], str]
+) -> None:
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
     assert list(resume_faults(str(folder))) == []
     said = damage(folder)
@@ -176,7 +180,7 @@ def test_the_preflight_refuses_it_before_a_process_is_started(tmp_path: Path, da
     assert said in fault.message
 
 
-def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+def test_unfinished_checkpoints_of_dead_processes_are_removed_and_those_of_the_living_are_not(tmp_path: Path) -> None:
     from filelock import FileLock
 
     write_checkpoint(tmp_path / "step=3.ckpt")
@@ -188,7 +192,7 @@ def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_are_not(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "step=3.ckpt"]
 
 
-def test_one_that_made_room_for_another_which_never_came_has_its_name_again(tmp_path: Path) -> None:
+def test_a_checkpoint_that_was_moved_for_one_that_was_never_finished_gets_its_name_back(tmp_path: Path) -> None:
     """Its writer died between the two renames."""
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
     folder.rename(tmp_path / ".step=3.ckpt.partial-1.replaced")

@@ -21,7 +21,9 @@ BIAS = replace(SMALLER, expert_balance="bias", bias_update_rate=1e-3)
 
 
 @pytest.mark.parametrize("model", [SMALLER, BIAS], ids=["auxiliary", "bias"])
-def test_losses_weights_buffers_and_moments_after_an_interruption(ranks, model, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_losses_weights_and_moments_of_one_that_was_not_interrupted(
+    ranks, model, tmp_path: Path
+) -> None:
     step = Random(SEED).randrange(1, 20)
     print(f"interrupted after step {step}, drawn with seed {SEED}")
     case = Case(LAYOUT, model=model, steps=20)
@@ -49,7 +51,7 @@ def test_restarts_leave_no_more_checkpoints_than_were_asked_for(ranks, options, 
     assert (tmp_path / "last.ckpt").resolve() == tmp_path / "step=4.ckpt"
 
 
-def test_the_last_one_s_link_keeps_its_name_through_restarts(ranks, tmp_path: Path) -> None:
+def test_the_last_checkpoint_s_link_keeps_its_name_through_restarts(ranks, tmp_path: Path) -> None:
     """Also where a run goes on from its first checkpoint, whose state knows of no link, and where it begins anew."""
     for steps, resume in ((2, None), (4, "step=2.ckpt"), (6, None)):
         train(ranks, Case(ParallelLayout(), SMALLER, steps=steps), tmp_path, resume and tmp_path / resume)
@@ -57,7 +59,7 @@ def test_the_last_one_s_link_keeps_its_name_through_restarts(ranks, tmp_path: Pa
         assert Checkpoint(tmp_path / "last.ckpt").meta["global_step"] == steps
 
 
-def test_one_is_saved_whenever_so_much_time_has_passed(ranks, tmp_path: Path) -> None:
+def test_a_checkpoint_is_saved_whenever_the_time_interval_has_passed(ranks, tmp_path: Path) -> None:
     options = {"every_n_train_steps": None, "train_time_interval": timedelta(0)}
     train(ranks, Case(ParallelLayout(), SMALLER, steps=3), tmp_path, **options)
     assert sorted(path.stem for path in named(tmp_path)) == ["step=1", "step=2", "step=3"]

@@ -86,7 +86,9 @@ def whole(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("asynchronous", [True, False], ids=["in the background", "at once"])
-def test_one_rank_s_failure_is_everybody_s_error(ranks, tmp_path: Path, asynchronous: bool) -> None:
+def test_one_rank_s_failure_to_write_a_checkpoint_is_every_rank_s_error(
+    ranks, tmp_path: Path, asynchronous: bool
+) -> None:
     answers = ranks.run(2, failing, tmp_path, no_large_files, asynchronous)
     assert answers[0] == answers[1]
     said, steps = answers[0]
@@ -95,7 +97,7 @@ def test_one_rank_s_failure_is_everybody_s_error(ranks, tmp_path: Path, asynchro
     assert whole(tmp_path) == ["step=2.ckpt"]
 
 
-def test_a_full_disk(ranks, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_checkpoints_whole(ranks, tmp_path: Path) -> None:
     with mounted(tmp_path / "small", "-o", "size=1200k"):
         (said, _), other = ranks.run(2, failing, tmp_path / "small", None, True)
         assert other[0] == said
@@ -103,7 +105,7 @@ def test_a_full_disk(ranks, tmp_path: Path) -> None:
         assert "step=2.ckpt" in whole(tmp_path / "small")
 
 
-def test_a_folder_that_cannot_be_written(ranks, tmp_path: Path) -> None:
+def test_a_checkpoint_folder_that_cannot_be_written_is_an_error(ranks, tmp_path: Path) -> None:
     with mounted(tmp_path / "fixed", "-o", "ro"):
         for said, steps in ranks.run(2, failing, tmp_path / "fixed", None, True):
             assert "Read-only file system; make it writable, or name another folder" in said
@@ -111,7 +113,7 @@ def test_a_folder_that_cannot_be_written(ranks, tmp_path: Path) -> None:
             assert steps <= 2
 
 
-def test_two_runs_in_one_folder(ranks, tmp_path: Path) -> None:
+def test_a_run_that_saves_into_another_run_s_folder_is_refused(ranks, tmp_path: Path) -> None:
     with FileLock(tmp_path / ".lock"):
         for said, _ in ranks.run(2, failing, tmp_path, None, True):
             assert f"{tmp_path}: another run writes its checkpoints here; give each run a folder of its own" in said

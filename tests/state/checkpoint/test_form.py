@@ -43,7 +43,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("file", "key", "value"), CHANGES)
-def test_it_is_refused_by_name(ranks, saved: Path, tmp_path: Path, file: str, key: str, value: Any) -> None:
+def test_malformed_json_of_a_checkpoint_is_refused_by_its_key(
+    ranks, saved: Path, tmp_path: Path, file: str, key: str, value: Any
+) -> None:
     folder = tmp_path / saved.name
     folder.mkdir()
     for path in saved.iterdir():

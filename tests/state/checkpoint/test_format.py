@@ -14,7 +14,7 @@ from project.state.checkpoint.values import dumps, loads
 from tests.harness.checkpoint_files import WHOLE, write_checkpoint
 
 
-def test_torch_s_own_reader_finds_the_same_tensors_in_the_same_places(tmp_path: Path) -> None:
+def test_torch_s_reader_finds_the_same_tensors_in_a_checkpoint_s_files(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
     theirs = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     assert theirs.keys() == WHOLE.keys()
@@ -25,7 +25,7 @@ def test_torch_s_own_reader_finds_the_same_tensors_in_the_same_places(tmp_path: 
         assert {(*c.offsets, *c.sizes) for c in theirs[name].chunks} == {(*c.offsets, *c.sizes) for c in ours}
 
 
-def test_a_part_is_read_across_chunks(tmp_path: Path) -> None:
+def test_a_slice_of_a_tensor_is_read_across_chunks(tmp_path: Path) -> None:
     checkpoint = Checkpoint(write_checkpoint(tmp_path / "step=3.ckpt"))
     for name, slices in {
         "layers.0.wq.weight": (slice(1, 3), slice(2, 5)),
@@ -53,7 +53,7 @@ STATE = {
 }
 
 
-def test_state_comes_back_with_its_types() -> None:
+def test_checkpointed_state_comes_back_with_its_types() -> None:
     back = loads(dumps(STATE))
     assert back["numbers"] == STATE["numbers"]
     assert back["names"] == STATE["names"]
@@ -65,6 +65,6 @@ def test_state_comes_back_with_its_types() -> None:
         assert torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-def test_state_that_json_cannot_hold_is_named() -> None:
+def test_checkpointed_state_that_json_cannot_hold_is_named() -> None:
     with pytest.raises(TypeError, match=r"callbacks\.Mine\.things\[1\] is a object"):
         dumps({"callbacks": OrderedDict(Mine={"things": [1, object()]})})

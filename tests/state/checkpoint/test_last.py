@@ -23,13 +23,13 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_is_the_one_written_last_or_that_the_run_s_link_leads_to(run: Path) -> None:
+def test_the_last_checkpoint_is_the_one_written_last_or_that_the_run_s_link_leads_to(run: Path) -> None:
     assert checkpoint_at(run).name == "step=10.ckpt"
     (run / "checkpoints" / "last.ckpt").symlink_to("step=20.ckpt")
     assert checkpoint_at(run).name == "step=20.ckpt"
 
 
-def test_a_link_that_its_run_could_not_move_any_more_is_moved_by_the_next_start(run: Path) -> None:
+def test_a_killed_run_s_last_link_is_moved_by_the_next_start(run: Path) -> None:
     link = run / "checkpoints" / "last.ckpt"
     link.symlink_to("step=20.ckpt")
     tidy(run / "checkpoints")
@@ -37,13 +37,13 @@ def test_a_link_that_its_run_could_not_move_any_more_is_moved_by_the_next_start(
     assert checkpoint_at(run).name == "step=10.ckpt"
 
 
-def test_resume_takes_either_path(run: Path) -> None:
+def test_resume_takes_a_run_folder_or_a_checkpoint(run: Path) -> None:
     for path in (run, run / "checkpoints" / "step=10.ckpt"):
         assert list(resume_faults(str(path))) == []
         assert checkpoint_of(OmegaConf.create({"resume": str(path)}), run) == str(run / "checkpoints/step=10.ckpt")
 
 
-def test_a_run_without_one_is_refused(tmp_path: Path) -> None:
+def test_resuming_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (fault,) = resume_faults(str(tmp_path))
     assert "manifest.json: is missing, so this is no whole checkpoint" in fault.message

@@ -29,7 +29,7 @@ def saved(ranks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]
 @pytest.mark.parametrize(
     ("precision", "within"), [("64-true", 1e-5), ("bf16-mixed", 1e-2), ("16-mixed", 1e-2), ("bf16-true", 2e-2)]
 )
-def test_a_run_goes_on_under_another_precision(ranks, saved, precision: str, within: float, tmp_path: Path) -> None:
+def test_a_run_resumes_under_another_precision(ranks, saved, precision: str, within: float, tmp_path: Path) -> None:
     path, loss = saved
     case = replace(CASE, precision=precision, steps=3)
     ending = train(ranks, case, tmp_path, path)
@@ -41,7 +41,9 @@ def test_a_run_goes_on_under_another_precision(ranks, saved, precision: str, wit
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_what_is_loaded_are_the_saved_numbers_in_the_new_width(ranks, saved, precision: str, tmp_path: Path) -> None:
+def test_resuming_under_another_precision_loads_the_saved_numbers_in_the_new_width(
+    ranks, saved, precision: str, tmp_path: Path
+) -> None:
     path, _ = saved
     ending = train(ranks, replace(CASE, precision=precision), tmp_path, path)  # no step is left to take
     checkpoint = Checkpoint(path)
@@ -60,7 +62,7 @@ def scale_after(rank: int, world_size: int, steps: int, folder: Path, resume: Pa
     return scale.state, ending.losses
 
 
-def test_the_scale_of_fp16_losses_goes_on(ranks, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_the_fp16_loss_scale(ranks, tmp_path: Path) -> None:
     (state, losses), *_ = ranks.run(4, scale_after, 4, tmp_path / "one", None)
     ranks.run(4, scale_after, 2, tmp_path / "two", None)
     (resumed, later), *_ = ranks.run(4, scale_after, 4, tmp_path / "two", tmp_path / "two" / "step=2.ckpt")

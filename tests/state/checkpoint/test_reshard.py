@@ -82,7 +82,9 @@ def saved(ranks, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_weights_and_moments_are_bit_identical_and_the_next_loss_is_the_same(ranks, saved, name: str) -> None:
+def test_a_checkpoint_opens_under_every_other_layout_bit_identical_with_the_same_next_loss(
+    ranks, saved, name: str
+) -> None:
     folder, losses = saved
     sources = [source for source, target in permutations(LAYOUTS, 2) if target == name]
     assert len(sources) == len(LAYOUTS) - 1

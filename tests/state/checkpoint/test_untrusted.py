@@ -44,7 +44,9 @@ class Malice:
 
 @pytest.mark.parametrize("resealed", [False, True], ids=["as it is", "with a manifest that vouches for it"])
 @pytest.mark.parametrize("name", FILES)
-def test_a_pickle_in_a_file_s_place_is_refused(folder: Path, name: str, resealed: bool, tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_a_checkpoint_s_file_is_refused(
+    folder: Path, name: str, resealed: bool, tmp_path: Path
+) -> None:
     (folder / name).write_bytes(pickle.dumps(Malice(tmp_path / "run")))
     if resealed:
         reseal(folder)
@@ -53,14 +55,14 @@ def test_a_pickle_in_a_file_s_place_is_refused(folder: Path, name: str, resealed
     assert not (tmp_path / "run").exists()
 
 
-def test_a_pickle_in_the_manifest_s_place_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_pickle_in_place_of_a_checkpoint_s_manifest_is_refused(folder: Path, tmp_path: Path) -> None:
     (folder / MANIFEST).write_bytes(pickle.dumps(Malice(tmp_path / "run")))
     with pytest.raises(CheckpointError, match="no manifest"):
         open_and_read_everything(folder)
     assert not (tmp_path / "run").exists()
 
 
-def test_pickles_beside_the_files_are_not_looked_at(folder: Path, tmp_path: Path) -> None:
+def test_pickles_beside_a_checkpoint_s_files_are_not_opened(folder: Path, tmp_path: Path) -> None:
     for name in (".metadata", "meta.pt", "pytorch_model.bin", "__0_0.distcp"):
         (folder / name).write_bytes(pickle.dumps(Malice(tmp_path / "run")))
     open_and_read_everything(folder)
@@ -85,7 +87,7 @@ def test_a_manifest_names_no_file_outside_its_folder(folder: Path, name: str) ->
         Checkpoint(folder)
 
 
-def test_links_and_pipes_are_no_files(folder: Path, tmp_path: Path) -> None:
+def test_links_and_pipes_in_a_checkpoint_are_refused(folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes((folder / FIRST).read_bytes())
     (folder / FIRST).unlink()
@@ -135,7 +137,7 @@ def test_a_tensor_that_its_chunks_do_not_make_up_is_refused(folder: Path, change
         open_and_read_everything(folder)
 
 
-def test_a_header_longer_than_its_file_is_refused(folder: Path) -> None:
+def test_a_tensor_file_s_header_longer_than_the_file_is_refused(folder: Path) -> None:
     (folder / FIRST).write_bytes((2**62).to_bytes(8, "little") + b"{}" * 100)
     reseal(folder)
     with pytest.raises(CheckpointError, match="no file of tensors"):
@@ -175,13 +177,13 @@ def test_json_that_no_checkpoint_has_is_refused(folder: Path, name: str, text: s
         "\xff",
     ],
 )
-def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
+def test_a_malformed_manifest_is_refused(folder: Path, text: str) -> None:
     (folder / MANIFEST).write_bytes(text.encode("latin1"))
     with pytest.raises(CheckpointError, match="no manifest"):
         Checkpoint(folder)
 
 
-def test_only_checkpoints_are_ever_removed(folder: Path, tmp_path: Path) -> None:
+def test_nothing_but_checkpoints_is_ever_removed(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     for path in (tmp_path / "precious", folder / ".." / "step=3.ckpt", tmp_path / "absent"):
         remove_checkpoint(path)
@@ -191,6 +193,6 @@ def test_only_checkpoints_are_ever_removed(folder: Path, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-def test_what_is_sound_is_read(folder: Path) -> None:
+def test_a_sound_checkpoint_is_read(folder: Path) -> None:
     open_and_read_everything(folder)
     assert all(Checkpoint(folder).read(name).equal(tensor) for name, tensor in WHOLE.items())

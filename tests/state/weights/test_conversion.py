@@ -20,7 +20,7 @@ from tests.harness.outcome import relative
 def unwatched(done: int, total: int) -> None: ...
 
 
-def test_transformers_gives_the_run_s_logits(a_run: Run, exported: Path) -> None:
+def test_transformers_computes_the_run_s_logits_from_exported_weights(a_run: Run, exported: Path) -> None:
     ours = Transformer(CASE.model)
     ours.load_state_dict(a_run.tensors)
     reset_buffers(ours)
@@ -31,7 +31,7 @@ def test_transformers_gives_the_run_s_logits(a_run: Run, exported: Path) -> None
         assert relative(theirs(input_ids=tokens).logits, ours(tokens)) <= 1e-5
 
 
-def test_transformers_generates_and_its_tokenizer_is_the_run_s(a_run: Run, exported: Path) -> None:
+def test_transformers_generates_from_exported_weights_with_the_run_s_tokenizer(a_run: Run, exported: Path) -> None:
     theirs = transformers.MixtralForCausalLM.from_pretrained(exported)
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
     ours = Tokenizer.from_file(str(a_run.folder / "tokenizer.json"))
@@ -45,7 +45,9 @@ def test_transformers_generates_and_its_tokenizer_is_the_run_s(a_run: Run, expor
     assert written.shape[1] > prompt["input_ids"].shape[1]
 
 
-def test_there_and_back_is_bit_identical(a_run: Run, exported: Path, tmp_path: Path) -> None:
+def test_weights_converted_to_hugging_face_and_back_are_bit_identical(
+    a_run: Run, exported: Path, tmp_path: Path
+) -> None:
     from_hf(open_weights(exported), tmp_path / "back.ckpt", unwatched)
     back = Checkpoint(tmp_path / "back.ckpt")
     back.verify()
@@ -56,7 +58,7 @@ def test_there_and_back_is_bit_identical(a_run: Run, exported: Path, tmp_path: P
         assert (tmp_path / "hf" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_what_transformers_saved_in_bf16_stays_in_bf16(tmp_path: Path) -> None:
+def test_converting_keeps_bf16_weights_in_bf16(tmp_path: Path) -> None:
     mixtral(CONFIG).bfloat16().save_pretrained(tmp_path / "theirs")
     from_hf(open_weights(tmp_path / "theirs"), tmp_path / "ckpt", unwatched)
     to_hf(open_weights(tmp_path / "ckpt"), tmp_path / "hf", unwatched)
@@ -71,7 +73,7 @@ def test_what_transformers_saved_in_bf16_stays_in_bf16(tmp_path: Path) -> None:
         assert torch.equal(weight, after.state_dict()[name]), name
 
 
-def test_the_config_survives_in_both_directions(exported: Path) -> None:
+def test_a_model_config_survives_conversion_in_both_directions(exported: Path) -> None:
     assert MixtralFolder(exported).config == CASE.model
     theirs = transformers.MixtralConfig.from_pretrained(exported)
     assert theirs.rope_parameters["rope_theta"] == CASE.model.rope_theta

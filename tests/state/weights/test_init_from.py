@@ -37,7 +37,9 @@ def fit(rank: int, world_size: int, case: Case, source: Path) -> Outcome:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_what_transformers_saves_trains(layout: ParallelLayout, saved_by_transformers: Path, ranks: RankPools) -> None:
+def test_weights_that_transformers_saved_train(
+    layout: ParallelLayout, saved_by_transformers: Path, ranks: RankPools
+) -> None:
     case = Case(layout, CONFIG, steps=2)
     outcome = merged(ranks.run(layout.world_size, fit, case, saved_by_transformers))
     batch = batches(case)[0]
@@ -61,7 +63,7 @@ def test_a_run_s_weights_begin_another_run_under_another_layout(
     assert all(torch.equal(outcome.initial[name], tensor) for name, tensor in a_run.tensors.items())
 
 
-def test_the_biases_that_balance_the_experts_are_weights_too(ranks: RankPools, tmp_path: Path) -> None:
+def test_init_from_copies_the_expert_biases_too(ranks: RankPools, tmp_path: Path) -> None:
     model = replace(CASE.model, expert_balance="bias", bias_update_rate=0.1)
     trained = train(tmp_path, ranks, replace(CASE, model=model, steps=3))
     biases = {name: tensor for name, tensor in trained.tensors.items() if name.endswith("expert_bias")}
@@ -72,7 +74,7 @@ def test_the_biases_that_balance_the_experts_are_weights_too(ranks: RankPools, t
     assert all(torch.equal(outcome.biases[name], bias) for name, bias in biases.items())
 
 
-def test_a_damaged_checkpoint_begins_nothing(
+def test_init_from_a_damaged_checkpoint_is_refused(
     a_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (checkpoint,) = (a_run.folder / "checkpoints").glob("step=*.ckpt")
@@ -86,7 +88,7 @@ def test_a_damaged_checkpoint_begins_nothing(
     assert f"{file}: is damaged" in " ".join(capsys.readouterr().err.split())
 
 
-def test_another_tokenizer_is_warned_of(a_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_from_warns_of_another_tokenizer(a_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     initial_weights(str(a_run.folder), tmp_path / "tokenizer.json")
     assert f"data.tokenizer={a_run.folder}/tokenizer.json" in " ".join(capsys.readouterr().err.split())

@@ -49,7 +49,7 @@ def hollow_mixtral(folder: Path) -> None:
         file.truncate(size)
 
 
-def test_the_peak_stays_below_two_of_the_largest_tensors_plus_500_mb(tmp_path: Path) -> None:
+def test_converting_takes_less_memory_than_two_of_the_largest_tensors_plus_500_mb(tmp_path: Path) -> None:
     assert total_parameters(CONFIG) * BYTES > ALLOWED  # so that the whole would not pass
     hollow_mixtral(tmp_path / "hollow")
     assert peak("from_hf", str(tmp_path / "hollow"), str(tmp_path / "ckpt")) < ALLOWED

@@ -51,39 +51,45 @@ def of_model(folder: Path, model: ModelConfig) -> Path:
         ({"capacity_factor": 1.25}, "model.capacity_factor=1.25: a Mixtral drops no token"),
     ],
 )
-def test_what_the_format_cannot_hold(change: dict, said: str, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_a_model_that_the_format_cannot_hold_is_refused(
+    change: dict, said: str, tmp_path: Path, refusal: Refusal
+) -> None:
     checkpoint = of_model(tmp_path / "ckpt", replace(CASE.model, **change))
     assert said in refusal("to_hf", checkpoint, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
 
 
-def test_all_that_the_format_cannot_hold_is_told_at_once(tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_lists_everything_that_the_format_cannot_hold_at_once(tmp_path: Path, refusal: Refusal) -> None:
     model = replace(CASE.model, score="sigmoid", expert_balance="bias", num_shared_experts=2)
     told = refusal("to_hf", of_model(tmp_path / "ckpt", model), tmp_path / "hf")
     assert all(f"model.{key}=" in told for key in ("score", "expert_balance", "num_shared_experts"))
 
 
 @pytest.mark.parametrize("model", ["x", {"num_layers": "x"}, {"top_k": "x"}, {"score": "loudest"}, None])
-def test_a_checkpoint_that_does_not_say_of_what_model_it_is(model: object, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_a_checkpoint_without_a_model_config_is_refused(
+    model: object, tmp_path: Path, refusal: Refusal
+) -> None:
     partial = PartialFolder(tmp_path / "ckpt", "0").create()
     partial.write_json(META, {"config": {"model": model}})
     partial.seal(partial.files)
     assert "does not say of what model it is" in refusal("to_hf", tmp_path / "ckpt", tmp_path / "hf")
 
 
-def test_a_tokenizer_that_is_none(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_with_a_file_that_is_no_tokenizer_is_refused(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
     source = shutil.copytree(a_run.folder, tmp_path / "run", symlinks=True)
     (source / "tokenizer.json").write_text("{")
     assert "tokenizer" in refusal("to_hf", source, tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
 
 
-def test_a_source_that_is_not_there(tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_from_a_path_that_does_not_exist_is_refused(tmp_path: Path, refusal: Refusal) -> None:
     assert f"{tmp_path}/no: is no folder" in refusal("to_hf", tmp_path / "no", tmp_path / "hf")
     assert "is no checkpoint" in refusal("from_hf", tmp_path, tmp_path / "ckpt")
 
 
-def test_a_target_that_is_taken(a_run: Run, exported: Path, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_into_a_folder_that_is_not_empty_is_refused(
+    a_run: Run, exported: Path, tmp_path: Path, refusal: Refusal
+) -> None:
     (tmp_path / "mine").write_text("precious")
     assert f"{tmp_path}: is not empty" in refusal("to_hf", a_run.folder, tmp_path)
     assert f"{tmp_path}: is not empty" in refusal("from_hf", exported, tmp_path)
@@ -91,7 +97,7 @@ def test_a_target_that_is_taken(a_run: Run, exported: Path, tmp_path: Path, refu
     assert (tmp_path / "mine").read_text() == "precious"
 
 
-def test_a_tensor_that_is_missing(exported: Path, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_weights_with_a_missing_tensor_is_refused(exported: Path, tmp_path: Path, refusal: Refusal) -> None:
     source = shutil.copytree(exported, tmp_path / "source")
     file = source / json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]["lm_head.weight"]
     save_file({name: tensor for name, tensor in load_file(file).items() if name != "lm_head.weight"}, file)
@@ -109,7 +115,7 @@ def test_a_tensor_that_is_missing(exported: Path, tmp_path: Path, refusal: Refus
         ({"vocab_size": 10**30}, "the config is of no model"),
     ],
 )
-def test_a_config_of_something_gigantic(
+def test_converting_a_config_of_gigantic_sizes_is_refused(
     changes: dict, said: str, exported: Path, tmp_path: Path, refusal: Refusal
 ) -> None:
     source = shutil.copytree(exported, tmp_path / "source")
@@ -118,7 +124,7 @@ def test_a_config_of_something_gigantic(
     assert said in refusal("from_hf", source, tmp_path / "ckpt")
 
 
-def test_one_flipped_bit(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_a_checkpoint_with_one_flipped_bit_is_refused(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
     (whole,) = (a_run.folder / "checkpoints").glob("step=*.ckpt")
     damaged = tmp_path / "damaged.ckpt"
     damaged.mkdir()
@@ -132,7 +138,7 @@ def test_one_flipped_bit(a_run: Run, tmp_path: Path, refusal: Refusal) -> None:
     assert not any(tmp_path.glob("*hf*"))
 
 
-def test_a_disk_that_is_full_leaves_nothing(
+def test_converting_onto_a_full_disk_leaves_nothing(
     a_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*arguments: object) -> None:
@@ -147,7 +153,7 @@ def test_a_disk_that_is_full_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_config_that_names_no_mixtral(exported: Path, tmp_path: Path, refusal: Refusal) -> None:
+def test_converting_a_config_that_is_not_mixtral_s_is_refused(exported: Path, tmp_path: Path, refusal: Refusal) -> None:
     (tmp_path / "llama").mkdir()
     (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
     assert "model_type=llama: is not the config of a Mixtral" in refusal("from_hf", tmp_path / "llama", tmp_path / "c")
