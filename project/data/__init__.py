@@ -1,1 +1,1 @@
-"""From documents to batches of tokens: corpus, tokenizer, token file, order, datamodule."""
+"""From documents to batches of tokens: corpus, tokenizer, token file, order of samples, datamodule."""

@@ -1,6 +1,6 @@
-"""What documents there are: the contract of a corpus, and all that can be seen to be wrong with one before it is used.
+"""The contract of a corpus, and its faults as far as they can be found before it is tokenized.
 
-This file is imported by the check of a config, which runs before torch is: it costs the standard library only.
+The check of a config imports this file, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from project.spec.fault import Fault
 class Document:
     """One text that is tokenized by itself.
 
-    `id` names it the same on every machine (no absolute path in it), because the split into training and validation
-    is a hash of it.
+    `id` is the same on every machine (it has no absolute path), because the split into training and validation is a
+    hash of it.
     """
 
     id: str
@@ -29,52 +29,57 @@ class Document:
 
 @runtime_checkable
 class Corpus(Protocol):
-    """Documents in an order that depends on nothing but the corpus."""
+    """A source of documents, in an order that depends on nothing but the corpus."""
 
     name: str
-    """Starts the name of its cache folder."""
+    """The beginning of the cache folder's name."""
 
     key: str
-    """The config key by which the user chose it, for messages."""
+    """The config key that messages name."""
 
     value: Any
-    """What the user gave for `key`."""
+    """The value that the user gave for `key`."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells this corpus from another or from an older self, as JSON; cheap, since every start computes it."""
+        """The entries, as JSON, by which this corpus differs from others and from older versions of itself. Every start
+        computes them, so they have to be cheap."""
         ...
 
     def size_bytes(self) -> int | None:
-        """Bytes of text, or None where that is not known without reading it."""
+        """The bytes of text, or None if that is not known without reading it."""
         ...
 
     def documents(self) -> Iterator[Document]:
-        """The documents, read as they are asked for. Raises `CorpusError` at the first that cannot be read."""
+        """Yields the documents, reading each when it is asked for.
+
+        Raises:
+            CorpusError: at the first document that cannot be read.
+        """
         ...
 
     def faults(self) -> list[Fault]:
-        """Everything that is wrong and can be found within a second or so."""
+        """The faults that can be found within about a second."""
         ...
 
 
 class CorpusError(ValueError):
-    """A corpus that the user must mend; `fault` says the same to whoever lists faults."""
+    """A fault of the corpus that the user has to mend; `fault` is the same, for a list of faults."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(str(fault))
         self.fault = fault
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The default would hand the message to __init__ when the error crosses a process boundary.
+        # The default would pass the message to __init__ when the error is unpickled in another process.
         return type(self), (self.fault,)
 
 
 def corpus_faults(data: Mapping[str, Any], corpus: Any) -> list[Fault]:
-    """Everything wrong with a resolved `data` config group, found without tokenizing; `corpus` is built from
-    `data["corpus"]`.
+    """The faults of a resolved `data` config group that can be found without tokenizing. `corpus` is the object that
+    `data["corpus"]` describes.
 
-    A corpus can still turn out to be shorter than one batch, or damaged far inside a large file: that is the
-    `CorpusError` of `TokenDataModule.prepare`, which the training script calls before it starts any process.
+    A corpus can still turn out to be shorter than one batch, or damaged far inside a large file: then
+    `TokenDataModule.prepare` raises `CorpusError`, and the training script calls it before it starts any process.
     """
     faults = [*_number_faults(data), *corpus.faults()]
     if isinstance(corpus, Corpus):
@@ -86,7 +91,7 @@ def corpus_faults(data: Mapping[str, Any], corpus: Any) -> list[Fault]:
 
 
 def tokens_needed(batch_size: int, seq_len: int) -> int:
-    """Tokens in the shortest split that fills one batch: windows end to end, and one more as the last target."""
+    """The number of tokens that fill one batch: its windows end to end, and one token more, the last target."""
     return batch_size * seq_len + 1
 
 
@@ -126,7 +131,7 @@ def _cache_faults(cache_dir: str | None, corpus_name: str) -> Iterator[Fault]:
         return
     folder = Path(cache_dir).expanduser().absolute()
     if any(folder.glob(f"{corpus_name}-*/tokenizer.json")):
-        return  # a cache that others filled may be read-only
+        return  # the cache may be read-only if it is filled
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
@@ -138,7 +143,7 @@ def _cache_faults(cache_dir: str | None, corpus_name: str) -> Iterator[Fault]:
 def _length_faults(data: Mapping[str, Any], corpus: Corpus) -> Iterator[Fault]:
     size = corpus.size_bytes()
     needed = tokens_needed(data["batch_size"], data["seq_len"])
-    # A byte gives at most one token and a document one more, so this never refuses a corpus that would do.
+    # A byte makes at most one token and a document's end one more, so this refuses no corpus that is long enough.
     if size is not None and size + len(getattr(corpus, "files", ())) < 2 * needed:
         message = (
             f"holds {size} bytes of text, but one batch for training and one for validation need {2 * needed} tokens "

@@ -1,4 +1,4 @@
-"""Batches of tokens for a Lightning trainer, from any corpus."""
+"""The datamodule: batches of tokens for a Lightning Trainer, from any corpus."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from project.spec.fault import Fault
 
 
 class TokenDataModule(LightningDataModule):
-    """Batches `{"tokens", "targets"}` of int64 `[batch_size / dp, seq_len]`.
+    """Yields batches of `tokens` and `targets`, int64 `[batch_size / dp, seq_len]` each.
 
-    `batch_size` counts the sequences of all replicas together, in one iteration. `vocab_size` is the number of rows of
-    the model's embedding; the tokenizer has at most as many tokens. `tokenizer` is the path of a `tokenizer.json`,
-    `end_of_text` the token of it that ends a text (None: what the files beside it say).
+    `batch_size` counts the sequences of all replicas in one iteration. `vocab_size` is the number of rows of the
+    model's embedding; the tokenizer has at most as many tokens. `tokenizer` is the path of a `tokenizer.json`,
+    `end_of_text` its end-of-text token (None: the one that the files beside it name).
 
-    The keys that a config group lifts out of its corpus (`data.files`) arrive here too, as `lifted`; they have reached
-    the corpus by interpolation, and are only checked to be its own.
+    `lifted` are keys of the corpus that its config group offers on its own level (`data.files`). The corpus gets them
+    by interpolation; here they are only checked to be keys of the corpus.
     """
 
     def __init__(
@@ -66,10 +66,11 @@ class TokenDataModule(LightningDataModule):
         self._position = 0
 
     def prepare(self) -> None:
-        """Makes what is missing of the token files, and checks that they fill a batch. Call it before any process is
-        started: what is made here is made once, and what is wrong is told once. Doing it twice costs nothing.
+        """Writes the token files that are missing, and checks that they fill a batch. Called before any process is
+        started, the work is done once and a fault reported once. A second call is a no-op.
 
-        Raises `CorpusError` (a `ValueError`) for what the user has to mend.
+        Raises:
+            CorpusError: for what the user has to mend.
         """
         if self._windows:
             return
@@ -102,12 +103,12 @@ class TokenDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         self.prepare()
         if stage == "fit":
-            self._position = 0  # a checkpoint, if there is one, is loaded after this
+            self._position = 0  # a checkpoint is loaded after this
 
     def train_dataloader(self) -> DataLoader[Any]:
         overfit = getattr(self.trainer, "overfit_batches", 0)
         sampler = self._sampler("train", shuffle=True)
-        # A float is a share of all batches, as everywhere in a Trainer.
+        # In a Trainer a float is a share of all batches.
         sampler.repeat_first = (int(overfit * len(sampler)) if isinstance(overfit, float) else overfit) or None
         sampler.position = self._position
         return StepLoader(sampler, **self._loader_options("train"))
@@ -117,11 +118,11 @@ class TokenDataModule(LightningDataModule):
         return DataLoader(batch_sampler=self._sampler("val", shuffle=False), **self._loader_options("val"))
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The held-out documents once more: a corpus has no third split."""
+        """The validation batches, because a corpus has no third split."""
         return self.val_dataloader()
 
     def state_dict(self) -> dict[str, int]:
-        """How many global batches have been trained on, and what their order depends on."""
+        """The number of global batches that have been trained on, and the values that their order depends on."""
         return {"position": self._trained(), **self._order()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -143,7 +144,8 @@ class TokenDataModule(LightningDataModule):
         return {"seed": self.seed, "batch_size": self.batch_size, "samples": len(self._windows["train"])}
 
     def _trained(self) -> int:
-        """Counted by the trainer, because a loader has handed out one more when a step fails halfway."""
+        """The number of global batches trained on, as the Trainer counts them: the loader counts a batch whose step
+        failed."""
         if self.trainer is None:
             return self._position
         progress = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total)
@@ -162,7 +164,7 @@ class TokenDataModule(LightningDataModule):
         )
 
     def _loader_options(self, split: str) -> dict[str, Any]:
-        # Lightning advises workers. A window is a copy out of a memory map, quicker than its way through a queue.
+        # Lightning advises worker processes, but copying a window from a memory map is faster than a queue.
         warnings.filterwarnings("ignore", message=r".*does not have many workers")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         return {

@@ -1,4 +1,5 @@
-"""A Hugging Face dataset as a corpus, by its name on the hub or from a folder. Needs the optional `datasets`."""
+"""A Hugging Face dataset as a corpus, by its name on the hub or from a folder. Needs the optional package
+`datasets`."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from project.spec.fault import Fault
 
 
 class HuggingFaceCorpus:
-    """One split of a dataset, one document a row, from the column `text_key`.
+    """One split of a dataset; each row is a document, from the column `text_key`.
 
-    `dataset` is a name on the hub, a folder that `Dataset.save_to_disk` wrote, or a folder of data files. Set
-    `revision` to pin a dataset of the hub: without it, a copy that is already prepared is used whatever the hub holds.
+    `dataset` is a name on the hub, a folder that `Dataset.save_to_disk` wrote, or a folder of data files. `revision`
+    pins a dataset of the hub: without it, a copy that is already prepared is used whatever the hub holds now.
     """
 
     name = "hf"
@@ -88,7 +89,7 @@ class HuggingFaceCorpus:
         except CorpusError:
             raise
         except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-            # Offline, misspelled, private or gated: the library's own words tell which.
+            # Offline, misspelled, private or gated: the library's message tells which.
             reason = str(error).strip().splitlines()[0]
             raise CorpusError(Fault(self.key, self.dataset, f"cannot be loaded: {reason}")) from error
 

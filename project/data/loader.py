@@ -1,4 +1,4 @@
-"""A `DataLoader` that knows how far training has come."""
+"""A `DataLoader` that counts the batches that training has taken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from project.data.sampler import StepSampler
 
 
 class StepLoader(DataLoader[Any]):
-    """Keeps its sampler at the number of batches that it has handed out, however far workers run ahead."""
+    """Sets its sampler's `position` to the number of batches handed out, however far worker processes run ahead."""
 
     def __init__(self, sampler: StepSampler, **options: Any) -> None:
         super().__init__(batch_sampler=sampler, **options)
@@ -22,8 +22,8 @@ class StepLoader(DataLoader[Any]):
             self._steps.position += 1
             yield batch
 
-    # Lightning takes a loader with these two for one that can resume, else it warns. The position itself travels with
-    # the datamodule: Lightning passes loaders by when it resumes at the end of an epoch.
+    # Lightning warns about a loader without these two methods when it resumes. The position itself is in the
+    # datamodule's state: Lightning does not restore loaders when it resumes at the end of an epoch.
     def state_dict(self) -> dict[str, Any]:
         return {}
 

@@ -1,7 +1,7 @@
-"""A shuffled order of any length that is computed, not stored: a Feistel network over the indices.
+"""A random permutation of any length that is computed, not stored: a Feistel network over the indices.
 
-A stored shuffle costs eight bytes an index on every rank and depends on the library that drew it. This one costs a few
-integer operations an index, starts anywhere, and gives one order on every machine and version.
+A stored permutation takes eight bytes an index on every rank and depends on the library that drew it. This one takes a
+few integer operations an index, starts anywhere, and is the same on every machine and in every version.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ _ROUNDS = 6
 
 
 def permuted(indices: npt.ArrayLike, size: int, key: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    """Where a permutation of `range(size)`, chosen by `key`, sends `indices`.
+    """The images of `indices` under a permutation of `range(size)` that `key` chooses.
 
-    A Feistel network permutes a power of four. An index that lands outside of `size` is sent on until it lands inside
-    (cycle walking), which keeps the map one-to-one; less than four steps on average, as the power is the next one.
+    A Feistel network permutes a range whose length is a power of four. An index that lands outside of `size` is mapped
+    again until it lands inside (cycle walking), which keeps the map one-to-one. That takes fewer than four steps on
+    average, because the power is the smallest that is at least `size`.
     """
     half_bits = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
     round_keys = [_round_key(key, number) for number in range(_ROUNDS)]
@@ -46,7 +47,7 @@ def _round_key(key: tuple[int, ...], number: int) -> np.uint64:
 
 
 def _mix(x: UInts) -> UInts:
-    """The output function of splitmix64 (Steele, Lea and Flood 2014); wraps modulo 2**64, as arrays do silently."""
+    """The output function of splitmix64 (Steele, Lea and Flood 2014), modulo 2**64; arrays wrap silently."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

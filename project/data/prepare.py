@@ -1,8 +1,9 @@
-"""From a corpus to token files, once, in a cache folder that many processes and many runs share.
+"""Prepares a corpus: writes its token files once, into a cache folder that many processes and runs share.
 
-The folder's name holds a fingerprint of all that shapes its content. It is written under another name beside it and
-renamed when whole, so that a reader never sees half of one and a killed preparer leaves only rubbish, which the next
-one removes. A lock, which the kernel releases with its holder, keeps all but one from doing the work.
+The folder's name holds a fingerprint of everything that determines its content. The folder is written under another
+name beside it and renamed when complete, so that a reader never sees an incomplete one, and a killed process leaves
+only a partial folder, which the next one removes. A file lock, which the kernel releases when its holder dies, lets one
+process do the work.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """A corpus as tokens. `vocab_size` counts the tokenizer's entries, at most the embedding rows asked for."""
+    """A corpus as tokens. `vocab_size` is the number of the tokenizer's entries, at most that of the embedding's
+    rows."""
 
     folder: Path
     vocab_size: int
@@ -71,12 +73,15 @@ def prepare(
     val_fraction: float = 0.05,
     show_progress: bool = True,
 ) -> PreparedCorpus:
-    """Tokenizes `corpus` unless that is done already; then this takes as long as reading the tokens once, whose
-    checksums are compared, and needs no right to write.
+    """Tokenizes `corpus`, unless the cache has it; then this reads the tokens once to compare their checksums, and
+    needs no permission to write.
 
-    `vocab_size` is the most tokens there may be; `tokenizer` is the path of a `tokenizer.json`, without which one is
+    `vocab_size` is the largest number of tokens; `tokenizer` is the path of a `tokenizer.json`, without which one is
     trained on the training documents. Texts end in the token `end_of_text`, or in the one that the files beside the
-    tokenizer name. Raises `CorpusError` for whatever the user has to mend.
+    tokenizer name.
+
+    Raises:
+        CorpusError: for what the user has to mend.
     """
     _refuse(tokenizer_faults(tokenizer, vocab_size, end_of_text) if tokenizer else [])
     end = _ending(Path(tokenizer).expanduser(), end_of_text) if tokenizer else END_OF_TEXT
@@ -88,7 +93,7 @@ def prepare(
     _refuse(corpus.faults())
     with _lock(folder, str(cache_dir)):
         if (prepared := _open(folder)) is None:  # else another process made it while this one waited
-            _remove_rubbish(folder)
+            _remove_leftovers(folder)
             started = time.monotonic()
             _write(corpus, folder, fingerprint, vocab_size, tokenizer, end, val_fraction, show_progress)
             log.info("prepared %s in %.1f s: %s", corpus.name, time.monotonic() - started, folder)
@@ -98,7 +103,7 @@ def prepare(
 
 
 def _ending(tokenizer: Path, named: str | None = None) -> str:
-    """The token that ends a text, of a tokenizer without faults."""
+    """The end-of-text token of a tokenizer without faults."""
     opened = open_tokenizer(tokenizer)
     token = opened.id_to_token(end_of_text_id(opened, tokenizer.parent, named))
     assert token is not None
@@ -111,7 +116,8 @@ def _refuse(faults: list[Fault]) -> None:
 
 
 def _lock(folder: Path, cache_dir: str) -> AbstractContextManager[Any]:
-    """Held when it is returned. It lives outside of what it guards, which is renamed."""
+    """The lock of `folder`, held when it is returned. Its file lies beside the folder, because the folder is
+    renamed."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(folder.with_name(f"{folder.name}.lock")).acquire()
@@ -125,7 +131,7 @@ def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: st
     content = {
         "version": VERSION,
         "corpus": corpus.identity(),
-        # A given tokenizer is what it is, however many embedding rows there are.
+        # The tokens of a given tokenizer do not depend on the number of embedding rows.
         "tokenizer": given or {"byte_level_bpe": vocab_size},
         "val_fraction": val_fraction,
     }
@@ -133,7 +139,8 @@ def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: st
 
 
 def _open(folder: Path) -> PreparedCorpus | None:
-    """None for what is absent, or was damaged, by a crash of the machine for instance."""
+    """The prepared corpus in `folder`, or None if it is absent or, with a warning, if it is damaged (by a crash of the
+    machine, for instance)."""
     if not folder.exists():
         return None
     try:
@@ -151,10 +158,10 @@ def _open(folder: Path) -> PreparedCorpus | None:
     )
 
 
-def _remove_rubbish(folder: Path) -> None:
-    """What killed preparers left, and a damaged folder. Only the holder of the lock may."""
-    for rubbish in (*folder.parent.glob(f"{folder.name}.partial-*"), folder):
-        shutil.rmtree(rubbish, ignore_errors=True)
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the partial folders of killed processes, and a damaged folder. The caller has to hold the lock."""
+    for leftover in (*folder.parent.glob(f"{folder.name}.partial-*"), folder):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _write(
@@ -181,11 +188,12 @@ def _write(
         partial.rename(folder)
         _bring_to_disk(folder.parent, deep=False)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)  # gone already when all went well
+        shutil.rmtree(partial, ignore_errors=True)  # absent after a success
 
 
 def _bring_to_disk(folder: Path, deep: bool = True) -> None:
-    """Before a rename, which a file system may keep through a crash without what was written before it."""
+    """Flushes a folder to the disk. It has to precede a rename, because after a crash a file system may have the new
+    name without the content."""
     for path in (*(folder.rglob("*") if deep else ()), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:

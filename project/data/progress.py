@@ -1,4 +1,4 @@
-"""How far the preparation of a corpus has come, for whoever watches a terminal."""
+"""The progress bar of a corpus's preparation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 class PreparationProgress:
-    """A bar on standard error, in characters of text; silent when `enabled` is false or nobody watches."""
+    """A bar on standard error that counts characters of text; silent unless `enabled` and standard error is a
+    terminal."""
 
     def __init__(self, enabled: bool, total: int | None) -> None:
         from rich.console import Console
@@ -38,11 +39,11 @@ class PreparationProgress:
         self._progress.stop()
 
     def watch(self, description: str, documents: Iterable[Document]) -> Iterator[Document]:
-        """Hands the documents on, and counts them."""
+        """Yields the documents and advances the bar by their characters."""
         task = self._progress.add_task(description, total=self._total)
         for document in documents:
             yield document
             self._progress.advance(task, len(document.text))
-        # Characters are fewer than bytes, and a total may be unknown: what is done is shown as done.
+        # The total is in bytes, of which there are more than characters, or unknown: the bar ends full all the same.
         done = self._progress.tasks[task].completed
         self._progress.update(task, total=done, completed=done)

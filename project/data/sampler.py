@@ -1,4 +1,4 @@
-"""Which samples make up which batch: a function of the seed and the number of the batch, and of nothing else."""
+"""The samples of each batch: a function of the seed and the batch's number, and of nothing else."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from project.data.permutation import permuted
 
 
 class StepSampler:
-    """Indices of one replica's rows of each global batch, for `DataLoader(batch_sampler=...)`.
+    """The sample indices of one replica's rows of each global batch, for `DataLoader(batch_sampler=...)`.
 
-    Global batch `step` is the same whatever the layout; replica `dp_rank` of `dp_size` takes the `dp_rank`-th of
-    `dp_size` equal parts of it. Each pass over the samples has an order of its own, keyed by (`seed`, pass), and drops
-    what does not fill a batch. Iterating yields `len(self)` batches from `position` on, over the end of a pass if need
-    be, because a trainer's epoch may be shorter than a pass.
+    Global batch `step` is the same under every layout; replica `dp_rank` of `dp_size` takes the `dp_rank`-th of its
+    `dp_size` equal parts. Each pass over the samples has an order of its own, keyed by (`seed`, pass), and drops the
+    samples that do not fill a batch. Iterating yields `len(self)` batches from `position` on, across the end of a pass
+    if need be, because a Trainer's epoch may be shorter than a pass.
 
-    `position` counts global batches from the start of training. It is set, not advanced, by others: with worker
-    processes, a sampler runs ahead of what has been trained.
+    `position` counts global batches from the start of training. The sampler does not advance it: with worker
+    processes, a sampler runs ahead of training. The loader sets it.
 
-    `repeat_first` restricts the samples to those of the first so many batches, in a fixed order: overfitting.
+    `repeat_first`, for overfitting, restricts training to the first so many batches, in a fixed order.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class StepSampler:
         self._rows = range(dp_rank * rows, (dp_rank + 1) * rows)
 
     def __len__(self) -> int:
-        """Full batches in one pass."""
+        """The number of full batches in one pass."""
         return self.num_samples // self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -56,7 +56,7 @@ class StepSampler:
             yield self.batch(step)
 
     def batch(self, step: int) -> list[int]:
-        """This replica's samples of global batch `step`."""
+        """The indices of this replica's samples of global batch `step`."""
         if self.repeat_first is not None:
             step %= self.repeat_first
         number_of_pass, step_of_pass = divmod(step, len(self))

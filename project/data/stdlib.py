@@ -1,4 +1,4 @@
-"""The corpus that every machine has: the source of the running Python's standard library."""
+"""The source of the running Python's standard library, a corpus that every machine has."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from project.data.corpus import Document
 from project.spec.fault import Fault
 
-# Not the library's own prose: installed packages, its tests (which outweigh it), tables of characters, and what the
-# build of this very machine generated.
+# Folders and files that are left out: installed packages, the library's tests (which are larger than itself), tables of
+# characters, and files that the build of this Python generated.
 _SKIPPED_FOLDERS = frozenset(
     {"site-packages", "dist-packages", "test", "tests", "idle_test", "encodings", "__pycache__"}
 )
@@ -22,7 +22,7 @@ _GENERATED_PREFIXES = ("config-", "_sysconfigdata_")
 
 
 class StdlibCorpus:
-    """Every module of the standard library, one document a file: about 600 files, 11 MB, depending on the version."""
+    """Every module of the standard library, each file a document: about 600 files, 11 MB, depending on the version."""
 
     name = "stdlib"
     key = "data"
@@ -30,7 +30,8 @@ class StdlibCorpus:
 
     @cached_property
     def files(self) -> dict[str, Path]:
-        """Relative POSIX path to file, sorted, so that two machines with one Python read in one order."""
+        """The files by relative POSIX path, sorted, so that machines with the same Python read them in the same
+        order."""
         root = Path(sysconfig.get_path("stdlib"))
         found = {path.relative_to(root).as_posix(): path for path in _python_files(root)}
         return dict(sorted(found.items()))
@@ -45,7 +46,7 @@ class StdlibCorpus:
 
     def documents(self) -> Iterator[Document]:
         for name, path in self.files.items():
-            # A few old modules declare Latin-1; they are worth less than a second way of decoding.
+            # A few old modules declare Latin-1; they are not worth a second way of decoding.
             text = path.read_bytes().decode("utf-8", errors="ignore")
             if text:
                 yield Document(name, text)
@@ -60,7 +61,7 @@ class StdlibCorpus:
 
 
 def _python_files(folder: Path) -> Iterator[Path]:
-    # Walked by hand: rglob would descend into site-packages, ten times the size of what is wanted.
+    # rglob would descend into site-packages, which is ten times as large.
     for entry in folder.iterdir():
         if entry.name.startswith(_GENERATED_PREFIXES):
             continue

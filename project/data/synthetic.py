@@ -1,4 +1,4 @@
-"""Tokens from a random Markov chain: needs no files, can be learned, and how well is known."""
+"""Tokens from a random Markov chain: they need no files, can be learned, and the least possible loss is known."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import numpy.typing as npt
 
 from project.spec.fault import Fault
 
-# Odds of a token's possible successors. The first is likely, so that there is something to learn; the last is not, so
-# that a perfect model still has a loss.
+# Probabilities of a token's possible successors. The first is likely, so that there is something to learn; the others
+# are not, so that a perfect model still has a loss.
 SUCCESSOR_ODDS = (0.7, 0.15, 0.1, 0.05)
 MOST_STATES = 256
 ENTROPY = float(-sum(p * np.log(p) for p in SUCCESSOR_ODDS))
-"""Nats per token that nobody can predict: the loss that a perfect model approaches."""
+"""Entropy of a token given the one before, in nats: the loss that a perfect model approaches."""
 
 
 class SyntheticCorpus:
-    """How much to make. `num_tokens` of training data, a twentieth of that for validation (at least a few batches)."""
+    """The size and the seed of synthetic data: `num_tokens` for training, a twentieth of that for validation (at least
+    a few batches)."""
 
     name = "synthetic"
     key = "data.num_tokens"
@@ -32,10 +33,11 @@ class SyntheticCorpus:
 
 
 class MarkovWindows:
-    """`len(self)` windows of `[seq_len + 1]` int64 tokens below `vocab_size`, item `i` a function of (`seed`, `stream`,
-    `i`) alone. The chain is a function of `seed` and `vocab_size`, hence one for training and validation.
+    """Windows of `[seq_len + 1]` int64 tokens below `vocab_size`.
 
-    Only `MOST_STATES` tokens occur, spread over the vocabulary: with thousands, a short run sees each too seldom.
+    Item `i` is a function of (`seed`, `stream`, `i`) alone. The chain is a function of `seed` and `vocab_size`, so
+    training and validation share it. At most `MOST_STATES` tokens occur, spread over the vocabulary: with thousands, a
+    short run would see each too seldom.
     """
 
     def __init__(self, num_tokens: int, seq_len: int, vocab_size: int, seed: int, stream: int) -> None:
@@ -44,7 +46,7 @@ class MarkovWindows:
         self._key = (seed, stream)
         rng = np.random.default_rng((seed, vocab_size))
         states = np.sort(rng.permutation(vocab_size)[:MOST_STATES])
-        # Rotations of one permutation: a token's successors are distinct, and all tokens equally frequent.
+        # Rotations of one permutation, so that a token's successors are distinct and all tokens equally frequent.
         shuffled = rng.permutation(states)
         successors = np.stack([np.roll(shuffled, shift) for shift in range(len(SUCCESSOR_ODDS))], axis=1)
         self._states = states

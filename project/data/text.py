@@ -13,13 +13,15 @@ from typing import Any
 from project.data.corpus import CorpusError, Document
 from project.spec.fault import Fault
 
-# Faults are looked for in this much text; what lies beyond is checked when it is tokenized, still before any process.
+# Faults are looked for in this much text; the rest is checked when it is tokenized, still before any process starts.
 _CHECKED_BYTES = 256 * 2**20
 
 
 class TextCorpus:
-    """Files and globs (`**` included). `.jsonl` holds a document a line and `.parquet` one a row, under `text_key`;
-    every other file is one document of UTF-8 text, whatever its name ends in.
+    """Files and globs (`**` included) as a corpus.
+
+    Each line of a `.jsonl` file and each row of a `.parquet` file is a document, under the key `text_key`. Every other
+    file is one document of UTF-8 text, whatever its name ends in.
     """
 
     name = "text"
@@ -31,7 +33,11 @@ class TextCorpus:
 
     @cached_property
     def files(self) -> list[Path]:
-        """Absolute and sorted. Raises `CorpusError` for a pattern that leads to no file."""
+        """The files' absolute paths, sorted.
+
+        Raises:
+            CorpusError: for a pattern that matches no file.
+        """
         found, faults = self._find()
         if faults:
             raise CorpusError(faults[0])
@@ -79,7 +85,7 @@ class TextCorpus:
         faults = []
         for pattern in self.value:
             path = Path(pattern).expanduser()
-            # The name as it stands comes first: brackets are legal in file names.
+            # The literal name comes first, because brackets are legal in file names.
             matches = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
             matched_files = {match.absolute() for match in matches if match.is_file()}
             if not matched_files:

@@ -1,8 +1,8 @@
-"""Tokens of many documents, end to end in one memory-mapped file.
+"""Token files: the tokens of many documents, end to end in one memory-mapped file.
 
 A folder holds `tokens.bin` (little-endian, two bytes a token where the vocabulary fits, else four), `documents.bin`
-(int64: where each document starts, and at last where the last one ends) and `header.json`, which has the XXH3 checksum
-of both. Sixteen processes that read the same file share its pages.
+(int64: the position where each document starts, and where the last one ends) and `header.json`, which has the XXH3
+checksums of both. Processes that read the same file share its pages.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import numpy.typing as npt
 import xxhash
 
 VERSION = 2
-
-
 FILES = ("tokens.bin", "documents.bin")
-BLOCK = 2**24
+BLOCK = 2**24  # bytes
 
 
 class TokenFile:
-    """Reads what `TokenFileWriter` wrote. Raises `ValueError` where the files do not belong together."""
+    """A token file for reading.
+
+    Raises:
+        ValueError: if the header is damaged, of another version, or does not match the files' sizes.
+    """
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -45,27 +47,32 @@ class TokenFile:
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{folder / name}: {(folder / name).stat().st_size} bytes, where {size} were written")
         self.folder = folder
-        # numpy cannot map a file of no bytes.
+        # numpy cannot map an empty file.
         self.tokens: npt.NDArray[Any] = (
             np.memmap(folder / "tokens.bin", dtype=dtype, mode="r") if self.num_tokens else np.empty(0, dtype)
         )
         self.document_offsets: npt.NDArray[np.int64] = np.fromfile(folder / "documents.bin", dtype="<i8")
 
     def verify(self) -> None:
-        """Compares the checksums of what is on the disk, at the speed of reading it. Raises `ValueError`."""
+        """Reads the files and compares their checksums.
+
+        Raises:
+            ValueError: if a checksum differs.
+        """
         for name, checksum in self.checksums.items():
             if checksum_of(self.folder / name) != checksum:
                 raise ValueError(f"{self.folder / name}: its bytes are not those that were written")
 
     def num_windows(self, seq_len: int) -> int:
-        """Windows of `seq_len` inputs that do not overlap; the last needs one token more, as its last target."""
+        """The number of windows of `seq_len` inputs that do not overlap. A window needs one token more, its last
+        target."""
         return max(0, (self.num_tokens - 1) // seq_len)
 
     def window(self, index: int, seq_len: int) -> npt.NDArray[np.int64]:
-        """`[seq_len + 1]` tokens: the inputs are all but the last of them, the targets all but the first.
+        """The window's `[seq_len + 1]` int64 tokens: all but the last are inputs, all but the first are targets.
 
         Raises:
-            ValueError: for a token beyond the vocabulary, which no embedding has a row for.
+            ValueError: for a token beyond the vocabulary, for which the embedding has no row.
         """
         start = index * seq_len
         window = self.tokens[start : start + seq_len + 1].astype(np.int64)
@@ -79,7 +86,7 @@ class TokenFile:
 
 
 class TokenFileWriter:
-    """Writes a token file into `folder`, which nobody else may be reading yet: only `close` makes it whole."""
+    """Writes a token file into the new folder `folder`; it can be read after `close`."""
 
     def __init__(self, folder: Path, vocab_size: int, fingerprint: str) -> None:
         folder.mkdir(parents=True)
@@ -92,14 +99,14 @@ class TokenFileWriter:
         self.num_tokens = 0
 
     def add(self, tokens: Sequence[int] | npt.NDArray[Any], starts_document: bool = True) -> None:
-        """Appends tokens, as a document of their own or as more of the one before."""
+        """Appends tokens, as a new document or as a continuation of the last one."""
         if starts_document:
             self._starts.append(self.num_tokens)
         self._file.write(np.asarray(tokens, dtype=self._dtype).tobytes())
         self.num_tokens += len(tokens)
 
     def cut_tail(self, num_tokens: int) -> npt.NDArray[Any]:
-        """Takes the last `num_tokens` tokens away again, and returns them."""
+        """Removes the last `num_tokens` tokens and returns them."""
         self.num_tokens -= num_tokens
         self._file.seek(self.num_tokens * self._dtype.itemsize)
         tail = np.frombuffer(self._file.read(), dtype=self._dtype)
@@ -125,7 +132,7 @@ class TokenFileWriter:
 
 
 def checksum_of(path: Path) -> str:
-    """XXH3 (64 bits), which finds damage as fast as memory is read. It is no signature."""
+    """The XXH3 checksum (64 bits) of a file. It finds damage, not forgery."""
     hashed = xxhash.xxh3_64()
     with path.open("rb") as file:
         while block := file.read(BLOCK):

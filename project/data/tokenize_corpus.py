@@ -1,4 +1,4 @@
-"""The work of preparing: train a tokenizer on a sample, then encode every document into one of two token files."""
+"""Tokenizes a corpus: trains a tokenizer on a sample, then encodes every document into one of two token files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from project.data.tokenizer import END_OF_TEXT, open_tokenizer, train_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# More text hardly changes a vocabulary of thousands, and its statistics have to fit into memory.
+# More text hardly changes a vocabulary of thousands of tokens, and the statistics of a sample have to fit into memory.
 SAMPLE_BYTES = 32 * 2**20
-# Long documents are encoded in sections, for the sake of memory and so that several threads share one document.
+# Long documents are encoded in sections, to bound the memory and so that several threads share one document.
 SECTION_CHARACTERS = 2**18
 BATCH_CHARACTERS = 2**21
 
@@ -25,7 +25,8 @@ BATCH_CHARACTERS = 2**21
 def obtain_tokenizer(
     corpus: Corpus, progress: PreparationProgress, vocab_size: int, path: str | None, val_fraction: float
 ) -> Tokenizer:
-    """The one in the file `path`, or one trained on the training documents (a sample of them where they are many)."""
+    """The tokenizer in the file `path`, or one trained on the training documents (on a sample of them if they are
+    many)."""
     if path is not None:
         return open_tokenizer(Path(path))
     documents = progress.watch("training the tokenizer", corpus.documents())
@@ -41,7 +42,7 @@ def write_token_files(
     val_fraction: float,
     end_of_text: str = END_OF_TEXT,
 ) -> None:
-    """Writes `folder/train` and `folder/val`. Each document ends in the token `end_of_text`."""
+    """Writes the token files `folder/train` and `folder/val`. Each document ends in the token `end_of_text`."""
     end = tokenizer.token_to_id(end_of_text)
     assert end is not None
     vocab_size = max(tokenizer.get_vocab().values()) + 1
@@ -58,7 +59,7 @@ def write_token_files(
 
 
 def _sample(documents: Iterator[Document], size: int | None, val_fraction: float) -> Iterator[str]:
-    """Sections from all over the corpus where its size is known, else its beginning."""
+    """Training text to train a tokenizer on: sections from the whole corpus if its size is known, else its beginning."""
     share = min(1.0, SAMPLE_BYTES / size) if size else 1.0
     taken = 0
     for index, document in enumerate(documents):
@@ -73,7 +74,7 @@ def _sample(documents: Iterator[Document], size: int | None, val_fraction: float
 
 
 def _sections(text: str) -> Iterator[str]:
-    """`text` in pieces that end at a line's end where there is one."""
+    """Splits `text` into pieces of at most `SECTION_CHARACTERS`, which end at the end of a line if there is one."""
     start = 0
     while len(text) - start > SECTION_CHARACTERS:
         cut = text.rfind("\n", start, start + SECTION_CHARACTERS) + 1
@@ -84,8 +85,10 @@ def _sections(text: str) -> Iterator[str]:
 
 
 class _Section(NamedTuple):
+    """A piece of a document."""
+
     document: int
-    """Its place in the corpus."""
+    """The document's index in the corpus."""
     document_id: str
     text: str
     first: bool
@@ -93,7 +96,7 @@ class _Section(NamedTuple):
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[_Section]]:
-    """Enough sections at a time to keep every thread busy."""
+    """Batches of sections, each large enough to keep every thread busy."""
     batch: list[_Section] = []
     characters = 0
     for index, document in enumerate(documents):
@@ -109,9 +112,8 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[_Section]]:
 
 
 def _even_out(train: TokenFileWriter, val: TokenFileWriter, val_fraction: float) -> None:
-    """Few or uneven documents, one single file above all, leave a split by name lopsided: then the end of the larger
-    split makes up for what the other one lacks.
-    """
+    """Moves the end of the larger split to the smaller one where few or uneven documents, such as one single file,
+    leave the split by name far from `val_fraction`."""
     total = train.num_tokens + val.num_tokens
     wanted = int(total * val_fraction)
     if val.num_tokens < wanted // 2:

@@ -1,7 +1,9 @@
-"""A byte-level BPE of the corpus's own, or the user's `tokenizer.json`. `tokenizers` is imported where it is used.
+"""Tokenizers: a byte-level BPE trained on the corpus, or the user's `tokenizer.json`.
 
-A `tokenizer.json` is read for its mapping from text to tokens and for nothing else that a writer may have saved in it:
-truncation and padding cut and fill texts, dropout draws other tokens each time.
+A `tokenizer.json` is read for its mapping from text to tokens alone. Other settings that may be saved in it are
+ignored: truncation and padding would change the length of texts, and dropout would draw other tokens each time.
+
+The package `tokenizers` is imported where it is used, because the check of a config needs this file without it.
 """
 
 from __future__ import annotations
@@ -20,18 +22,17 @@ if TYPE_CHECKING:
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
-"""Names of other families for the token that ends a text, guessed in this order where no file beside the tokenizer
-says which it is."""
+"""Names of the end-of-text token in model families, guessed in this order if no file beside the tokenizer names it."""
 TOKENIZER, TOKENIZER_CONFIG, MODEL_CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
 SMALLEST_VOCABULARY = 257  # 256 bytes and the end of text
 LARGEST_CONFIG = 2**24  # bytes; chat templates make a tokenizer_config.json long, but not that long
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Trains a byte-level BPE of at most `vocab_size` entries, fewer where the text has fewer pairs; the end of text is
-    id 0.
+    """Trains a byte-level BPE of at most `vocab_size` entries, fewer where the text has fewer pairs.
 
-    Every text can be encoded and comes back unchanged, since all 256 bytes are in the vocabulary.
+    The end-of-text token has id 0. Every text can be encoded and is decoded unchanged, since all 256 bytes are in the
+    vocabulary.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -55,7 +56,8 @@ def open_tokenizer(path: Path) -> Tokenizer:
     """Opens a `tokenizer.json` with truncation, padding and dropout switched off.
 
     Raises:
-        ValueError: for a file that is none, or that the installed `tokenizers` cannot read, with its words.
+        ValueError: for a file that is no `tokenizer.json`, or that the installed `tokenizers` cannot read, with its
+            message.
     """
     from tokenizers import Tokenizer
 
@@ -72,14 +74,14 @@ def open_tokenizer(path: Path) -> Tokenizer:
 
 
 def end_of_text_id(tokenizer: Tokenizer, folder: Path | None = None, named: str | None = None) -> int:
-    """The token that ends a text: `named`; else `eos_token` of the `tokenizer_config.json`, or `eos_token_id` of the
-    `config.json`, in `folder`, where the tokenizer lies; else one of `END_OF_TEXT_NAMES` that the tokenizer has, of the
-    special ones the first.
+    """The id of the end-of-text token.
 
-    Warns where a guess was made among several tokens.
+    It is `named`; else `eos_token` of the `tokenizer_config.json`, or `eos_token_id` of the `config.json`, in the
+    tokenizer's `folder`; else the first of `END_OF_TEXT_NAMES` that the tokenizer has, special tokens before others.
+    Choosing among several of these names warns.
 
     Raises:
-        ValueError: where none of these is a token of the tokenizer.
+        ValueError: if none of these is a token of the tokenizer.
     """
     if named is not None:
         if (number := tokenizer.token_to_id(named)) is None:
@@ -112,7 +114,11 @@ def special_tokens(tokenizer: Tokenizer) -> list[str]:
 
 
 def _declared(tokenizer: Tokenizer, folder: Path) -> int | None:
-    """Raises `ValueError` for a file that names a token which the tokenizer does not have."""
+    """The id of the end-of-text token that a file in `folder` names, or None.
+
+    Raises:
+        ValueError: if the tokenizer does not have the token.
+    """
     token = _read(folder / TOKENIZER_CONFIG).get("eos_token")
     if isinstance(token, Mapping):  # an AddedToken, as older transformers save it
         token = token.get("content")
@@ -121,7 +127,7 @@ def _declared(tokenizer: Tokenizer, folder: Path) -> int | None:
             raise ValueError(f"has no token {token!r}, which {folder / TOKENIZER_CONFIG} names as eos_token")
         return int(number)
     number = _read(folder / MODEL_CONFIG).get("eos_token_id")
-    if isinstance(number, list):  # the first ends a text, the others a turn of a conversation
+    if isinstance(number, list):  # the first ends a text, the others end a turn of a conversation
         number = number[0] if number else None
     if type(number) is not int:
         return None
@@ -131,7 +137,7 @@ def _declared(tokenizer: Tokenizer, folder: Path) -> int | None:
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """A JSON object; an empty one for a file that is not there or is none: it is no more than a hint."""
+    """The JSON object in `file`; an empty one if there is none, because the file is only a hint."""
     try:
         if not file.is_file() or file.stat().st_size > LARGEST_CONFIG:
             return {}
@@ -142,7 +148,8 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def tokenizer_faults(path: str, vocab_size: int, named: str | None = None) -> list[Fault]:
-    """What is wrong with a `tokenizer.json` for a model of `vocab_size` embedding rows, whose texts end in `named`."""
+    """The faults of a `tokenizer.json` for a model with `vocab_size` embedding rows and the end-of-text token
+    `named`."""
 
     def fault(message: str, key: str = "data.tokenizer", value: str = path) -> list[Fault]:
         return [Fault(key, value, message)]
@@ -164,7 +171,7 @@ def tokenizer_faults(path: str, vocab_size: int, named: str | None = None) -> li
 
         return fault(f"cannot be read by the installed tokenizers {version}: {error}")
     try:
-        with warnings.catch_warnings(action="ignore"):  # it is said when the tokenizer is used
+        with warnings.catch_warnings(action="ignore"):  # using the tokenizer warns
             end_of_text_id(tokenizer, file.parent, named)
     except ValueError as error:
         return fault(str(error)) if named is None else fault(str(error), "data.end_of_text", named)
@@ -172,7 +179,8 @@ def tokenizer_faults(path: str, vocab_size: int, named: str | None = None) -> li
 
 
 def same_tokenizer(one: Path, other: Path) -> bool:
-    """Compares what two files map texts to, however they are written; one that cannot be opened is like no other."""
+    """True if two files map every text to the same tokens, however they are written. A file that cannot be opened
+    equals no other."""
     try:
         return open_tokenizer(one).to_str() == open_tokenizer(other).to_str()
     except ValueError:
@@ -183,7 +191,7 @@ def _ids(content: dict[str, Any]) -> dict[str, int]:
     """The id of every token.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: for what is no tokenizer.json.
+        ValueError, KeyError, TypeError, AttributeError: if the content is not that of a `tokenizer.json`.
     """
     vocabulary = content["model"]["vocab"]
     if isinstance(vocabulary, list):  # Unigram: [piece, score] in the order of their ids

@@ -1,4 +1,4 @@
-"""The samples of training: windows of tokens, and the batches made of them."""
+"""The samples of training: windows of consecutive tokens, and the batches made of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from project.data.token_file import TokenFile
 
 
 class Windows(Protocol):
-    """A map-style dataset. Item `i` is `[seq_len + 1]` int64 tokens."""
+    """A map-style dataset; each item is a window of `[seq_len + 1]` int64 tokens."""
 
     def __len__(self) -> int: ...
 
@@ -21,7 +21,7 @@ class Windows(Protocol):
 
 
 class TokenWindows:
-    """The windows of a token file that do not overlap; they run over the ends of documents."""
+    """The windows of a token file; they do not overlap, and run across the ends of documents."""
 
     def __init__(self, tokens: TokenFile, seq_len: int) -> None:
         self._tokens = tokens
@@ -35,6 +35,7 @@ class TokenWindows:
 
 
 def collate(windows: Sequence[npt.NDArray[np.int64]]) -> dict[str, torch.Tensor]:
-    """`{"tokens", "targets"}`, int64 `[batch, seq_len]` each: the target of a token is the one after it."""
+    """Makes a batch of windows: `tokens` and `targets`, int64 `[batch, seq_len]` each. A token's target is the next
+    one."""
     window_BS = torch.from_numpy(np.stack(windows))
     return {"tokens": window_BS[:, :-1].contiguous(), "targets": window_BS[:, 1:].contiguous()}

@@ -1,6 +1,6 @@
 """Causal grouped-query self-attention.
 
-Shapes: B batch, S sequence, D d_model, H query heads, K key/value heads, C head dimension. The number of heads is
+Shapes: B batch, S sequence, D d_model, H query heads, K key/value heads, C head dimension. The numbers of heads are
 read off the projections' outputs, so the module also computes with a part of the heads.
 """
 

@@ -1,10 +1,10 @@
-"""Keeping tokens spread over the experts, and knowing how they are spread.
+"""Expert balance: the losses that spread tokens over the experts, and how the tokens are spread.
 
-The auxiliary loss is per sequence (DeepSeek-V2, arXiv 2405.04434, section 2.2.3): for each sequence
-`E / (A S) * sum_e count_e * mean_score_e`, averaged over sequences; 1 when balanced. Per sequence it is the same
-number however the batch is cut into microbatches. Per microbatch (Switch, arXiv 2101.03961, section 2.2) the formula
-is one over all its tokens: a sequence may be uneven where others make up for it, and the number depends on the cut.
-The z-loss is the mean of `logsumexp(logits)^2` (ST-MoE, arXiv 2202.08906).
+The auxiliary loss is per sequence (DeepSeek-V2, arXiv 2405.04434, section 2.2.3): for each sequence `E / (A S) * sum_e
+count_e * mean_score_e`, averaged over sequences; 1 when balanced. Per sequence, its value does not depend on how the
+batch is cut into microbatches. Per microbatch (Switch, arXiv 2101.03961, section 2.2), the formula is taken over all
+the microbatch's tokens: one sequence may be uneven if others make up for it, and the value depends on the cut. The
+z-loss is the mean of `logsumexp(logits)^2` (ST-MoE, arXiv 2202.08906).
 
 Shapes: B batch, S sequence, E experts, A assignments per token.
 """
@@ -19,8 +19,12 @@ from project.spec.model import ModelConfig
 
 
 class BalanceReport(NamedTuple):
-    """One layer's balance over one microbatch; all scalars but `load_E`, the number of assignments to each expert by
-    the router's choice. `dropped` is the fraction of them that a capacity left no place for."""
+    """One layer's balance over one microbatch.
+
+    `load_E` is the number of assignments to each expert by the router's choice; the others are scalars. `penalty` is
+    what joins the loss, `entropy` the mean entropy of a token's scores in nats, and `dropped` the fraction of
+    assignments that a capacity left no slot for.
+    """
 
     penalty: Tensor
     auxiliary_loss: Tensor
@@ -31,11 +35,12 @@ class BalanceReport(NamedTuple):
 
 
 def per_sequence(sums_B: Tensor) -> Tensor:
+    """Statistics of each sequence: its own sums."""
     return sums_B
 
 
 def per_microbatch(sums_B: Tensor) -> Tensor:
-    """As if the microbatch were one long sequence."""
+    """Statistics of the microbatch taken as one long sequence."""
     return sums_B.sum(0, keepdim=True)
 
 
@@ -47,8 +52,8 @@ class Balance(nn.Module):
         super().__init__()
         self.auxiliary_coefficient = config.auxiliary_coefficient if config.expert_balance == "auxiliary" else 0.0
         self.z_coefficient = config.z_coefficient
-        # A sequence's statistics are sums over its tokens. Where a sequence is cut over ranks, this is the place
-        # where the parts are added.
+        # A sequence's statistics are sums over its tokens. Sequence parallelism puts a sum over ranks in this one's
+        # place.
         self.sequence_sum = nn.Identity()
         self.pool = POOLS[config.auxiliary_per]
 
@@ -77,8 +82,8 @@ class Balance(nn.Module):
 
 
 class Penalty(torch.autograd.Function):
-    """Returns its input, and in backward gives the penalty its gradient: the penalty joins the loss where it arises
-    instead of travelling with the activations to where the loss is."""
+    """Returns its input unchanged; in backward it gives `penalty` the gradient `scale`. So the penalty joins the loss
+    in the layer where it arises and need not be sent to the last stage."""
 
     @staticmethod
     def forward(ctx, x: Tensor, penalty: Tensor, scale: float) -> Tensor:
@@ -92,6 +97,6 @@ class Penalty(torch.autograd.Function):
 
 
 def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:
-    """The router's bias after a step that sent `load_E` tokens to each expert (arXiv 2408.15664): up by `rate` where
-    less than the mean went, down where more did."""
+    """The router's biases after a step that sent `load_E` tokens to each expert (arXiv 2408.15664): raised by `rate`
+    where fewer than the mean went, lowered by `rate` where more did."""
     return bias_E + rate * torch.sign(load_E.mean() - load_E)

@@ -1,5 +1,5 @@
-"""One transformer layer: attention, and then a mixture of experts or, in a dense layer, one feed-forward network; each
-normalised before and added after."""
+"""One transformer layer: attention, then a mixture of experts or, in a dense layer, one feed-forward network. Each has
+its norm before it, and its output is added to the residual stream."""
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from project.spec.model import ModelConfig
 
 
 class Block(nn.Module):
-    """`index` is the layer's in the whole model. A dense layer reports no balance."""
+    """A layer; `index` is its place in the whole model. A dense layer reports no balance."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()

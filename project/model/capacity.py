@@ -1,14 +1,15 @@
-"""A dispatch that gives every expert a fixed number of slots and drops what finds none (GShard, arXiv 2006.16668,
-section 2.2; Switch, arXiv 2101.03961, section 2.2).
+"""A dispatch with a capacity: every expert has a fixed number of slots, and assignments without a slot are dropped
+(GShard, arXiv 2006.16668, section 2.2; Switch, arXiv 2101.03961, section 2.2).
 
-Tokens compete within groups of G consecutive tokens of a sequence: what is dropped depends on the text and the router,
-never on how the batch is cut. Within a group all first choices are served in the order of the tokens, then all second
-choices, and so on. What is dropped adds nothing to its token, and the weights of the rest stay as they are.
+Tokens compete within groups of G consecutive tokens of a sequence, so that the assignments that are dropped depend on
+the text and the router, never on how the batch is cut. Within a group all first choices are served in the order of the
+tokens, then all second choices, and so on. A dropped assignment adds nothing to its token; the weights of the others
+are not changed.
 
-The rows are as many whatever the router says, so nothing here waits for a GPU to tell.
+The number of rows does not depend on the routing, so the host never waits for the GPU to learn it.
 
 Shapes: T tokens, D d_model, A assignments per token, E experts, P groups of G tokens, C slots that an expert has in a
-group, Q = E * P queues (a group's for an expert), N = Q * C rows.
+group, Q = E * P queues (one for each expert and group), N = Q * C rows.
 """
 
 from typing import NamedTuple, Self
@@ -21,14 +22,15 @@ from project.spec.cost import expert_slots
 
 
 class Slots(NamedTuple):
-    """Which assignment (`t * A + a`) each row holds, -1 for an empty slot; and its inverse, -1 for what is dropped."""
+    """The assignment (`t * A + a`) that each row holds, -1 for an empty slot; and the row of each assignment, -1 for a
+    dropped one."""
 
     assignment_N: Tensor
     row_TA: Tensor
 
 
 class Capacity(LocalDispatch):
-    """Rows are expert-major, then by group; an empty slot is a row of zeros."""
+    """A dispatch whose rows are expert-major, then by group; an empty slot is a row of zeros."""
 
     def __init__(self, num_experts: int, factor: float, group: int) -> None:
         super().__init__(num_experts)
@@ -50,7 +52,7 @@ class Capacity(LocalDispatch):
         assert tokens % self.group == 0, "refused by legality"
         groups, capacity = tokens // self.group, self.capacity(assignments)
         group_T = torch.arange(tokens, device=experts_TA.device) // self.group
-        # Choice-major: the stable sort then puts every first choice of a queue before any second.
+        # Choice-major, so that the stable sort puts every first choice of a queue before any second choice.
         queue_AT = experts_TA.T * groups + group_T
         queues = queue_AT.flatten()
         count_Q = tally(queues, self.num_experts * groups)
@@ -70,23 +72,24 @@ class Capacity(LocalDispatch):
 
 
 def inverse(row_M: Tensor, rows: int) -> Tensor:
-    """`[rows]`: the index whose row this is, or -1. All that has no row is written behind the last one, and cut off."""
+    """For each of `rows` rows the index that has it, or -1. Indices without a row are written behind the last row,
+    which is cut off."""
     index_M = torch.arange(len(row_M), device=row_M.device)
     return row_M.new_full((rows + 1,), -1).scatter_(0, torch.where(row_M < 0, rows, row_M), index_M)[:-1]
 
 
 def taken(rows_ND: Tensor, index_M: Tensor) -> Tensor:
-    """`rows[index]`, zeros where the index is -1; filled in, not multiplied, for a NaN times zero is a NaN."""
+    """`rows[index]`, and zeros where the index is -1. The zeros are filled in, because a NaN times zero is a NaN."""
     return rows_ND.index_select(0, index_M.clamp_min(0)).masked_fill_((index_M < 0).unsqueeze(-1), 0)
 
 
 class Fill(torch.autograd.Function):
-    """Puts the tokens into the slots. Backward gathers what each of a token's assignments got, and adds it up."""
+    """Puts the tokens into their slots. Backward gathers the gradients of a token's assignments and sums them."""
 
     @staticmethod
     def forward(ctx, x_TD: Tensor, assignment_N: Tensor, row_TA: Tensor) -> Tensor:
         ctx.save_for_backward(row_TA)
-        return taken(x_TD, assignment_N // row_TA.shape[1])  # -1 stays -1: it is the floor
+        return taken(x_TD, assignment_N // row_TA.shape[1])  # -1 stays -1, because // rounds down
 
     @staticmethod
     def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None]:
@@ -95,7 +98,7 @@ class Fill(torch.autograd.Function):
 
 
 class Collect(torch.autograd.Function):
-    """Each assignment's row of the slots. Backward gathers, too: an empty slot gets a gradient of zeros."""
+    """Takes each assignment's row from its slot. Backward is a gather, too; an empty slot gets a gradient of zeros."""
 
     @staticmethod
     def forward(ctx, rows_ND: Tensor, assignment_N: Tensor, row_TA: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""Moving tokens to their experts and back. Here they are on the same rank: a permutation. Expert parallelism puts
-another dispatch in this one's place and changes nothing else.
+"""Dispatch: moving tokens to their experts and back. Here the experts are on the same rank, and the dispatch is a
+permutation. Expert parallelism puts another dispatch in its place and changes nothing else.
 
 Shapes: T tokens, D d_model, A assignments per token, N rows (here N = T * A), E experts.
 """
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 
 
 class Dispatch(nn.Module, ABC):
-    """What a mixture of experts asks of it."""
+    """The interface that a mixture of experts uses."""
 
     @abstractmethod
     def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """Returns the rows `[N, D]` grouped by expert, how many each expert here has `[E]`, int64, and what `combine`
-        needs to bring them back."""
+        """Returns the rows `[N, D]` grouped by expert, the number of rows of each expert on this rank `[E]`, int64, and
+        the order by which `combine` brings them back."""
 
     @abstractmethod
     def combine(self, rows_ND: Tensor, weights_TA: Tensor, order: Any) -> Tensor:
-        """The experts' outputs `[N, D]`, back in the tokens' order, weighted and summed: `[T, D]`."""
+        """The sums `[T, D]` of the experts' outputs `[N, D]`, weighted, in the tokens' order."""
 
     def dropped(self, experts_TA: Tensor, order: Any) -> Tensor:
-        """The fraction of each token's assignments that found no place, `[T]`."""
+        """The fraction of each token's assignments that were dropped, `[T]`."""
         return torch.zeros(len(experts_TA), device=experts_TA.device)
 
 
 class LocalDispatch(Dispatch):
-    """Among experts that are all on this rank."""
+    """A dispatch among experts that are all on this rank."""
 
     def __init__(self, num_experts: int) -> None:
         super().__init__()
@@ -37,37 +37,40 @@ class LocalDispatch(Dispatch):
 
     @abstractmethod
     def rows_per_expert(self, tokens: int, assignments: int) -> int | None:
-        """How many rows every expert gets of so many tokens with so many assignments each; None where that is the
-        router's to say."""
+        """The number of rows that every expert gets from `tokens` tokens with `assignments` assignments each; None if
+        it depends on the routing."""
 
     @abstractmethod
     def over(self, num_experts: int) -> Self:
-        """The same kind of dispatch over another number of experts: the slices of an expert are experts, too."""
+        """The same kind of dispatch over another number of experts. Slices of experts count as experts."""
 
 
 class Order(NamedTuple):
-    """`sort` lists the rows expert by expert; `unsort` is its inverse."""
+    """A permutation and its inverse: `sort_N` lists the rows expert by expert."""
 
     sort_N: Tensor
     unsort_N: Tensor
 
 
 def order_by(keys_N: Tensor) -> Order:
+    """The stable order by key."""
     sort_N = keys_N.argsort(stable=True)
     return Order(sort_N, torch.empty_like(sort_N).scatter_(0, sort_N, torch.arange(len(sort_N), device=sort_N.device)))
 
 
 def tally(keys_N: Tensor, kinds: int) -> Tensor:
-    """How often each of `0 .. kinds - 1` occurs. Not bincount, for which a GPU waits on the host."""
+    """The number of times that each of `0 .. kinds - 1` occurs. bincount would make the host wait for the GPU."""
     return keys_N.new_zeros(kinds).scatter_add_(0, keys_N, torch.ones_like(keys_N))
 
 
 def weighted_sum(rows_TAD: Tensor, weights_TA: Tensor) -> Tensor:
+    """The weighted sum of each token's rows, `[T, D]`."""
     return torch.linalg.vecdot(weights_TA.unsqueeze(-1).to(rows_TAD.dtype), rows_TAD, dim=1)
 
 
 class Permute(torch.autograd.Function):
-    """`rows[sort]`. Backward gathers by the inverse: autograd would scatter-add, slower and unordered on a GPU."""
+    """`rows[sort]`. Backward gathers by the inverse; autograd's scatter-add would be slower and not deterministic on a
+    GPU."""
 
     @staticmethod
     def forward(ctx, rows_ND: Tensor, sort_N: Tensor, unsort_N: Tensor) -> Tensor:
@@ -81,7 +84,7 @@ class Permute(torch.autograd.Function):
 
 
 class Spread(torch.autograd.Function):
-    """Each token's row once for each of its assignments, in the order `sort`; backward adds them up again."""
+    """Copies each token's row once for each of its assignments, in the order `sort_N`; backward sums them."""
 
     @staticmethod
     def forward(ctx, x_TD: Tensor, sort_N: Tensor, unsort_N: Tensor) -> Tensor:
@@ -96,7 +99,7 @@ class Spread(torch.autograd.Function):
 
 
 class Dropless(LocalDispatch):
-    """Every assignment has its row, however many go to one expert."""
+    """A dispatch that drops nothing: every assignment has a row, however many go to one expert."""
 
     def forward(self, x_TD: Tensor, experts_TA: Tensor) -> tuple[Tensor, Tensor, Order]:
         keys_N = experts_TA.flatten()

@@ -1,4 +1,4 @@
-"""The experts of one layer, their weights stacked: `[E, F, D]` in, `[E, D, F]` out.
+"""The experts of one layer, with stacked weights: `[E, F, D]` for `w1` and `w3`, `[E, D, F]` for `w2`.
 
 Shapes: N rows grouped by expert, D d_model, F d_ff, E experts.
 """
@@ -26,19 +26,19 @@ class Experts(nn.Module):
 
 
 def grouped_gemm_takes(rows_ND: Tensor, w1_EFD: Tensor) -> bool:
-    """Not fp64, and only matrices whose rows are multiples of 16 bytes."""
+    """True if `grouped_mm` accepts the operands: not fp64, and rows that are multiples of 16 bytes."""
     dtype = compute_dtype(rows_ND)
     return dtype != torch.float64 and all(size * dtype.itemsize % 16 == 0 for size in w1_EFD.shape[1:])
 
 
 def grouped_swiglu(rows_ND: Tensor, counts_E: Tensor, w1: Tensor, w3: Tensor, w2: Tensor) -> Tensor:
-    """All experts in three grouped GEMMs.
+    """Computes all experts in three grouped GEMMs.
 
-    Measured against the loop on one core of an EPYC 9004, fp32, forward and backward: as fast for one expert
-    (1.00 at 1024 x 4096, 0.95 at 256 x 512), and for more of them 0.84 (4 of 1024 x 4096), 0.74 (32 of 256 x 512),
-    0.63 (64 of 128 x 128) of the loop's time. So the loop is left for what grouped_mm refuses.
+    Its time relative to the loop's, measured on one core of an EPYC 9004 in fp32, forward and backward: for one expert
+    1.00 (1024 x 4096) and 0.95 (256 x 512), for several 0.84 (4 of 1024 x 4096), 0.74 (32 of 256 x 512) and 0.63 (64 of
+    128 x 128). So the loop is used only for operands that grouped_mm refuses.
     """
-    dtype = compute_dtype(rows_ND)  # grouped_mm is not on autocast's list
+    dtype = compute_dtype(rows_ND)  # autocast does not cast grouped_mm's operands
     rows_ND, w1, w3, w2 = rows_ND.to(dtype), w1.to(dtype), w3.to(dtype), w2.to(dtype)
     ends = counts_E.cumsum(0).to(torch.int32)
     gate_NF = F.grouped_mm(rows_ND, w1.transpose(1, 2), offs=ends)
@@ -47,7 +47,7 @@ def grouped_swiglu(rows_ND: Tensor, counts_E: Tensor, w1: Tensor, w3: Tensor, w2
 
 
 def looped_swiglu(rows_ND: Tensor, counts_E: Tensor, w1: Tensor, w3: Tensor, w2: Tensor) -> Tensor:
-    """Expert by expert; one without rows still gets a gradient, of zeros."""
+    """Computes expert after expert; an expert without rows still gets a gradient, of zeros."""
     weights = zip(unstack(w1), unstack(w3), unstack(w2), strict=True)
     parts = rows_ND.split(counts_E.tolist())
     outputs = [
@@ -58,5 +58,5 @@ def looped_swiglu(rows_ND: Tensor, counts_E: Tensor, w1: Tensor, w3: Tensor, w2:
 
 
 def unstack(weight: Tensor) -> tuple[Tensor, ...]:
-    """`unbind`, but a single expert as a view: unbind's backward would copy its whole gradient."""
+    """The experts' matrices. A single expert is a view, because unbind's backward would copy its whole gradient."""
     return (weight.squeeze(0),) if len(weight) == 1 else weight.unbind()

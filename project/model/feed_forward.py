@@ -1,5 +1,5 @@
-"""The SwiGLU feed-forward network (Shazeer, arXiv 2002.05202): a dense layer's, the shared expert, and the
-formula of the others."""
+"""The SwiGLU feed-forward network (Shazeer, arXiv 2002.05202) of dense layers and shared experts. Routed experts
+compute the same formula."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,7 @@
-"""Initial weights as a function of seed and name.
+"""Initial weights as a function of the seed and a parameter's name.
 
-Every parameter, and every expert within a stacked one, has a generator of its own, seeded by its global name. Whoever
-holds a part of the model draws that part and no other, and gets the numbers that one process holding all would get.
+Every parameter, and every expert within a stacked one, has a generator of its own, seeded by its global name. A rank
+draws the parameters that it holds and no others, and gets the numbers that one process with the whole model would get.
 """
 
 import hashlib
@@ -18,15 +18,18 @@ WRITES_TO_STREAM = ("attention.wo.weight", "experts.w2", "shared.w2.weight", "fe
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """On the CPU, whatever the device: the CPU's and a GPU's generators draw different numbers."""
+    """The generator of a parameter. It is always on the CPU, because a GPU's generator draws other numbers."""
     digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def initial_weight(config: ModelConfig, seed: int, name: str, shape: torch.Size, index: int | None = None) -> Tensor:
-    """A parameter in fp32, or one expert's matrix of a stacked parameter (`index`): ones for norms, normal for
-    matrices, those that write to the residual stream scaled down by sqrt(2 * layers) (GPT-2), and unit normal for the
-    embedding: with the smaller one the early stream is much the same for all tokens, and so is the routing."""
+    """The initial value in fp32 of a parameter, or of expert `index` of a stacked parameter.
+
+    Norms are ones; matrices are normal with the config's `init_std`, divided by sqrt(2 * layers) for those that write
+    to the residual stream (GPT-2). The embedding has a standard deviation of 1: with a smaller one the stream of the
+    first layers is nearly the same for all tokens, and so is the routing.
+    """
     if len(shape) == 1:
         return torch.ones(shape)
     if name.endswith(WRITES_TO_STREAM):
@@ -39,7 +42,7 @@ def initial_weight(config: ModelConfig, seed: int, name: str, shape: torch.Size,
 
 @torch.no_grad()
 def reset_buffers(model: Transformer) -> None:
-    """Fills what is not drawn: position tables and the routers' biases."""
+    """Fills the buffers: the position tables and the routers' biases, which are zero."""
     config = model.config
     cos_SC, sin_SC = rope_table(config.max_seq_len, config.head_dim, config.rope_theta)
     model.rope_cos.copy_(cos_SC)

@@ -1,6 +1,6 @@
 """The mixture of experts: route, dispatch, compute, combine.
 
-Shapes: B batch, S sequence, T = B * S tokens, D d_model, N rows (a token's assignments), E experts.
+Shapes: B batch, S sequence, T = B * S tokens, D d_model, N rows (one for each assignment), E experts.
 """
 
 from torch import Tensor, nn

@@ -17,6 +17,7 @@ class RMSNorm(nn.Module):
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """What the next matrix product computes in. Given in it, activations are half as wide wherever they are sent."""
+    """The dtype in which the next matrix product computes. Activations are cast to it at once, so that 16-bit ones are
+    also sent in 16 bits."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

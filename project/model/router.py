@@ -1,4 +1,4 @@
-"""The router: which experts each token goes to, and with what weight.
+"""The router: it chooses each token's experts and their weights.
 
 Shapes: T tokens, D d_model, E experts, A assignments per token (top-k).
 """
@@ -13,8 +13,8 @@ from project.spec.model import ModelConfig
 
 
 class Routing(NamedTuple):
-    """The router's answer: the chosen experts `[T, A]`, their weights `[T, A]` summing to one, and the logits and
-    normalised scores `[T, E]` that balancing reads."""
+    """The chosen experts `[T, A]`, their weights `[T, A]`, which sum to one, and the logits and normalised scores `[T,
+    E]` that the balance is computed from."""
 
     experts_TA: Tensor
     weights_TA: Tensor
@@ -23,14 +23,15 @@ class Routing(NamedTuple):
 
 
 class Router(nn.Module):
-    """Scores in at least fp32: in bf16 close scores tie, and ties move tokens between experts."""
+    """A linear router. It computes in at least fp32: in bf16 close scores tie, and ties move tokens between experts."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.top_k = config.top_k
         self.score = config.score
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.d_model))
-        # Added to the scores for the choice alone, moved by `balance` and by no gradient; zero unless so balanced.
+        # Added to the scores for the choice alone. Updated by `balance.updated_bias`, not by a gradient; zero
+        # otherwise.
         self.expert_bias: Tensor
         self.register_buffer("expert_bias", torch.zeros(config.num_experts), persistent=config.expert_balance == "bias")
 
@@ -41,7 +42,7 @@ class Router(nn.Module):
         raw_TE = logits_TE.softmax(-1) if self.score == "softmax" else logits_TE.sigmoid()
         experts_TA = (raw_TE.detach() + self.expert_bias).topk(self.top_k, dim=-1).indices
         chosen_TA = raw_TE.gather(-1, experts_TA)
-        tiny = torch.finfo(wide).tiny  # sigmoids may all underflow
+        tiny = torch.finfo(wide).tiny  # all sigmoids may underflow
         weights_TA = chosen_TA / chosen_TA.sum(-1, keepdim=True).clamp_min(tiny)
         scores_TE = raw_TE if self.score == "softmax" else raw_TE / raw_TE.sum(-1, keepdim=True).clamp_min(tiny)
         return Routing(experts_TA, weights_TA, logits_TE, scores_TE)

@@ -1,5 +1,5 @@
-"""The decoder, or a contiguous part of it: without the embedding it takes activations, without the head it returns
-them. A part keeps the names that its modules have in the whole.
+"""The decoder, or a contiguous part of it. A part without the embedding takes activations, one without the head returns
+activations, and its modules have the names that they have in the whole model.
 
 Shapes: B batch, S sequence, D d_model, V vocabulary.
 """
@@ -16,21 +16,22 @@ from project.spec.model import ModelConfig
 
 
 class Balancing:
-    """What one pass hands in and takes away about balance: the factor on every penalty (the same that divides the
-    loss), and each layer's reports, one per microbatch. No dataclass: what wraps a module may copy those on their way
-    in, and the reports would be the copy's."""
+    """The balance of one pass: the factor on every penalty (the one that divides the loss), and each layer's reports,
+    one for each microbatch. It is no dataclass, because modules that wrap a model (FSDP) copy dataclasses among its
+    arguments, and the reports would be in the copy."""
 
     def __init__(self, penalty_scale: float = 1.0) -> None:
         self.penalty_scale = penalty_scale
         self.reports: dict[int, list[BalanceReport]] = {}
 
     def note(self, layer: int, report: BalanceReport) -> None:
-        """Without the penalty's graph, which the stream has by now: the reports live as long as the batch."""
+        """Records a layer's report, with the penalty detached: `Penalty` has joined it to the stream, and the reports
+        live as long as the batch."""
         self.reports.setdefault(layer, []).append(report._replace(penalty=report.penalty.detach()))
 
 
 class Transformer(nn.Module):
-    """`layers` are global indices; the names of a part's parameters are those of the whole model."""
+    """The layers with global indices `layers` (by default all), the embedding if `first`, norm and head if `last`."""
 
     def __init__(
         self, config: ModelConfig, layers: Sequence[int] | None = None, *, first: bool = True, last: bool = True
@@ -42,7 +43,8 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleDict({str(index): Block(config, index) for index in indices})
         self.norm = RMSNorm(config.d_model, config.norm_eps) if last else None
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False) if last else None
-        # Tables for `Attention`, filled by `init`: not weights, so not in the state dict.
+        # The position tables are filled by `init.reset_buffers`; they are no weights, so they are not in the state
+        # dict.
         for name in ("rope_cos", "rope_sin"):
             self.register_buffer(name, torch.empty(config.max_seq_len, config.head_dim), persistent=False)
 
@@ -50,7 +52,8 @@ class Transformer(nn.Module):
     rope_sin: Tensor
 
     def forward(self, inputs: Tensor, balancing: Balancing | None = None) -> Tensor:
-        """Tokens `[B, S]`, or the previous part's activations; returns logits `[B, S, V]` or activations."""
+        """Computes logits `[B, S, V]`, or activations `[B, S, D]` for the next part, from tokens `[B, S]`, or from the
+        previous part's activations `[B, S, D]`."""
         balancing = balancing or Balancing()
         x_BSD = inputs if self.embedding is None else self.embedding(inputs)
         for index, block in self.layers.items():
