@@ -59,7 +59,7 @@ def write_token_files(
 
 
 def _sample(documents: Iterator[Document], size: int | None, val_fraction: float) -> Iterator[str]:
-    """Training text to train a tokenizer on: sections from the whole corpus if its size is known, else its beginning."""
+    """Training text to train a tokenizer on: sections from all of the corpus if its size is known, else its start."""
     share = min(1.0, SAMPLE_BYTES / size) if size else 1.0
     taken = 0
     for index, document in enumerate(documents):
