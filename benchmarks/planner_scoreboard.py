@@ -18,9 +18,10 @@ from project.planner.cost.implementation import MEGATRON_2021, MEGATRON_2022_SP
 from project.planner.cost.workload import Workload, rank_parameters
 from project.planner.machine.cluster import Cluster, Stated
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.memory.footprint import in_flight, layer_activation_bytes
+from project.planner.memory.footprint import layer_activation_bytes
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.schedules.in_flight import share_in_flight
 
 REPORT = Path(__file__).with_name("planner_scoreboard.md")
 GIB = 2**30
@@ -67,7 +68,10 @@ def memory_row(model: str) -> tuple[float, float, float]:
     )
     work = Workload(config, sequences * layout.microbatches, 2048, MEGATRON_2021)
     kept = [
-        layers / pp * in_flight(layout, 0) * layer_activation_bytes(config, how, work.shape(layout), recompute, False)
+        layers
+        / pp
+        * share_in_flight(layout, 0)
+        * layer_activation_bytes(config, how, work.shape(layout), recompute, False)
         for how, recompute in ((MEGATRON_2021, "none"), (MEGATRON_2022_SP, "selective"))
     ]
     states = MEGATRON_2021.state_bytes * rank_parameters(work, layout)[0].dense  # nor are norms in the figure

@@ -9,8 +9,10 @@ import textwrap
 from itertools import zip_longest
 from typing import get_args, get_type_hints
 
-from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.schedules.schedule import Schedule
+from project.spec.schedules.table import SCHEDULES
 
 
 def _words(cls: type, name: str) -> str:
@@ -29,16 +31,15 @@ PARALLEL: dict[str, tuple[str, str]] = {
     "etp": ("divides d_ff", "ranks that share one expert"),
     "dp_mode": (_words(ParallelLayout, "dp_mode"), "whole weights on each replica, or even shards of them (FSDP)"),
     "schedule": (
-        f"{', '.join(SCHEDULES)}, PATH.csv",
+        "one of those below, or PATH.csv",
         "what each rank does when; a file has a row for each pipeline rank",
     ),
     "microbatches": (
-        "divides batch_size / dp; 1F1B: pp or more; DualPipeV: 2 pp or more; "
-        "Interleaved...: multiple of microbatches // pp",
+        "divides batch_size / dp; as many as the schedule takes",
         "parts of a replica's batch that follow each other through the pipeline",
     ),
     "virtual_stages": (
-        "1F1B, GPipe: 1; ZBVZeroBubble, DualPipeV: 2; others: 1 or more",
+        "as many as the schedule takes",
         "stages on each pipeline rank; each has a layer or more",
     ),
     "recompute": (", ".join(RECOMPUTE), "what is not kept for the backward"),
@@ -76,12 +77,25 @@ _COLUMNS = (23, 36, 39)  # characters: a terminal of 100
 
 def key_help() -> str:
     lines = ["== Legal values of parallel and model =="]
-    for section, rows in (("parallel", PARALLEL), ("model", MODEL)):
+    schedules = {name: (_asks(schedule), schedule.words) for name, schedule in SCHEDULES.items()}
+    for section, rows in (("parallel", PARALLEL), ("parallel.schedule", schedules), ("model", MODEL)):
         lines.append(f"{section}:")
         for key, texts in rows.items():
             cells = [textwrap.wrap(text, width - 1) for text, width in zip((key, *texts), _COLUMNS, strict=True)]
             lines += map(_line, zip_longest(*cells, fillvalue=""))
     return "\n".join(lines)
+
+
+def _asks(schedule: Schedule) -> str:
+    """The stages that a rank has, and the microbatches that there may be."""
+    number = schedule.stages_a_rank
+    stages = "1 or more stages" if number is None else f"{number} stage{'' if number == 1 else 's'}"
+    if schedule.in_rounds:
+        return f"{stages}; microbatches // pp divides microbatches"
+    if schedule.for_fewer_microbatches is None:
+        return stages
+    least = "pp" if number == 1 else f"{number} pp"
+    return f"{stages}; {least} or more microbatches"
 
 
 def _line(texts: tuple[str, ...]) -> str:

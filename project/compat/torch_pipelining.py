@@ -19,19 +19,18 @@ ActionRuntime = _PipelineScheduleRuntime
 """The schedule that executes a list of actions for each rank; torch's own later schedules derive from it."""
 
 
-def schedule_of_file(
-    path: str, stages: Sequence[PipelineStage], microbatches: int, loss: Callable[[Tensor, Tensor], Tensor]
+def schedule_of_order(
+    order: Sequence[Sequence[str]],
+    stages: Sequence[PipelineStage],
+    microbatches: int,
+    loss: Callable[[Tensor, Tensor], Tensor] | None,
 ) -> ActionRuntime:
-    """Returns the schedule whose computations, a row for each rank, are in a CSV file; torch adds what is sent.
-    Gradients are not scaled."""
+    """Returns the schedule that runs `order`, the computations of each rank as torch writes them (`2F0`); torch adds
+    the messages between ranks. Gradients are not scaled. Raises what torch raises for an order that cannot be run."""
     runtime = ActionRuntime(list(stages), microbatches, loss_fn=loss, scale_grads=False)
-    load_order(runtime, path)
+    runtime.pipeline_order = {rank: [Action.from_str(text) for text in row] for rank, row in enumerate(order)}
+    runtime._prepare_schedule_with_comms(runtime.pipeline_order)
     return runtime
-
-
-def load_order(runtime: ActionRuntime, path: str) -> None:
-    """Gives a runtime the order of a CSV file. Raises what torch raises for an order that cannot be run."""
-    runtime._load_csv(path)
 
 
 @contextmanager

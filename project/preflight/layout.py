@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from project.spec.fault import Fault
-from project.spec.layout import ParallelLayout, is_schedule_file
+from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import layout_faults
-from project.spec.schedules.file import schedule_file_faults
+from project.spec.schedules.file import is_schedule_file
+from project.spec.schedules.file_faults import schedule_file_faults
 from project.spec.sections import layout_of, model_of, unknown_keys
 
 

@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 
 from project.report.palette import CATEGORIES, GREY
 from project.report.run import Run
-from project.spec.layout import ParallelLayout, is_schedule_file
+from project.spec.layout import ParallelLayout
 from project.spec.placement import stages_of
+from project.spec.schedules.file import is_schedule_file
 
 MIB = 2**20
 REST = "everything else"

@@ -7,21 +7,8 @@ is a stage. The experts see the same ranks through axes of their own: `edp * ep 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-SCHEDULES = (
-    "1F1B",
-    "GPipe",
-    "Interleaved1F1B",
-    "LoopedBFS",
-    "InterleavedZeroBubble",
-    "ZBVZeroBubble",
-    "DualPipeV",
-)
 RECOMPUTE = ("none", "selective", "full")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
-
-
-def is_schedule_file(schedule: str) -> bool:
-    return schedule.endswith(".csv")
 
 
 class Coordinates(NamedTuple):
@@ -39,8 +26,8 @@ class Coordinates(NamedTuple):
 class ParallelLayout:
     """`dp_mode` says what the replicas of a weight are: whole copies, or shards that are gathered for use (FSDP).
 
-    `schedule` is one of `SCHEDULES` or the path of a CSV file. `partition` gives the number of layers of each stage by
-    hand; None balances them by cost.
+    `schedule` is a name in `spec.schedules.table` or the path of a CSV file. `partition` gives the number of layers of
+    each stage by hand; None balances them by cost.
     """
 
     pp: int = 1

@@ -1,22 +1,14 @@
-"""Which pipeline rank holds which stage. No torch: the check and the planner read it."""
+"""Which pipeline rank holds which stage."""
 
 from __future__ import annotations
 
-from project.spec.layout import ParallelLayout, is_schedule_file
-from project.spec.schedules.file import read_schedule
-
-V_SHAPED = ("ZBVZeroBubble", "DualPipeV")
+from project.spec.layout import ParallelLayout
+from project.spec.schedules.table import schedule_of
 
 
 def stage_to_rank(layout: ParallelLayout) -> list[int]:
-    """The rank along pp of each stage: round and round, or down and up again, or as a schedule's file says."""
-    if is_schedule_file(layout.schedule):
-        rank_of = {action.stage: rank for rank, row in enumerate(read_schedule(layout.schedule)) for action in row}
-        return [rank_of[stage] for stage in range(layout.stages)]
-    ranks = range(layout.pp)
-    if layout.schedule in V_SHAPED:
-        return [*ranks, *reversed(ranks)]
-    return [stage % layout.pp for stage in range(layout.stages)]
+    """The rank along pp of each stage."""
+    return schedule_of(layout).placement(layout)
 
 
 def stages_of(rank: int, layout: ParallelLayout) -> list[int]:

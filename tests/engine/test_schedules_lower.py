@@ -5,10 +5,11 @@ import itertools
 import pytest
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
-from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import layout_faults
 from project.spec.model import ModelConfig
 from project.spec.placement import stage_to_rank
+from project.spec.schedules.table import SCHEDULES
 from tests.harness.lowering import build, simulate
 
 SIZES = list(itertools.product((1, 2, 4), (1, 2, 3)))

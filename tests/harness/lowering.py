@@ -15,14 +15,18 @@ from torch.distributed.pipelining.schedules import (
     get_schedule_class,
 )
 
+from project.engine.schedule import build_schedule
 from project.spec.layout import ParallelLayout
+from project.spec.schedules.table import schedule_of
 
 NOT_SIMULATED = (UNSHARD, RESHARD, REDUCE_GRAD)
 
 
 def build(layout: ParallelLayout) -> PipelineScheduleSingle | PipelineScheduleMulti:
-    stages = mock_stages(layout.pp, layout.virtual_stages)
-    schedule_class = get_schedule_class(layout.schedule)
+    stages, name = mock_stages(layout.pp, layout.virtual_stages), schedule_of(layout).torch_class
+    if name is None:
+        return build_schedule(layout, stages, loss=None)
+    schedule_class = get_schedule_class(name)
     takes_one = issubclass(schedule_class, PipelineScheduleSingle) and len(stages) == 1
     return schedule_class(stages[0] if takes_one else stages, layout.microbatches)
 

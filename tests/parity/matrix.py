@@ -12,8 +12,9 @@ from itertools import combinations
 from random import Random
 from typing import Any
 
-from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.legality.layouts import layout_faults
+from project.spec.schedules.table import SCHEDULES
 from tests.harness.case import SMALL, Case
 
 MOST_RANKS = 16
@@ -26,7 +27,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "ep": (1, 2, 4, 8),
     "etp": (1, 2, 4),
     "dp_mode": ("replicate", "shard"),
-    "schedule": SCHEDULES,
+    "schedule": tuple(SCHEDULES),
     "virtual_stages": (1, 2),
     "microbatches": (1, 2, 4, 8),
     "recompute": RECOMPUTE,

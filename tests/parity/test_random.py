@@ -6,9 +6,10 @@ from typing import Any
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from project.spec.layout import RECOMPUTE, SCHEDULES, ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.legality.layouts import layout_faults
 from project.spec.model import ModelConfig
+from project.spec.schedules.table import SCHEDULES
 from tests.harness.case import Case
 from tests.harness.oracle import expected
 from tests.harness.outcome import TOLERANCE, check_step
@@ -61,7 +62,7 @@ def cases(draw: Any) -> Case:
         ep=ep,
         etp=etp,
         dp_mode=draw(st.sampled_from(["replicate", "shard"])),
-        schedule=draw(st.sampled_from(SCHEDULES)),
+        schedule=draw(st.sampled_from([*SCHEDULES])),
         microbatches=draw(st.integers(1, 8)),
         virtual_stages=virtual_stages,
         recompute=draw(st.sampled_from(RECOMPUTE)),

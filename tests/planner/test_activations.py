@@ -10,8 +10,10 @@ from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.order import order_of
+from project.spec.schedules.table import SCHEDULES
 from tests.harness.case import SMALL, Case
 from tests.harness.measured import peaks_of
+from tests.harness.schedules import layout_of
 
 
 def check(ranks: Any, case: Case) -> None:
@@ -22,29 +24,17 @@ def check(ranks: Any, case: Case) -> None:
 
 # A dense layer, experts on every stage, the embedding on the first and the head on the last.
 STAGED = replace(SMALL, num_layers=5, num_dense_layers=1)
-SCHEDULES = {
-    "GPipe": 1,
-    "1F1B": 1,
-    "Interleaved1F1B": 2,
-    "LoopedBFS": 2,
-    "InterleavedZeroBubble": 2,
-    "ZBVZeroBubble": 2,
-    "DualPipeV": 2,
-}
 
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_planned_kept_bytes_are_measured_under_every_schedule(ranks, schedule: str, recompute: str) -> None:
-    layout = ParallelLayout(
-        pp=2, schedule=schedule, virtual_stages=SCHEDULES[schedule], microbatches=4, recompute=recompute
-    )
-    check(ranks, Case(layout, STAGED, steps=2))
+    check(ranks, Case(layout_of(schedule, recompute=recompute), STAGED, steps=2))
 
 
-@pytest.mark.parametrize("schedule", ["InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV"])
+@pytest.mark.parametrize("schedule", [name for name, record in SCHEDULES.items() if record.splits_backward])
 def test_planned_kept_bytes_are_measured_in_a_longer_pipeline_with_split_backwards(ranks, schedule: str) -> None:
-    layout = ParallelLayout(pp=4, schedule=schedule, virtual_stages=2, microbatches=8)
+    layout = layout_of(schedule, pp=4, microbatches=8)
     check(ranks, Case(layout, replace(STAGED, num_layers=9), steps=2))
 
 

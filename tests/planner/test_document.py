@@ -18,6 +18,8 @@ from project.planner.step import Step
 from project.run_folder import SUMMARY_KEYS
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.schedules.table import SCHEDULES
+from tests.harness.schedules import layout_of
 
 LAYOUTS = {
     "the document's": ParallelLayout(pp=4, tp=4, ep=4, microbatches=4),
@@ -88,8 +90,8 @@ def test_a_slower_link_makes_a_longer_planned_step() -> None:
 
 
 def test_a_bubble_without_a_closed_form_is_not_given_another_schedule_s() -> None:
-    for schedule in ("ZBVZeroBubble", "DualPipeV", "InterleavedZeroBubble"):
-        layout = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8, virtual_stages=2, schedule=schedule)
+    for schedule in (name for name, record in SCHEDULES.items() if record.splits_backward):
+        layout = layout_of(schedule, pp=4, tp=4, ep=4, microbatches=8)
         derived = found(layout)
         bubble = derived.quantities["bubble_closed_form"]
         assert bubble.value is None

@@ -10,16 +10,16 @@ from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.placement import stages_of
+from project.spec.schedules.table import SCHEDULES
+from tests.harness.schedules import layout_of
 
 ONE_STAGE = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
 LAYOUTS = [
-    ONE_STAGE,
-    replace(ONE_STAGE, schedule="GPipe"),
     *(
-        replace(ONE_STAGE, schedule=schedule, virtual_stages=2, microbatches=microbatches)
-        for schedule in ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")
+        layout_of(name, pp=4, tp=4, ep=4, microbatches=microbatches)
+        for name, schedule in SCHEDULES.items()
         for microbatches in (4, 8)
-        if (schedule, microbatches) != ("DualPipeV", 4)  # which it is not legal for
+        if schedule.takes(4, microbatches)
     ),
     replace(ONE_STAGE, pp=2, virtual_stages=4, schedule="Interleaved1F1B"),
     ParallelLayout(microbatches=8),
@@ -42,7 +42,7 @@ def test_forward_latency_equals_the_simulation_of_the_forwards(layout: ParallelL
     assert latency >= sum(of_stage) + sum(hop.seconds for hop in derived.hops)
     in_the_step = max(timed.end for timed in derived.timeline.actions if timed.action.kind == "F")
     assert latency <= in_the_step
-    if layout.schedule in ("GPipe", "LoopedBFS"):  # no backward comes between
+    if SCHEDULES[layout.schedule].filled_by is None:  # no backward comes between
         assert latency == in_the_step
 
 
@@ -55,6 +55,5 @@ def test_forward_latency_of_one_stage_a_rank_is_fill_plus_the_slowest_stage_s_pa
 
 def test_forward_latency_of_interleaved_stages_is_at_least_one_rank_s_compute() -> None:
     """Two stages a rank, eight microbatches: the slowest stage's pace is half of its rank's."""
-    derived = found(LAYOUTS[3])
-    assert LAYOUTS[3].schedule == "Interleaved1F1B"
+    derived = found(layout_of("Interleaved1F1B", pp=4, tp=4, ep=4, microbatches=8))
     assert derived.quantities["forward_latency_s"].value > 2 * 7 * max(stage.forward for stage in derived.stages)

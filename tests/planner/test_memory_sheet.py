@@ -12,6 +12,8 @@ from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.order import order_of
+from project.spec.schedules.table import SCHEDULES
+from tests.harness.schedules import layout_of
 
 FOUR = ParallelLayout(pp=4, microbatches=8)
 
@@ -29,12 +31,7 @@ def flying(derived: Derived, whole: bool = True) -> list[tuple[str, ...]]:
 @pytest.mark.parametrize(
     "layout",
     [
-        FOUR,
-        replace(FOUR, schedule="GPipe"),
-        replace(FOUR, schedule="Interleaved1F1B", virtual_stages=2),
-        replace(FOUR, schedule="LoopedBFS", virtual_stages=2),
-        replace(FOUR, schedule="ZBVZeroBubble", virtual_stages=2),
-        replace(FOUR, schedule="InterleavedZeroBubble", virtual_stages=2),
+        *(layout_of(schedule, pp=4, microbatches=8) for schedule in SCHEDULES),
         replace(FOUR, pp=8),
     ],
     ids=lambda one: f"{one.schedule} pp{one.pp}",

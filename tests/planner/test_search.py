@@ -18,11 +18,12 @@ from project.planner.search.pareto import front
 from project.planner.search.search import SLACK, overrides, search
 from project.planner.search.settle import simulated_seconds
 from project.planner.step import Step
-from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts
 from project.spec.model import ModelConfig
 from project.spec.schedules import in_flight
 from project.spec.schedules.order import order_of
+from project.spec.schedules.table import SCHEDULES
 
 MODEL = ModelConfig()
 BATCH, SEQ_LEN = 8, 256

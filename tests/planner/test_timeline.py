@@ -2,9 +2,10 @@
 
 import pytest
 
-from project.planner.timeline.timeline import Timeline, closed_form_bubble, simulate
+from project.planner.timeline.timeline import Timeline, simulate
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.order import order_of
+from project.spec.schedules.table import schedule_of
 
 EVEN = {"F": 1.0, "B": 2.0, "I": 1.0, "W": 1.0}
 
@@ -20,7 +21,7 @@ def test_gpipe_and_1f1b_have_their_closed_form_bubble(schedule: str, pp: int, mi
     timeline, wanted = even(layout), (pp - 1) / (microbatches + pp - 1)
     assert timeline.span == 3 * (microbatches + pp - 1)
     assert timeline.bubbles == pytest.approx([wanted] * pp)
-    assert closed_form_bubble(layout) == wanted
+    assert schedule_of(layout).bubble(layout) == wanted
 
 
 @pytest.mark.parametrize(("pp", "virtual", "microbatches"), [(2, 2, 4), (4, 2, 8), (4, 3, 8), (4, 2, 4), (8, 4, 32)])
@@ -28,7 +29,7 @@ def test_interleaved_1f1b_has_its_closed_form_bubble(pp: int, virtual: int, micr
     layout = ParallelLayout(pp=pp, virtual_stages=virtual, microbatches=microbatches, schedule="Interleaved1F1B")
     wanted = (pp - 1) / (virtual * microbatches + pp - 1)
     assert even(layout).bubbles == pytest.approx([wanted] * pp)
-    assert closed_form_bubble(layout) == wanted
+    assert schedule_of(layout).bubble(layout) == wanted
 
 
 @pytest.mark.parametrize(("pp", "microbatches"), [(2, 4), (4, 8), (4, 12), (8, 16)])

@@ -12,8 +12,9 @@ from project.commands.generate.command import GENERATE
 from project.commands.plan.command import PLAN
 from project.commands.train.command import TRAIN
 from project.configs import CONFIGS
-from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.schedules.table import SCHEDULES
 
 SECTIONS = [(PARALLEL, ParallelLayout), (MODEL, ModelConfig)]
 
@@ -26,8 +27,17 @@ def test_help_has_a_row_for_every_key_in_the_order_of_the_fields(rows: dict, sec
 @pytest.mark.parametrize(("rows", "section"), SECTIONS)
 def test_help_lists_every_legal_word_of_a_key(rows: dict, section: type) -> None:
     for key, hint in get_type_hints(section).items():
-        words = SCHEDULES if key == "schedule" else [word for word in get_args(hint) if isinstance(word, str)]
+        words = [word for word in get_args(hint) if isinstance(word, str)]
         assert all(word in rows[key][0].split(", ") for word in words)
+
+
+def test_every_schedule_has_a_line_with_what_it_asks() -> None:
+    lines = [line.split("  ") for line in key_help().splitlines()]
+    for name, schedule in SCHEDULES.items():
+        (line,) = [line for line in lines if line[1:2] == [name]]
+        assert f"{schedule.stages_a_rank or '1 or more'} stage" in " ".join(line)
+        assert schedule.words.split()[0] in " ".join(line)
+        assert len(schedule.words) <= 38
 
 
 @pytest.mark.parametrize("command", [TRAIN, PLAN, GENERATE], ids=lambda command: command.name)

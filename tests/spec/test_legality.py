@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.spec.fault import Fault
-from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import layout_faults, legal_layouts, legal_microbatches, legal_schedules
 from project.spec.model import ModelConfig
+from project.spec.schedules.table import SCHEDULES
 
 DEGREES = st.sampled_from([1, 1, 2, 4])
 ANY_SIZE = st.sampled_from([1, 2, 3, 4, 6, 8])
@@ -24,10 +25,8 @@ Setting = tuple[ParallelLayout, ModelConfig, int, int]  # with the size of a bat
 def legal_settings(draw: st.DrawFn) -> Setting:
     """Of sizes that go together."""
     pp, dp, tp, ep, etp = (draw(DEGREES) for _ in range(5))
-    schedule = draw(st.sampled_from(SCHEDULES))
-    virtual_stages = {"1F1B": 1, "GPipe": 1, "ZBVZeroBubble": 2, "DualPipeV": 2}.get(schedule) or draw(
-        st.integers(1, 3)
-    )
+    schedule = draw(st.sampled_from([*SCHEDULES]))
+    virtual_stages = SCHEDULES[schedule].stages_a_rank or draw(st.integers(1, 3))
     microbatches = pp * virtual_stages * draw(st.sampled_from([1, 2]))
     num_layers = 24
     dense = draw(st.sampled_from([0, 0, 2, num_layers]))
@@ -252,7 +251,7 @@ def test_the_schedules_that_are_offered_are_all_that_are_legal(setting: Setting)
     expected = {
         schedule
         for schedule in SCHEDULES
-        for stages in ({"1F1B": 1, "GPipe": 1, "ZBVZeroBubble": 2, "DualPipeV": 2}.get(schedule, several),)
+        for stages in (SCHEDULES[schedule].stages_a_rank or several,)
         for partition in (layout.partition if stages == layout.virtual_stages else None,)
         for microbatches in range(1, rest[1] + 1)
         if is_legal(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from project.spec.layout import ParallelLayout
 from project.spec.placement import stage_to_rank
 from project.spec.schedules.action import Action, parse_cell
-from project.spec.schedules.file import read_schedule, schedule_file_faults
+from project.spec.schedules.file import read_schedule
+from project.spec.schedules.file_faults import schedule_file_faults
 from tests.harness.lowering import build, runtime, simulate
 
 ONE_F_ONE_B = "0F0,0F1,,0B0,0B1\n,1F0,1B0,1F1,1B1\n"

@@ -12,25 +12,21 @@ from torch.distributed.pipelining.schedules import ScheduleInterleaved1F1B
 
 from project.model.transformer import Balancing
 from project.spec.layout import ParallelLayout
-from project.spec.placement import V_SHAPED
+from project.spec.schedules.table import SCHEDULES
 from project.training.loss import cross_entropy
 from project.training.optimizer import OptimizerConfig, build_optimizer
 from tests.harness.case import LEARNING_RATE, Case, batches, whole_model
 from tests.harness.oracle import expected
 from tests.harness.outcome import check_step
 from tests.harness.ranks import RankPools
+from tests.harness.schedules import layout_of
 from tests.harness.trainer import trainer
 from tests.harness.training import CaseModule, Observer, loader, train
 
-SINGLE = ("GPipe", "1F1B")
-LOOPED = ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble")
-
 
 def layouts() -> Iterator[ParallelLayout]:
-    for schedule in SINGLE:
-        yield ParallelLayout(pp=2, tp=2, ep=2, schedule=schedule, microbatches=4)
-    for schedule in (*LOOPED, *V_SHAPED):
-        yield ParallelLayout(pp=2, tp=2, ep=2, schedule=schedule, virtual_stages=2, microbatches=4)
+    for schedule in SCHEDULES:
+        yield layout_of(schedule, tp=2, ep=2)
     # Stages that follow one another on one rank, and replicas that gather their weights.
     yield ParallelLayout(schedule="Interleaved1F1B", virtual_stages=2, microbatches=2)
     yield ParallelLayout(pp=2, dp=2, dp_mode="shard", schedule="ZBVZeroBubble", virtual_stages=2, microbatches=4)

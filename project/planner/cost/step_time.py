@@ -33,6 +33,7 @@ from project.planner.timeline.timeline import Travel
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.peaks import Arithmetic
+from project.spec.schedules.table import schedule_of
 
 
 class Units(NamedTuple):
@@ -167,21 +168,16 @@ def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepT
     return StepTime(pipeline, bubble, messages, gradients, optimizer_seconds(work, layout, cluster))
 
 
-ZERO_BUBBLE = ("InterleavedZeroBubble", "ZBVZeroBubble", "DualPipeV")
-
-
 def idle(rank: Durations, layout: ParallelLayout) -> float:
-    """What the slowest rank waits for another, with one stage a rank: zero-bubble schedules fill it with the weights'
-    halves of the backward, which there are none of where layers are recomputed."""
-    if layout.schedule not in ZERO_BUBBLE or layout.recompute != "none":
-        return rank.total
-    filled = 1 if layout.schedule == "InterleavedZeroBubble" else 2
-    return max(0.0, rank.forward + rank.inputs - filled * rank.weights)
+    """Seconds that the slowest rank waits for another, with one stage a rank. Where layers are recomputed the gradients
+    of the weights are computed with those of the inputs, and fill nothing."""
+    inputs, weights = rank.of("I", layout.recompute), rank.of("W", layout.recompute)
+    return schedule_of(layout).wait(rank.forward, inputs, weights)
 
 
 def _one_microbatch(ranks: list[Durations], layout: ParallelLayout) -> float:
-    """All the way and back, which few microbatches do not fill."""
-    split = layout.schedule in ZERO_BUBBLE and layout.recompute == "none"
+    """Seconds of a microbatch all the way and back, which few microbatches do not fill."""
+    split = schedule_of(layout).splits_backward and layout.recompute == "none"
     return sum(rank.forward + rank.inputs + (0.0 if split else rank.weights) for rank in ranks)
 
 

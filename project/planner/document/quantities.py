@@ -9,10 +9,10 @@ from project.planner.cost.routing import expected_imbalance
 from project.planner.cost.transfer_time import link
 from project.planner.machine.source import source_of_figures, source_of_results
 from project.planner.memory.memory import Memory
-from project.planner.timeline.timeline import closed_form_bubble
 from project.spec.cost import active_parameters, total_parameters, train_flops_per_token
 from project.spec.precision import width_of
 from project.spec.schedules.in_flight import InFlight
+from project.spec.schedules.table import schedule_of
 
 if TYPE_CHECKING:
     from project.planner.document.derive import Derived
@@ -117,7 +117,7 @@ def _split(found: Derived) -> dict[str, Quantity]:
     config, layout = found.step.config, found.step.layout
     largest = max(len(part.layers) for part in found.step.parts)
     in_turn = f"a token passes every layer in turn, whatever the stages; a stage holds {largest}"
-    closed, formula = closed_form_bubble(layout), f"no closed form is known here of {layout.schedule}"
+    closed, formula = schedule_of(layout).bubble(layout), f"no closed form is known here of {layout.schedule}"
     if closed is not None:
         formula = f"(p-1)/(vm+p-1) with p={layout.pp}, v={layout.virtual_stages}, m={layout.microbatches}, even stages"
     return {

@@ -15,6 +15,7 @@ from project.planner.cost.work import Shape
 from project.planner.cost.workload import Parameters, Workload, rank_parameters, ranks_held
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.schedules.in_flight import share_in_flight
 
 
 class Footprint(NamedTuple):
@@ -81,19 +82,6 @@ def _expert_bytes(config: ModelConfig, how: Implementation, shape: Shape, kernel
     return (routed + shared) * how.element_bytes
 
 
-def in_flight(layout: ParallelLayout, rank: int) -> float:
-    """Microbatches of which a rank keeps its whole share of the layers: 1F1B `min(m, p - rank)`, GPipe `m`, interleaved
-    about `p(1 + (p-1)/(pv))` on the first and less by two chunks on each that follows."""
-    m, p, v = layout.microbatches, layout.pp, layout.virtual_stages
-    if layout.schedule in ("GPipe", "LoopedBFS"):
-        return m
-    if layout.schedule in ("ZBVZeroBubble", "DualPipeV"):
-        return min(m, p)
-    if v == 1:
-        return min(m, p - rank)
-    return min(m, p * (1 + (p - 1) / (p * v)) - 2 * rank / v)
-
-
 def footprint(work: Workload, layout: ParallelLayout) -> Footprint:
     """Of the rank with most."""
     how, config, shape = work.how, work.config, work.shape(layout)
@@ -106,7 +94,7 @@ def footprint(work: Workload, layout: ParallelLayout) -> Footprint:
     for rank, (held, counts) in enumerate(zip(ranks_held(work, layout), rank_parameters(work, layout), strict=True)):
         activations = held.dense * kept[False] + held.experts * kept.get(True, 0.0)
         logits = held.last * shape.tokens * config.vocab_size * 4 / layout.tp
-        found.append(Footprint(states(how, counts, layout), activations * in_flight(layout, rank), logits))
+        found.append(Footprint(states(how, counts, layout), activations * share_in_flight(layout, rank), logits))
     return max(found, key=lambda one: one.total)
 
 

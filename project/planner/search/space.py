@@ -1,5 +1,5 @@
 """Every layout that is legal for a model, a batch and a number of ranks, in two steps: degrees, and the pipelines over
-them. No torch.
+them.
 
 Degrees are held to the trainer's own rules (`project.spec.legality.rules`). Left out is only what runs the same as
 something that is there: of one pipeline rank all schedules do, and interleaving one stage is 1F1B.
@@ -13,14 +13,13 @@ from typing import Literal, get_args, get_type_hints
 
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import is_legal
-from project.spec.legality.schedules import STAGES_A_RANK, fills_pipeline
 from project.spec.legality.size import divisors
 from project.spec.model import ModelConfig
+from project.spec.schedules.table import SCHEDULES
 
 Recompute = Literal["none", "selective", "full"]
 RECOMPUTATIONS: tuple[Recompute, ...] = get_args(Recompute)
 DP_MODES = get_args(get_type_hints(ParallelLayout)["dp_mode"])
-LOOPED = ("Interleaved1F1B", "LoopedBFS", "InterleavedZeroBubble")
 
 
 def degrees(model: ModelConfig, gpus: int, batch: int, seq_len: int) -> Iterator[ParallelLayout]:
@@ -63,17 +62,9 @@ def pipelines(layout: ParallelLayout, model: ModelConfig) -> Iterator[ParallelLa
         yield replace(layout, schedule="1F1B", virtual_stages=1)
         return
     most = model.num_layers // layout.pp
-    wanted = {**{schedule: [stages] for schedule, stages in STAGES_A_RANK.items()}}
-    wanted |= {schedule: list(range(2, most + 1)) for schedule in LOOPED}
-    wanted["InterleavedZeroBubble"] = list(range(1, most + 1))
-    for schedule, stages in wanted.items():
-        values = {
-            "parallel.schedule": schedule,
-            "parallel.pp": layout.pp,
-            "parallel.microbatches": layout.microbatches,
-        }
-        if fills_pipeline(values):
+    for schedule in sorted(SCHEDULES.values(), key=lambda one: one.stages_a_rank is None):
+        if not schedule.takes(layout.pp, layout.microbatches):
             continue
-        for virtual in stages:
-            if virtual <= most:
-                yield replace(layout, schedule=schedule, virtual_stages=virtual)
+        least = schedule.stages_a_rank or (2 if schedule.with_one_stage else 1)
+        for stages in range(least, min(schedule.stages_a_rank or most, most) + 1):
+            yield replace(layout, schedule=schedule.name, virtual_stages=stages)

@@ -3,11 +3,6 @@
 A rank runs its list in order; an action starts once the one before it has ended and what it needs has come: a forward
 needs the previous stage's output, a backward (whole, or of the inputs) the next stage's. Messages travel beside the
 computation.
-
-Closed forms, where every stage takes as long and nothing is sent (p ranks, m microbatches, v stages a rank):
-GPipe and 1F1B idle (p-1)/(m+p-1) of a step (Huang et al., arXiv 1811.06965; Narayanan et al., arXiv 2104.04473),
-interleaved 1F1B (p-1)/(vm+p-1) (the latter, section 2.2), ZB-V nothing but its ends where F = I = W (Qi et al., arXiv
-2401.10241, section 6).
 """
 
 from __future__ import annotations
@@ -16,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
 from project.spec.schedules.order import Order
 
@@ -101,11 +95,3 @@ def simulate(order: Order, duration_of: Duration, travel: Travel) -> Timeline:
 
 def _kinds(order: Order) -> set[str]:
     return {action.kind for actions in order for action in actions}
-
-
-def closed_form_bubble(layout: ParallelLayout) -> float | None:
-    """Where all stages take as long and nothing is sent; None for a schedule that has none here."""
-    filled = layout.microbatches % layout.pp == 0
-    if layout.schedule in ("GPipe", "1F1B") or (layout.schedule == "Interleaved1F1B" and filled):
-        return (layout.pp - 1) / (layout.virtual_stages * layout.microbatches + layout.pp - 1)
-    return None

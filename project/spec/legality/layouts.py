@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from project.spec.fault import Fault
-from project.spec.layout import SCHEDULES, ParallelLayout, is_schedule_file
+from project.spec.layout import ParallelLayout
 from project.spec.legality.rule import all_kept, broken
 from project.spec.legality.rules import RULES
-from project.spec.legality.schedules import STAGES_A_RANK
 from project.spec.legality.size import divisors
 from project.spec.legality.usable import unusable
 from project.spec.model import ModelConfig
+from project.spec.schedules.file import is_schedule_file
+from project.spec.schedules.table import SCHEDULES
 
 
 def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
@@ -54,10 +55,10 @@ def legal_schedules(model: ModelConfig, layout: ParallelLayout, batch_size: int,
     as the layout has; microbatches change where they have to.
     """
     found = []
-    for schedule in SCHEDULES:
-        stages = STAGES_A_RANK.get(schedule, max(layout.virtual_stages, 2))
+    for schedule in SCHEDULES.values():
+        stages = schedule.stages_a_rank or max(layout.virtual_stages, 2)
         partition = layout.partition if stages == layout.virtual_stages else None
-        other = dataclasses.replace(layout, schedule=schedule, virtual_stages=stages, partition=partition)
+        other = dataclasses.replace(layout, schedule=schedule.name, virtual_stages=stages, partition=partition)
         found.append(_with_microbatches(other, model, batch_size, seq_len))
     return [layout for layout in found if layout is not None]
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import get_args, get_type_hints
 
 from project.spec.fault import Fault
-from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.spec.legal_values import is_number, legal, said
 from project.spec.legality.size import Values
 from project.spec.model import ModelConfig
+from project.spec.schedules.table import SCHEDULES
 
 _TYPES = {
     **{f"parallel.{name}": hint for name, hint in get_type_hints(ParallelLayout).items()},
@@ -43,7 +44,7 @@ def _reason(key: str, value: object, wanted: object) -> str | None:
         if value is None or (isinstance(value, tuple) and all(type(part) is int for part in value)):
             return None
         return "must be null or a list of whole numbers, as in [2,2,2,2]"
-    return None if isinstance(value, str) else f"must be a word; {legal(value, get_args(wanted) or SCHEDULES)}"
+    return None if isinstance(value, str) else f"must be a word; {legal(value, get_args(wanted) or tuple(SCHEDULES))}"
 
 
 def _is_enough(key: str, value: float) -> bool:

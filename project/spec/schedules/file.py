@@ -1,97 +1,49 @@
 """A schedule written by hand or by another program: the compute-only CSV of `torch.distributed.pipelining`, in which a
-row is a pipeline rank and a cell an action. No torch: it is read before a run starts.
+row is a pipeline rank and a cell an action. `file_faults` says what is wrong with one.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
-from project.spec.layout import SCHEDULES, ParallelLayout
+from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action, parse_cell
-from project.spec.schedules.soundness import Rows, count_faults, order_faults, stuck
-
-_TOLD = 3
+from project.spec.schedules.schedule import Schedule
 
 
-def read_schedule(path: str) -> list[list[Action]]:
-    """What each pipeline rank runs, in its order. A relative path starts where the command was started.
-
-    OSError or ValueError for a file that cannot be read: `schedule_file_faults` says why.
-    """
-    return [[action for cell in map(parse_cell, row) for action in cell] for row in _table(path)]
+def is_schedule_file(schedule: str) -> bool:
+    return schedule.endswith(".csv")
 
 
-def schedule_file_faults(path: str, layout: ParallelLayout) -> list[str]:
-    """Some of the first kind that is wrong, for the rest may follow from it. Rows and columns count from 1."""
-    try:
-        table = _table(path)
-    except FileNotFoundError:
-        return [f"does not exist; give a path, a relative one from {Path.cwd()}, or one of {', '.join(SCHEDULES)}"]
-    except OSError as error:
-        return [f"cannot be read: {error.strerror}"]
-    except UnicodeDecodeError:
-        return ["is not UTF-8"]
-    except csv.Error as error:
-        return [f"is no CSV: {error}"]
-    if len(table) != layout.pp:
-        return [f"has {len(table)} rows, but parallel.pp={layout.pp} ranks, of which each needs one"]
-    if found := _told(_unreadable(table)):
-        return found
-    rows = [[parse_cell(text) for text in row] for row in table]
-    for faults in (_out_of_range, _misplaced, count_faults, order_faults, _deadlock):
-        if found := _told(faults(rows, layout)):
-            return found
-    return []
-
-
-def _told(faults: Iterator[str]) -> list[str]:
-    """A file of another kind may have a million."""
-    found = list(islice(faults, _TOLD + 1))
-    return [*found[:_TOLD], *(["and more"] if found[_TOLD:] else [])]
-
-
-def _table(path: str) -> list[list[str]]:
+def read_table(path: str) -> list[list[str]]:
+    """The cells of each row. OSError, UnicodeDecodeError or csv.Error for a file that is none."""
     with Path(path).open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 
 
-def _unreadable(table: list[list[str]]) -> Iterator[str]:
-    for row, texts in enumerate(table, 1):
-        for column, text in enumerate(texts, 1):
-            try:
-                parse_cell(text)
-            except ValueError as error:
-                yield f"row {row}, column {column}: {error}"
+def read_schedule(path: str) -> list[list[Action]]:
+    """The actions of each pipeline rank, in its order. A relative path starts where the command was started.
+
+    OSError or ValueError for a file that cannot be read: `schedule_file_faults` says why.
+    """
+    return [[action for cell in map(parse_cell, row) for action in cell] for row in read_table(path)]
 
 
-def _out_of_range(rows: Rows, layout: ParallelLayout) -> Iterator[str]:
-    for row, cells in enumerate(rows, 1):
-        for column, cell in enumerate(cells, 1):
-            for action in cell:
-                if action.stage >= layout.stages:
-                    last = f"the last stage (parallel.pp x parallel.virtual_stages) is {layout.stages - 1}"
-                    yield f"row {row}, column {column}: {action} is of stage {action.stage}, but {last}"
-                if action.microbatch >= layout.microbatches:
-                    last = f"the last of parallel.microbatches={layout.microbatches} is {layout.microbatches - 1}"
-                    yield f"row {row}, column {column}: {action} is of microbatch {action.microbatch}, but {last}"
+def from_file(path: str) -> Schedule:
+    """The record of the schedule in a file. It is for one number of stages and microbatches, which the file's own check
+    holds against the layout. Errors as of `read_schedule`."""
+    rows = read_schedule(path)
+    rank_of = {action.stage: rank for rank, row in enumerate(rows) for action in row}
 
+    def order(rank: int, stages: Sequence[int], layout: ParallelLayout) -> list[Action]:
+        return rows[rank]
 
-def _misplaced(rows: Rows, layout: ParallelLayout) -> Iterator[str]:
-    held = [sorted({action.stage for cell in cells for action in cell}) for cells in rows]
-    for stage in sorted(set().union(*held)):
-        holders = [row for row, stages in enumerate(held, 1) if stage in stages]
-        if len(holders) > 1:
-            yield f"stage {stage} is in rows {', '.join(map(str, holders))}, but a stage is on one rank"
-    for row, stages in enumerate(held, 1):
-        if len(stages) != layout.virtual_stages:
-            named = ", ".join(map(str, stages)) or "none"
-            yield f"row {row} has {len(stages)} stages ({named}), but parallel.virtual_stages={layout.virtual_stages}"
-
-
-def _deadlock(rows: Rows, layout: ParallelLayout) -> Iterator[str]:
-    if waiting := stuck(rows, layout.stages):
-        at = ", ".join(f"row {rank + 1} at {action} for {needed}" for rank, action, needed in waiting)
-        yield f"deadlocks: ranks would wait forever, {at}"
+    return Schedule(
+        path,
+        "a file has a row for each pipeline rank",
+        order,
+        placement=lambda layout: [rank_of[stage] for stage in range(layout.stages)],
+        filled_by=lambda layout: layout.microbatches,
+    )

@@ -1,4 +1,4 @@
-"""How many microbatches are in flight at each stage when it has most, for schedules of any length. No torch.
+"""How many microbatches are in flight at each stage when it has most, for schedules of any length.
 
 A schedule that is full repeats itself: a hundred rounds hold what two do. So the order that is looked at is that of as
 many microbatches as fill it, whatever the step has; a search asks for thousands of steps, and they share a few hundred
@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import NamedTuple
 
-from project.spec.layout import ParallelLayout, is_schedule_file
-from project.spec.legality.schedules import IN_ROUNDS
-from project.spec.placement import V_SHAPED
+from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
 from project.spec.schedules.order import order_of
+from project.spec.schedules.table import schedule_of
 
 
 class InFlight(NamedTuple):
@@ -69,21 +70,11 @@ Peaks = tuple[tuple[InFlight, ...], ...]
 
 
 def in_flight(layout: ParallelLayout) -> Peaks:
-    if layout.schedule in ("GPipe", "LoopedBFS"):  # all of the forward comes first
+    filled_by = schedule_of(layout).filled_by
+    if filled_by is None:
         return ((InFlight(layout.microbatches),),) * layout.stages
     split_backward = layout.recompute == "none"
-    return _peaks(layout.schedule, layout.pp, layout.virtual_stages, filling(layout), split_backward)
-
-
-def filling(layout: ParallelLayout) -> int:
-    """Of the layout's microbatches as many as its peaks need."""
-    schedule, pp, microbatches = layout.schedule, layout.pp, layout.microbatches
-    if is_schedule_file(schedule):
-        return microbatches
-    if schedule in IN_ROUNDS:
-        rounds = max(1, microbatches // pp)
-        return min(rounds, 2) * (microbatches // rounds)
-    return min(microbatches, 2 * pp if schedule in V_SHAPED else pp)
+    return _peaks(layout.schedule, layout.pp, layout.virtual_stages, filled_by(layout), split_backward)
 
 
 @lru_cache(maxsize=4096)
@@ -91,3 +82,14 @@ def _peaks(schedule: str, pp: int, virtual_stages: int, microbatches: int, split
     layout = ParallelLayout(pp=pp, virtual_stages=virtual_stages, schedule=schedule, microbatches=microbatches)
     found = {stage: peaks for row in order_of(layout) for stage, peaks in peaks_in_flight(row, split_backward).items()}
     return tuple(tuple(sorted(found[stage])) for stage in range(layout.stages))
+
+
+def share_in_flight(layout: ParallelLayout, rank: int) -> float:
+    """Microbatches of which a pipeline rank holds its whole share of the layers, when it holds most: those in flight at
+    any of its stages, over the number of its stages."""
+    filled_by = schedule_of(layout).filled_by
+    if filled_by is None:
+        return layout.microbatches
+    filled = replace(layout, microbatches=filled_by(layout))
+    steps = [change(stage, kind, layout.recompute == "none") for stage, kind, _ in order_of(filled)[rank]]
+    return max(accumulate(step.all for step in steps)) / layout.virtual_stages
