@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from project.command_line.check import check
 from project.commands.plan.command import PLAN
 from project.configs import CONFIGS
-from project.planner.config import derived
+from project.planner.config import plan_of
 from tests.harness.command import run
 from tests.harness.paths import ROOT
 
@@ -80,7 +80,7 @@ def test_a_search_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
     assert words[:4] == ["python", "project/train.py", "+experiment=tp4_ep4_pp4", 'experiment_name="my run"']
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("plan", ["+experiment=tp4_ep4_pp4", "experiment_name=one"])
-    quantities = derived(OmegaConf.to_container(cfg, resolve=True)).quantities
+    quantities = plan_of(OmegaConf.to_container(cfg, resolve=True)).quantities
     assert found["asked"]["memory"] == quantities["memory_bytes"].value
     assert found["asked"]["seconds"] == pytest.approx(quantities["step_time_s"].value)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from project.configs import CONFIGS
-from project.planner.document.claims import check, read_claims
-from project.planner.document.derive import Derived, derive
-from project.planner.document.plan_file import as_json, planned
+from project.planner.document.claims import read_claims
+from project.planner.document.comparison import planned_figures
+from project.planner.document.plan import Plan, as_json, make_plan
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import read_cluster
 from project.planner.step import Step
@@ -42,21 +42,19 @@ def claims_path(document: str) -> Path:
     return Path(document) if document.endswith((".yaml", ".yml")) else CONFIGS / "claims" / f"{document}.yaml"
 
 
-def derived(config: Config) -> Derived:
-    """The document, with the claims of `config.document` checked."""
-    found = derive(step_of(config), cluster_of(config))
-    if config.get("document"):
-        found.claims.extend(check(read_claims(claims_path(config["document"])), found.quantities))
-    return found
+def plan_of(config: Config) -> Plan:
+    """The plan, with the claims of `config.document` checked."""
+    claims = read_claims(claims_path(config["document"])) if config.get("document") else []
+    return make_plan(step_of(config), cluster_of(config), claims)
 
 
-def write_json(found: Derived, folder: Path) -> None:
+def write_json(plan: Plan, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "plan.json", json.dumps(as_json(found), allow_nan=False) + "\n")
+    write_atomically(folder / "plan.json", json.dumps(as_json(plan), allow_nan=False) + "\n")
 
 
 def write_plan(config: Config, folder: Path) -> dict[str, Any]:
     """Writes `plan.json` into a run's folder; returns the planned figures under the names of the run's summary."""
-    found = derived(config)
+    found = plan_of(config)
     write_json(found, folder)
-    return planned(found)
+    return planned_figures(found)

@@ -12,7 +12,9 @@ from project.configs import CONFIGS
 from project.planner.config import claims_path, write_plan
 from project.planner.cost.routing import expected_imbalance
 from project.planner.document.claims import check, claim_faults, read_claims
-from project.planner.document.derive import Derived, derive
+from project.planner.document.performance_sheets import verdict_text
+from project.planner.document.plan import Plan, make_plan
+from project.planner.document.quantities import Quantity
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
@@ -22,8 +24,8 @@ DOCUMENT = claims_path("reference_document")
 LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=8)
 
 
-def found(layout: ParallelLayout = LAYOUT, precision: str = "bf16-true") -> Derived:
-    return derive(Step(ModelConfig(), layout, 8, 256, precision), load_cluster("h100_2x8"))
+def found(layout: ParallelLayout = LAYOUT, precision: str = "bf16-true") -> Plan:
+    return make_plan(Step(ModelConfig(), layout, 8, 256, precision), load_cluster("h100_2x8"))
 
 
 def test_the_document_s_claims_hold_or_fail_as_its_arithmetic_says() -> None:
@@ -116,3 +118,23 @@ def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path: Path, text: str) 
     (tmp_path / "claims.yaml").write_text(text)
     (fault,) = claim_faults("document", tmp_path / "claims.yaml", [])
     assert fault.key == "document"
+
+
+@pytest.mark.parametrize(
+    ("claimed", "value", "unit", "said"),
+    [
+        (0, 52.5e6, "B", "fails by 52.5 MB"),
+        (2e9, 0, "B", "fails by 2 GB"),
+        (0, 3, "1", "fails by 3"),
+        (-1, 3, "1", "fails by 4"),
+        (2, 8, "1", "fails: 4x"),
+        (2e9, 1e9, "B", "fails: 1/2"),
+    ],
+)
+def test_a_failed_claim_says_by_how_much_also_where_there_is_no_factor(
+    claimed: float, value: float, unit: str, said: str
+) -> None:
+    claim = {"claim": "x", "quantity": "q", "relation": "equal", "claimed": claimed}
+    (checked,) = check([claim], {"q": Quantity(value, unit, "derived", "arithmetic")})
+    assert checked["difference"] == value - claimed
+    assert verdict_text(checked) == said

@@ -9,13 +9,10 @@ from rich.console import Console
 
 from project.planner.config import claims_path
 from project.planner.document.claims import check, read_claims
-from project.planner.document.compare import compare
-from project.planner.document.derive import Derived, derive
-from project.planner.document.document import sheets
-from project.planner.document.plan_file import as_json, planned
+from project.planner.document.plan import Plan, as_json, make_plan
+from project.planner.document.sheets import sheets
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
-from project.run_folder import SUMMARY_KEYS
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.table import SCHEDULES
@@ -29,10 +26,9 @@ LAYOUTS = {
 }
 
 
-def found(layout: ParallelLayout) -> Derived:
-    derived = derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), load_cluster("h100_2x8"))
-    derived.claims.extend(check(read_claims(claims_path("reference_document")), derived.quantities))
-    return derived
+def found(layout: ParallelLayout) -> Plan:
+    step = Step(ModelConfig(), layout, 8, 256, "bf16-mixed")
+    return make_plan(step, load_cluster("h100_2x8"), read_claims(claims_path("reference_document")))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -72,32 +68,21 @@ def test_the_document_s_ranks_are_where_the_layout_puts_them() -> None:
     assert (last["tp"], last["experts"], last["parameters"]) == (1, [1], 29_373_440)
 
 
-def test_planned_figures_have_the_summary_s_names_and_stand_beside_them() -> None:
-    of_run = planned(found(LAYOUTS["the document's"]))
-    assert of_run.keys() <= {*SUMMARY_KEYS, "bubble"}
-    measured = {**of_run, "step_time_s": 2 * of_run["step_time_s"], "mfu": None, "planned": of_run}
-    rows = {row[0]: row for row in compare(measured).rows}
-    assert rows["step_time_s"][-1] == "2.000"
-    assert rows["mfu"][-1] == "-"
-    assert {row[-1] for name, row in rows.items() if name.endswith("bytes")} <= {"1.000", "-"}
-
-
 def test_a_slower_link_makes_a_longer_planned_step() -> None:
-    step, cluster = found(LAYOUTS["the document's"]).step, load_cluster("h100_2x8")
+    step, cluster = found(LAYOUTS["the document's"]).derived.step, load_cluster("h100_2x8")
     slow = replace(cluster, intra=replace(cluster.intra, achieved=cluster.intra.achieved / 100))
-    times = [derive(step, there).quantities["step_time_s"].value for there in (cluster, slow)]
+    times = [make_plan(step, there).derived.step_seconds for there in (cluster, slow)]
     assert times[1] > times[0]
 
 
 def test_a_bubble_without_a_closed_form_is_not_given_another_schedule_s() -> None:
     for schedule in (name for name, record in SCHEDULES.items() if record.splits_backward):
-        layout = layout_of(schedule, pp=4, tp=4, ep=4, microbatches=8)
-        derived = found(layout)
-        bubble = derived.quantities["bubble_closed_form"]
+        plan = found(layout_of(schedule, pp=4, tp=4, ep=4, microbatches=8))
+        bubble = plan.quantities["bubble_closed_form"]
         assert bubble.value is None
         assert bubble.how == f"no closed form is known here of {schedule}"
         claim = {"claim": "x", "quantity": "bubble_closed_form", "relation": "at_most", "claimed": 0.1}
         assert check([claim], {"bubble_closed_form": bubble})[0]["verdict"] == "unknown"
-        note = next(sheet.note for sheet in sheets(derived) if sheet.title == "Pipeline")
+        note = next(sheet.note for sheet in sheets(plan) if sheet.title == "Pipeline")
         assert "no closed form" in note
         assert "(p-1)" not in note

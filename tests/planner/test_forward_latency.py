@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from project.planner.document.derive import Derived, derive
+from project.planner.document.derived import Derived, derive
+from project.planner.document.quantities import quantities
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
@@ -33,8 +34,8 @@ def found(layout: ParallelLayout) -> Derived:
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda one: f"{one.schedule} v{one.virtual_stages} m{one.microbatches}")
 def test_forward_latency_equals_the_simulation_of_the_forwards(layout: ParallelLayout) -> None:
     derived = found(layout)
-    latency = derived.quantities["forward_latency_s"].value
-    assert latency is not None
+    latency = quantities(derived)["forward_latency_s"].value
+    assert latency == derived.forward.span
     of_stage = [stage.forward for stage in derived.stages]
     own = [layout.microbatches * sum(of_stage[stage] for stage in stages_of(rank, layout)) for rank in range(layout.pp)]
     assert derived.forward.busy == pytest.approx(own)
@@ -56,4 +57,4 @@ def test_forward_latency_of_one_stage_a_rank_is_fill_plus_the_slowest_stage_s_pa
 def test_forward_latency_of_interleaved_stages_is_at_least_one_rank_s_compute() -> None:
     """Two stages a rank, eight microbatches: the slowest stage's pace is half of its rank's."""
     derived = found(layout_of("Interleaved1F1B", pp=4, tp=4, ep=4, microbatches=8))
-    assert derived.quantities["forward_latency_s"].value > 2 * 7 * max(stage.forward for stage in derived.stages)
+    assert derived.forward.span > 2 * 7 * max(stage.forward for stage in derived.stages)

@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from project.planner.document.derive import Derived, derive
-from project.planner.document.memory_sheet import memory_sheet
-from project.planner.document.plan_file import as_json
+from project.planner.document.layout_sheets import memory_sheet
+from project.planner.document.plan import Plan, as_json, make_plan
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
@@ -18,12 +17,12 @@ from tests.harness.schedules import layout_of
 FOUR = ParallelLayout(pp=4, microbatches=8)
 
 
-def found(layout: ParallelLayout) -> Derived:
-    return derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), load_cluster("h100_2x8"))
+def found(layout: ParallelLayout) -> Plan:
+    return make_plan(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), load_cluster("h100_2x8"))
 
 
-def flying(derived: Derived, whole: bool = True) -> list[tuple[str, ...]]:
-    rows = memory_sheet(derived, whole).rows
+def flying(plan: Plan, whole: bool = True) -> list[tuple[str, ...]]:
+    rows = memory_sheet(plan.derived, whole).rows
     first = next(place for place, row in enumerate(rows) if row[0] == "microbatches in flight")
     return [row[1:-1] for row in rows[first:]]
 
@@ -62,11 +61,11 @@ def test_the_memory_sheet_has_a_row_for_each_stage_of_a_rank() -> None:
 
 
 def test_the_memory_sheet_names_ranks_that_a_terminal_has_no_room_for() -> None:
-    derived = found(replace(FOUR, pp=8))
-    short, whole = memory_sheet(derived, whole=False), memory_sheet(derived, whole=True)
+    plan = found(replace(FOUR, pp=8))
+    short, whole = (memory_sheet(plan.derived, whole) for whole in (False, True))
     assert short.columns[1:-1] == ("pp 0>", "pp 1>", "pp 7>")
     assert short.note.endswith("; pp 2-6 are in plan.md and plan.json")
     assert whole.columns[1:-1] == tuple(f"pp {rank}>" for rank in range(8))
     assert "are in plan.md" not in whole.note
-    assert flying(derived) == [("8", "7", "6", "5", "4", "3", "2", "1")]
-    assert flying(derived, whole=False) == [("8", "7", "1")]
+    assert flying(plan) == [("8", "7", "6", "5", "4", "3", "2", "1")]
+    assert flying(plan, whole=False) == [("8", "7", "1")]

@@ -6,13 +6,12 @@ from itertools import pairwise
 import pytest
 
 from project.planner.cost.message import crossings, seconds, tier
-from project.planner.document.derive import Derived, derive
-from project.planner.document.plan_file import as_json
+from project.planner.document.plan import Plan, as_json, make_plan
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.search.candidate import closed_form_seconds
-from project.planner.search.settle import simulated_seconds
 from project.planner.step import Step
+from project.planner.timeline.simulated_step import simulate_step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 
@@ -21,8 +20,8 @@ LAYOUT = ParallelLayout(pp=4, tp=4, ep=4, microbatches=4)  # stages 0 and 1 on o
 STREAM = 512 // 4 * 1024 * 4  # bytes of a microbatch's activations on a rank
 
 
-def found(layout: ParallelLayout = LAYOUT, cluster: Cluster = TWO) -> Derived:
-    return derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), cluster)
+def found(layout: ParallelLayout = LAYOUT, cluster: Cluster = TWO) -> Plan:
+    return make_plan(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), cluster)
 
 
 def with_slow_nodes(latency: float) -> Cluster:
@@ -48,7 +47,7 @@ def test_a_message_takes_latency_and_bytes_of_its_link() -> None:
 
 
 def test_the_pipeline_waits_for_each_hop_as_long_as_its_link_takes() -> None:
-    timeline = found().timeline
+    timeline = found().derived.timeline
     first = [next(timed for timed in timeline.actions if timed.rank == rank) for rank in range(4)]
     waits = [after.start - before.end for before, after in pairwise(first)]
     intra, inter = (link.latency_s.value + STREAM / link.rate for link in (TWO.intra, TWO.inter))
@@ -61,21 +60,21 @@ def test_the_pipeline_waits_for_each_hop_as_long_as_its_link_takes() -> None:
 
 
 def test_the_first_stage_s_messages_stay_on_its_node() -> None:
-    derived = found()
-    sent = as_json(derived)["communication"]["pp"]["send"]
+    plan = found()
+    sent = as_json(plan)["communication"]["pp"]["send"]
     assert sent["link"] == "intra"
     assert sent["seconds"] == pytest.approx(4 * (TWO.intra.latency_s.value + STREAM / TWO.intra.rate))
-    assert (derived.quantities["inter_node_bytes"].value or 0) < 1000, "all-reduces of norms over all ranks"
-    second = sum(sent.bytes for sent in derived.transfers[1] if sent.neighbour == 2)
+    assert (plan.quantities["inter_node_bytes"].value or 0) < 1000, "all-reduces of norms over all ranks"
+    second = sum(sent.bytes for sent in plan.derived.transfers[1] if sent.neighbour == 2)
     assert second == 4 * STREAM
-    assert "pp 1 sends most so, 2.1 MB" in derived.quantities["inter_node_bytes"].how
+    assert "pp 1 sends most so, 2.1 MB" in plan.quantities["inter_node_bytes"].how
 
 
 def test_stages_that_go_round_use_both_links() -> None:
     layout = ParallelLayout(pp=2, tp=8, ep=4, dp=1, virtual_stages=2, schedule="Interleaved1F1B", microbatches=4)
-    assert {hop.link for hop in found(layout).hops} == {"inter"}
+    assert {hop.link for hop in found(layout).derived.hops} == {"inter"}
     v = replace(LAYOUT, virtual_stages=2, schedule="ZBVZeroBubble", microbatches=8)
-    assert [(hop.stage, hop.link) for hop in found(v).hops] == [
+    assert [(hop.stage, hop.link) for hop in found(v).derived.hops] == [
         *((0, "intra"), (1, "inter"), (2, "intra")),
         *((4, "intra"), (5, "inter"), (6, "intra")),  # 3 and 4 are on one rank
     ]
@@ -86,7 +85,6 @@ def test_slow_links_between_nodes_make_pipelines_slower_that_cross_them_and_no_o
     within = ParallelLayout(pp=2, tp=4, ep=4, microbatches=4)
     for layout, crosses in ((LAYOUT, True), (within, False)):
         step = Step(ModelConfig(), layout, 8, 256, "bf16-mixed")
-        for clock in (simulated_seconds, closed_form_seconds):
-            fast, slow = (clock(step, layout, with_slow_nodes(latency)) for latency in (1e-5, 1e-2))
-            assert (slow > fast) == crosses
-        assert (found(layout, with_slow_nodes(1e-2)).timeline.span > found(layout).timeline.span) == crosses
+        fast, slow = with_slow_nodes(1e-5), with_slow_nodes(1e-2)
+        assert (closed_form_seconds(step, layout, slow) > closed_form_seconds(step, layout, fast)) == crosses
+        assert (simulate_step(step, layout, slow).seconds > simulate_step(step, layout, fast).seconds) == crosses

@@ -16,8 +16,8 @@ from project.planner.search.candidate import closed_form_seconds
 from project.planner.search.limit import within
 from project.planner.search.pareto import front
 from project.planner.search.search import SLACK, overrides, search
-from project.planner.search.settle import simulated_seconds
 from project.planner.step import Step
+from project.planner.timeline.simulated_step import simulate_step
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts
 from project.spec.model import ModelConfig
@@ -118,9 +118,10 @@ def test_a_search_returns_at_least_as_many_of_the_best_as_are_wanted():
 
 def test_accumulated_batches_multiply_a_searched_step_s_time():
     several = dataclasses.replace(STEP, accumulate=3)
-    for seconds in (closed_form_seconds, simulated_seconds):
-        once, thrice = seconds(STEP, STEP.layout, SIXTEEN), seconds(several, STEP.layout, SIXTEEN)
-        assert 2.5 * once < thrice < 3 * once
+    once, thrice = (closed_form_seconds(step, STEP.layout, SIXTEEN) for step in (STEP, several))
+    assert 2.5 * once < thrice < 3 * once
+    once, thrice = (simulate_step(step, STEP.layout, SIXTEEN).seconds for step in (STEP, several))
+    assert 2.5 * once < thrice < 3 * once
 
 
 def test_a_search_s_pareto_front_has_the_layouts_that_none_beats_in_time_and_memory(found, smallest):
@@ -141,7 +142,7 @@ def test_a_search_times_its_best_action_by_action(found, smallest):
     for there in (found, smallest):
         for one in there.best[: settle.SETTLED]:
             assert one.settled
-            assert one.seconds == simulated_seconds(STEP, one.layout, SIXTEEN)
+            assert one.seconds == simulate_step(STEP, one.layout, SIXTEEN).seconds
 
 
 def test_the_closed_form_of_a_step_s_time_is_near_the_simulation(found):

@@ -9,10 +9,9 @@ import pytest
 
 from project.calibration import gpus, processors
 from project.planner.config import claims_path
-from project.planner.document.claims import check, read_claims
-from project.planner.document.derive import Derived, derive
-from project.planner.document.document import sheets
-from project.planner.document.plan_file import as_json
+from project.planner.document.claims import read_claims
+from project.planner.document.plan import Plan, as_json, make_plan
+from project.planner.document.sheets import sheets
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import load_cluster, read_cluster, write_cluster
 from project.planner.machine.source import SOURCES, source_of_figures, source_of_results, source_of_seconds, weakest
@@ -26,10 +25,9 @@ GPUS = replace(SHEET, name="gpu_here", measured=(*gpus.MEASURED, "intra"))
 PROCESSORS = load_cluster("cpu_here")
 
 
-def found(cluster: Cluster, layout: ParallelLayout = LAYOUT) -> Derived:
-    derived = derive(Step(ModelConfig(), layout, 8, 256, "bf16-mixed"), cluster)
-    derived.claims.extend(check(read_claims(claims_path("reference_document")), derived.quantities))
-    return derived
+def found(cluster: Cluster, layout: ParallelLayout = LAYOUT) -> Plan:
+    step = Step(ModelConfig(), layout, 8, 256, "bf16-mixed")
+    return make_plan(step, cluster, read_claims(claims_path("reference_document")))
 
 
 def test_a_number_s_source_is_that_of_its_weakest_input() -> None:
@@ -69,8 +67,8 @@ def test_the_calibrated_cluster_file_says_what_was_measured() -> None:
     ("cluster", "word"), [(SHEET, "assumed"), (PROCESSORS, "derived"), (GPUS, "derived")], ids=lambda one: str(one)[:20]
 )
 def test_all_times_of_a_plan_have_the_same_source(cluster: Cluster, word: str) -> None:
-    derived = found(cluster)
-    plan = as_json(derived)
+    found_plan = found(cluster)
+    derived, plan = found_plan.derived, as_json(found_plan)
     assert derived.seconds_source == word
     for name in ("step_time_s", "mfu", "bubble", "forward_latency_s", "throughput_gain"):
         assert plan["quantities"][name]["source"] == word
@@ -78,7 +76,7 @@ def test_all_times_of_a_plan_have_the_same_source(cluster: Cluster, word: str) -
     entries = [entry for axis in plan["communication"].values() for entry in axis.values()]
     assert {entry["source"]["seconds"] for entry in entries} == {word}
     assert {claim["source"] for claim in plan["claims"] if claim["quantity"] == "latency_reduction"} == {word}
-    by_title = {sheet.title: sheet for sheet in sheets(derived)}
+    by_title = {sheet.title: sheet for sheet in sheets(found_plan)}
     assert f"the seconds of a microbatch {word}" in by_title["Modules and compute"].note
     assert f"seconds {word}" in by_title["Communication of a step, busiest rank"].note
     assert f"idle {derived.timeline.bubble:.1%} ({word})" in by_title["Pipeline"].note
@@ -88,12 +86,12 @@ def test_all_times_of_a_plan_have_the_same_source(cluster: Cluster, word: str) -
 
 def test_a_cluster_s_memory_is_measured_where_calibration_read_it() -> None:
     for cluster, word in ((SHEET, "assumed"), (PROCESSORS, "measured"), (GPUS, "measured")):
-        derived = found(cluster)
-        assert derived.quantities["memory_available"].source == word
-        by_title = {sheet.title: sheet for sheet in sheets(derived)}
+        plan = found(cluster)
+        assert plan.quantities["memory_available"].source == word
+        by_title = {sheet.title: sheet for sheet in sheets(plan)}
         assert f"({word})" in by_title["Memory"].note
         assert next(row for row in by_title["Deployment conditions"].rows if row[0] == "of each")[-1] == word
-        assert derived.quantities["memory_bytes"].source == "assumed", "the framework's part is nowhere measured"
+        assert plan.quantities["memory_bytes"].source == "assumed", "the framework's part is nowhere measured"
 
 
 @pytest.mark.parametrize("cluster", [SHEET, PROCESSORS, GPUS], ids=["sheet", "processors", "gpus"])
@@ -101,14 +99,14 @@ def test_a_cluster_s_memory_is_measured_where_calibration_read_it() -> None:
 def test_every_sheet_and_every_part_of_plan_json_says_where_its_numbers_are_from(
     cluster: Cluster, layout: ParallelLayout
 ) -> None:
-    derived = found(cluster, layout)
-    for sheet in sheets(derived):
+    found_plan = found(cluster, layout)
+    for sheet in sheets(found_plan):
         if "source" in sheet.columns:
             place = sheet.columns.index("source")
             assert {row[place] for row in sheet.rows} <= set(SOURCES), sheet.title
         else:
             assert re.search("|".join(SOURCES), sheet.note), sheet.title
-    plan = as_json(derived)
+    plan = as_json(found_plan)
     for key in ("quantities", "ranks", "communication", "messages", "timeline", "claims"):
         for entry in entries_with_numbers(plan[key]):
             words = entry["source"]

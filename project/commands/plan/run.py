@@ -16,10 +16,10 @@ from project.command_line.refusal import refuse
 from project.commands.plan.checks import nothing_fits
 from project.commands.plan.command import PLAN
 from project.configs import CONFIGS
-from project.planner.config import Config, cluster_of, derived, step_of, write_json
-from project.planner.document.compare import compare
-from project.planner.document.document import sheets
+from project.planner.config import Config, cluster_of, plan_of, step_of, write_json
+from project.planner.document.comparison import compare
 from project.planner.document.search_sheets import COMMANDS, search_sheets
+from project.planner.document.sheets import sheets
 from project.planner.memory.memory import peak
 from project.planner.search.candidate import Candidate, rank_by
 from project.planner.search.fewer import fewer
@@ -113,13 +113,12 @@ def print_search(what: Searched, folder: Path) -> None:
 def plan(config: Config, folder: Path) -> None:
     from rich.console import Console
 
-    found = derived(config)
+    found = plan_of(config)
     console = Console()
     for sheet in sheets(found):
         console.print(sheet.table())
     write_json(found, folder)
-    layout = found.step.layout
-    heading = f"# Plan: {layout}, on {found.cluster.name}\n\n"
+    heading = f"# Plan: {found.derived.step.layout}, on {found.derived.cluster.name}\n\n"
     write_atomically(folder / "plan.md", heading + "\n".join(sheet.markdown() for sheet in sheets(found, whole=True)))
     console.print(f"run folder: {folder}", soft_wrap=True)
 

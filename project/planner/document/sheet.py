@@ -1,4 +1,4 @@
-"""A table that is printed on a terminal and written as Markdown."""
+"""A table that is printed on a terminal and written as Markdown, and its numbers as text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Sheet:
-    """Cells are text. A column whose name ends in `>` is set to the right."""
+    """A table of text cells. A column whose name ends in `>` is aligned to the right."""
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]] = ()
     note: str = ""
     sections: set[int] = field(default_factory=set)
-    """Rows after which a line is drawn."""
+    """Indices of rows after which a line is drawn."""
 
     def table(self) -> Table:
         from rich.table import Table
@@ -44,7 +44,7 @@ def _escaped(row: tuple[str, ...]) -> list[str]:
 
 
 def number(value: float | None, unit: str) -> str:
-    """As a person reads it: 54.6 MB, 12.3 ms, 27.3 %."""
+    """A value in its unit, scaled to three digits: 54.6 MB, 12.3 ms; `-` for None."""
     if value is None:
         return "-"
     if unit == "B":
@@ -63,3 +63,10 @@ def scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
         return f"0 {units[-1][0] if units[-1][1] == 1 else units[0][0]}"
     name, size = next(((name, size) for name, size in units if abs(value) >= size), units[-1])
     return f"{value / size:.3g} {name}" if abs(value) < 1000 * size else f"{value / size:,.0f} {name}"
+
+
+def spans(numbers: list[int]) -> str:
+    """Runs of consecutive numbers by their ends, as in `0-2, 5`; `-` where there are none."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)) or "-"

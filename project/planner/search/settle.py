@@ -5,16 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from project.planner.cost.step_time import gradient_seconds, optimizer_seconds, stage_durations, travel
-from project.planner.cost.workload import workload
-from project.planner.document.derive import duration_of
 from project.planner.machine.cluster import Cluster
 from project.planner.search.candidate import Candidate, Objective, closed_form_seconds, rank_by
 from project.planner.search.pareto import front
 from project.planner.step import Step
-from project.planner.timeline.timeline import simulate
+from project.planner.timeline.simulated_step import simulate_step
 from project.spec.layout import ParallelLayout
-from project.spec.schedules.order import order_of
 
 SETTLED = 20  # stay best when timed action by action
 MOST_ACTIONS = 60_000  # of a schedule, for that
@@ -53,13 +49,4 @@ def settled_seconds(step: Step, layout: ParallelLayout, cluster: Cluster) -> flo
     """By the closed form where action by action takes longer than it is worth."""
     if 3 * layout.stages * layout.microbatches > MOST_ACTIONS:
         return closed_form_seconds(step, layout, cluster)
-    return simulated_seconds(step, layout, cluster)
-
-
-def simulated_seconds(step: Step, layout: ParallelLayout, cluster: Cluster) -> float:
-    """Of an optimizer step, its pipeline action by action."""
-    work = workload(step, layout)
-    duration = duration_of(stage_durations(work, layout, cluster), layout)
-    span = simulate(order_of(layout), duration, travel(work, layout, cluster)).span
-    once = gradient_seconds(work, layout, cluster) + optimizer_seconds(work, layout, cluster)
-    return step.accumulate * span + once
+    return simulate_step(step, layout, cluster).seconds

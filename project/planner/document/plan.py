@@ -1,22 +1,42 @@
-"""`plan.json`, and the figures of it that a run's summary has too."""
+"""The plan: the facts of a step, the quantities that sum them up, and checked claims; as `plan.json` has them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from project.planner.cost.parameters import parameters_on
 from project.planner.cost.transfer import by_axis
 from project.planner.cost.transfer_time import link, seconds
-from project.planner.document.derive import Derived
+from project.planner.document.claims import check
+from project.planner.document.derived import Derived, derive
+from project.planner.document.quantities import Quantity, quantities
+from project.planner.machine.cluster import Cluster
 from project.planner.machine.source import source_of_figures, source_of_results
-from project.planner.memory.activations import activation_peaks
+from project.planner.step import Step
 from project.run_folder import layout_entry
 from project.spec.placement import stages_of
-from project.spec.schedules.order import order_of
 
 
-def as_json(found: Derived) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Plan:
+    """`claims` are checked (`project.planner.document.claims.check`)."""
+
+    derived: Derived
+    quantities: dict[str, Quantity]
+    claims: list[dict[str, Any]]
+
+
+def make_plan(step: Step, cluster: Cluster, claims: Iterable[Mapping[str, Any]] = ()) -> Plan:
+    """Derives the plan of a step on a cluster, and checks claims against its quantities."""
+    derived = derive(step, cluster)
+    found = quantities(derived)
+    return Plan(derived, found, check(claims, found))
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """The content of `plan.json`."""
+    found = plan.derived
     step, layout = found.step, found.step.layout
     return {
         "layout": layout_entry(layout),
@@ -24,9 +44,9 @@ def as_json(found: Derived) -> dict[str, Any]:
         "model": asdict(step.config),
         "batch": {"batch_size": step.batch, "seq_len": step.seq_len, "accumulate": step.accumulate},
         "precision": step.precision,
-        "quantities": {name: of._asdict() for name, of in found.quantities.items()},
+        "quantities": {name: of._asdict() for name, of in plan.quantities.items()},
         "ranks": [_rank(found, rank) for rank in range(layout.world_size)],
-        "communication": communication(found),
+        "communication": _communication(found),
         "messages": [hop._asdict() | {"source": found.seconds_source} for hop in found.hops],
         "timeline": [
             {
@@ -40,7 +60,7 @@ def as_json(found: Derived) -> dict[str, Any]:
             }
             for timed in found.timeline.actions
         ],
-        "claims": found.claims,
+        "claims": plan.claims,
     }
 
 
@@ -60,23 +80,22 @@ def _rank(found: Derived, rank: int) -> dict[str, Any]:
         "tp": at.tp,
         "ep": at.ep,
         "experts": list(range(at.ep * held, (at.ep + 1) * held)) if has_experts else [],
-        "parameters": parameters_on(config, layout, at.pp, step.seq_len).total,
+        "parameters": found.parameters[at.pp],
         "memory": found.memories[at.pp]._asdict(),
         "in_flight": [
             {"stage": stage, "microbatches": moment.all, "of_them_for_weights_alone": moment.second_half}
             for stage, moment in found.in_flight[at.pp].items()
         ],
     }
-    placed, framework = (
-        source_of_results(found.cluster, "gpus_per_node"),
-        source_of_figures(found.cluster, "reserved_bytes"),
-    )
+    placed = source_of_results(found.cluster, "gpus_per_node")
+    framework = source_of_figures(found.cluster, "reserved_bytes")
     of_memory = dict.fromkeys(found.memories[at.pp]._fields, "derived") | {"framework": framework}
     return {**entry, "source": dict.fromkeys(entry, "derived") | {"node": placed, "gpu": placed, "memory": of_memory}}
 
 
-def communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
-    """Of the rank that sends most. Where an entry's calls use several links its `link` is the slowest."""
+def _communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
+    """Calls, bytes and seconds of the pipeline rank that sends most, by axis and collective. Where an entry's calls use
+    several links, `link` is the slowest."""
     table = by_axis(found.busiest)
     source = {"calls": "derived", "bytes": "derived", "seconds": found.seconds_source}
     source["link"] = source_of_results(found.cluster, "gpus_per_node")
@@ -88,18 +107,3 @@ def communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
         entry["link"] = "inter" if "inter" in (here, entry.get("link")) else here
         entry["source"] = source
     return table
-
-
-def planned(found: Derived) -> dict[str, Any]:
-    """The figures that a run's summary has too, under its names."""
-    step, layout, quantities = found.step, found.step.layout, found.quantities
-    held = [parameters_on(step.config, layout, rank, step.seq_len).total for rank in range(layout.pp)]
-    at = [layout.coordinates(rank).pp for rank in range(layout.world_size)]
-    keys = ("step_time_s", "tokens_per_second", "mfu", "bubble")
-    return {
-        **{key: quantities[key].value for key in keys},
-        "parameters_per_rank": [held[pp] for pp in at],
-        "peak_memory_bytes_per_rank": [found.memories[pp].total for pp in at],
-        "activation_bytes_peak_per_stage": activation_peaks(step, order_of(layout)),
-        "communication": by_axis(found.busiest),
-    }

@@ -1,10 +1,14 @@
-"""What was planned of a run against what it measured."""
+"""Planned figures beside the measured ones of a run."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from project.planner.cost.transfer import by_axis
+from project.planner.document.plan import Plan
 from project.planner.document.sheet import Sheet, number
+from project.planner.memory.activations import activation_peaks
+from project.spec.schedules.order import order_of
 
 UNITS = {
     "step_time_s": "s",
@@ -22,8 +26,23 @@ BALANCED = (
 )
 
 
+def planned_figures(plan: Plan) -> dict[str, Any]:
+    """The planned figures that a run's summary has as measured, under the same names."""
+    found, step, layout = plan.derived, plan.derived.step, plan.derived.step.layout
+    at = [layout.coordinates(rank).pp for rank in range(layout.world_size)]
+    keys = ("step_time_s", "tokens_per_second", "mfu", "bubble")
+    return {
+        **{key: plan.quantities[key].value for key in keys},
+        "parameters_per_rank": [found.parameters[pp] for pp in at],
+        "peak_memory_bytes_per_rank": [found.memories[pp].total for pp in at],
+        "activation_bytes_peak_per_stage": activation_peaks(step, order_of(layout)),
+        "communication": by_axis(found.busiest),
+    }
+
+
 def compare(summary: dict[str, Any]) -> Sheet:
-    """Of lists each place. A ratio is measured over planned; a star is at what was planned for even routing."""
+    """A row for each figure, and for each place of a list; the ratio is measured over planned. A star marks what was
+    planned for even routing."""
     planned, rows = summary.get("planned") or {}, []
     spread = (summary.get("layout") or {}).get("ep", 1) > 1  # else every rank has a share of all experts
     for name, unit in UNITS.items():
