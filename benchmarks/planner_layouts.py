@@ -25,12 +25,12 @@ from project.calibration import processors
 from project.calibration.measured import heading
 from project.calibration.rank_seconds import Case, rank_seconds
 from project.planner.cost.host_time import after_the_pipeline, alone
-from project.planner.cost.implementation import ours
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Workload
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import CLUSTERS, load_cluster, write_cluster
 from project.planner.search.search import overrides
+from project.spec.layer.implementation import ours
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.published_runs import Predicted, Run, predict, runs
-from project.planner.cost.implementation import MEGATRON_2021, MEGATRON_2022_SP
 from project.planner.cost.workload import Workload, rank_parameters
 from project.planner.machine.cluster import Cluster, Stated
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.memory.footprint import layer_activation_bytes
+from project.spec.layer.implementation import MEGATRON_2021, MEGATRON_2022_SP
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.in_flight import share_in_flight
@@ -74,7 +74,7 @@ def memory_row(model: str) -> tuple[float, float, float]:
         * layer_activation_bytes(config, how, work.shape(layout), recompute, False)
         for how, recompute in ((MEGATRON_2021, "none"), (MEGATRON_2022_SP, "selective"))
     ]
-    states = MEGATRON_2021.state_bytes * rank_parameters(work, layout)[0].dense  # nor are norms in the figure
+    states = MEGATRON_2021.state_bytes * rank_parameters(work, layout)[0].divided_over_tp  # nor are norms in the figure
     return states / GIB, kept[0] / GIB, kept[1] / GIB
 
 
@@ -144,8 +144,7 @@ def report() -> str:
         "# The planner against measurements of others",
         "",
         f"Written by `make scoreboard` on {date.today()} at commit {commit.stdout.strip()}. The runs, with their",
-        "sources, are in `published_runs.csv`; how each trainer computes is in",
-        "`project/planner/cost/implementation.py`;",
+        "sources, are in `published_runs.csv`; how each trainer computes is in `project/spec/layer/implementation.py`;",
         "every rate is in `configs/cluster/`, one file for all rows of a table. Errors are of the step's seconds.",
         "",
         "## Memory: Korthikanti et al., Fig. 1, GiB a GPU",

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from project.planner.cost.implementation import (
+from project.planner.cost.step_time import step_time
+from project.planner.cost.workload import Workload
+from project.planner.machine.cluster import Cluster
+from project.planner.memory.footprint import footprint
+from project.spec.layer.implementation import (
     MEGATRON_2021,
     MEGATRON_2022_SP,
     MEGATRON_CORE,
     MEGATRON_CORE_DEEPEP,
 )
-from project.planner.cost.step_time import step_time
-from project.planner.cost.workload import Workload
-from project.planner.machine.cluster import Cluster
-from project.planner.memory.footprint import footprint
 from project.spec.layout import ParallelLayout
 from project.spec.legality.size import divisors
 from project.spec.model import ModelConfig

@@ -18,9 +18,9 @@ from project.calibration import collectives, rates
 from project.calibration.measured import Progress, around
 from project.calibration.ranks import device_of, on_ranks
 from project.planner.cost.compute import gemm_seconds
-from project.planner.cost.work import Gemm
 from project.planner.machine.cluster import Achieved, Cluster, Link
 from project.planner.machine.cluster_file import load_cluster
+from project.spec.layer.operation import Gemm
 
 SHEETS = {"B200": "b200", "H200": "h200", "A100": "a100_8x"}  # by what a device's name has in it; else H100's
 SIZES = (2**14, 2**20, 2**26)  # bytes that a rank gives a collective

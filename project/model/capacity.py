@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from project.model.dispatch import LocalDispatch, order_by, tally, weighted_sum
-from project.spec.cost import expert_slots
+from project.spec.layer.transformer import expert_slots
 
 
 class Slots(NamedTuple):

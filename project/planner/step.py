@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from project.planner.cost.parameters import parts_of
-from project.spec.cost import expert_slots
+from project.planner.cost.stages import parts_of
+from project.spec.cost import Tables
+from project.spec.layer import transformer
+from project.spec.layer.implementation import ours
+from project.spec.layer.operation import Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.partition import Part
 from project.spec.placement import stage_to_rank
+from project.spec.precision import width_of
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,28 @@ class Step:
         return self.sequences * self.seq_len
 
     @cached_property
-    def parts(self) -> list[Part]:
+    def parts(self) -> tuple[Part, ...]:
         return parts_of(self.config, self.layout, self.seq_len)
 
     @cached_property
     def rank_of_stage(self) -> list[int]:
         return stage_to_rank(self.layout)
+
+    @property
+    def shape(self) -> Shape:
+        layout = self.layout
+        return Shape(self.sequences, self.seq_len, layout.tp, layout.ep, layout.etp)
+
+    @cached_property
+    def tables(self) -> Tables:
+        """Of one rank and microbatch."""
+        args = self.config, ours(self.precision), self.shape, width_of(self.precision)
+        return Tables(
+            transformer.layer(*args, False),
+            transformer.layer(*args, True),
+            transformer.embedding(*args),
+            transformer.head(*args),
+        )
 
     def parts_on(self, pp_rank: int) -> list[Part]:
         return [part for part in self.parts if self.rank_of_stage[part.stage] == pp_rank]
@@ -57,9 +77,4 @@ class Step:
 def rows_sent(step: Step) -> int:
     """Rows that a rank hands to the experts' dispatch for one microbatch: each token's assignments, each to all slices
     of its expert; with a capacity, all slots of all experts, full or not."""
-    config, layout = step.config, step.layout
-    tokens = step.tokens // layout.tp
-    if config.capacity_factor is None:
-        return tokens * config.top_k * layout.etp
-    slots = expert_slots(config.capacity_factor, config.capacity_group, config.top_k, config.num_experts)
-    return tokens // config.capacity_group * slots * config.num_experts * layout.etp
+    return transformer.rows_sent(step.config, step.tokens // step.layout.tp, step.layout.etp)

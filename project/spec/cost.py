@@ -1,68 +1,83 @@
-"""Parameters and FLOPs of a model, counted in one place: MFU, the partition and the planner all read them here.
+"""Parameters and FLOPs of a model, read off the tables of its layers: MFU, the partition and the planner use them."""
 
-The tests hold the parameter counts to `numel()` of the built model.
-"""
+from __future__ import annotations
 
-import math
-from fractions import Fraction
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
 
+from project.spec.layer import transformer
+from project.spec.layer.implementation import Implementation, ours
+from project.spec.layer.operation import Shape, Table
 from project.spec.model import ModelConfig
+from project.spec.precision import width_of
 
 
-def attention_parameters(config: ModelConfig) -> int:
-    heads_out = config.num_heads * config.head_dim
-    kv_out = config.num_kv_heads * config.head_dim
-    return config.d_model * (2 * heads_out + 2 * kv_out)
+class Tables(NamedTuple):
+    """A model: its two kinds of layer, the embedding and the head."""
+
+    dense: Table
+    experts: Table
+    first: Table
+    last: Table
 
 
-def expert_parameters(config: ModelConfig) -> int:
-    """One expert: SwiGLU has three matrices."""
-    return 3 * config.d_model * config.d_ff
+@lru_cache(maxsize=1024)
+def tables(config: ModelConfig, how: Implementation | None = None) -> Tables:
+    """Of one token on one rank, by this trainer unless another is given: what does not depend on either is read here.
+
+    The tables of both kinds of layer are there, whether the model has such layers or not.
+    """
+    how, shape, width = how or ours("32-true"), Shape(1, 1), width_of("32-true")
+    return Tables(
+        transformer.layer(config, how, shape, width, False),
+        transformer.layer(config, how, shape, width, True),
+        transformer.embedding(config, how, shape, width),
+        transformer.head(config, how, shape, width),
+    )
 
 
-def router_parameters(config: ModelConfig) -> int:
-    return config.d_model * config.num_experts
-
-
-def dense_parameters(config: ModelConfig) -> int:
-    """What a dense layer has in the place of router and experts."""
-    return 3 * config.d_model * config.dense_d_ff
+def parameters(table: Table) -> int:
+    return sum(weight.numbers for operation in table for weight in operation.weights)
 
 
 def layer_parameters(config: ModelConfig, layer: int) -> int:
-    experts = (config.num_experts + config.num_shared_experts) * expert_parameters(config)
-    moe = router_parameters(config) + experts
-    inner = moe if layer in config.moe_layers else dense_parameters(config)
-    return attention_parameters(config) + inner + 2 * config.d_model
-
-
-def embedding_parameters(config: ModelConfig) -> int:
-    """The embedding's, and as many again in the untied head."""
-    return config.vocab_size * config.d_model
+    of = tables(config)
+    return parameters(of.experts if layer in config.moe_layers else of.dense)
 
 
 def total_parameters(config: ModelConfig) -> int:
-    layers = sum(layer_parameters(config, layer) for layer in range(config.num_layers))
-    return layers + config.d_model + 2 * embedding_parameters(config)
+    of = tables(config)
+    ends = parameters(of.first) + parameters(of.last)
+    with_experts = len(config.moe_layers)
+    dense = config.num_layers - with_experts
+    return dense * parameters(of.dense) + with_experts * parameters(of.experts) + ends
 
 
 def active_parameters(config: ModelConfig) -> int:
     """Parameters that one token passes through: `top_k` of the experts instead of all."""
-    idle = (config.num_experts - config.top_k) * expert_parameters(config)
+    stacked = parameters(tuple(operation for operation in tables(config).experts if operation.part == "experts"))
+    idle = stacked // config.num_experts * (config.num_experts - config.top_k)
     return total_parameters(config) - len(config.moe_layers) * idle
 
 
 def layer_flops_per_token(config: ModelConfig, seq_len: int, layer: int) -> int:
     """Forward FLOPs of one layer for one token; attention counted over the full sequence, not its causal half. What a
     capacity drops, or leaves empty, is not counted: this is what the model needs when nothing is dropped."""
-    experts = (config.top_k + config.num_shared_experts) * expert_parameters(config)
-    moe = router_parameters(config) + experts
-    inner = moe if layer in config.moe_layers else dense_parameters(config)
-    return 2 * (attention_parameters(config) + inner) + 4 * seq_len * config.num_heads * config.head_dim
+    return _layer_flops(config, seq_len, layer in config.moe_layers)
+
+
+@lru_cache(maxsize=1024)
+def _layer_flops(config: ModelConfig, seq_len: int, has_experts: bool) -> int:
+    dropless = replace(config, capacity_factor=None)
+    shape = Shape(config.num_experts, seq_len)  # so that each expert has a whole number of rows
+    table = transformer.layer(dropless, ours("32-true"), shape, width_of("32-true"), has_experts)
+    products = sum(gemm.flops for operation in table for gemm in operation.products.forward)
+    return int(products + 2 * sum(operation.products.fused for operation in table)) // shape.tokens
 
 
 def head_flops_per_token(config: ModelConfig) -> int:
-    return 2 * embedding_parameters(config)
+    return int(sum(gemm.flops for operation in tables(config).last for gemm in operation.products.forward))
 
 
 def train_flops_per_token(config: ModelConfig, seq_len: int) -> int:
@@ -76,9 +91,3 @@ def stage_costs(config: ModelConfig, seq_len: int) -> tuple[list[int], int, int]
     gradients, the head is a matrix."""
     layers = [layer_flops_per_token(config, seq_len, layer) for layer in range(config.num_layers)]
     return layers, config.d_model, head_flops_per_token(config)
-
-
-def expert_slots(factor: float, group: int, assignments: int, experts: int) -> int:
-    """That each expert has for a group of so many tokens: `ceil(factor * G * A / E)` of the factor as it is written,
-    for 1.1 is a little more than 11/10 in binary, and 1.1 * 100 would be rounded up to 111."""
-    return math.ceil(Fraction(str(factor)) * group * assignments / experts)

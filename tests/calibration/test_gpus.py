@@ -9,8 +9,8 @@ import torch
 from project.calibration import gpus
 from project.calibration.collectives import Costs
 from project.planner.cost.compute import gemm_seconds
-from project.planner.cost.work import Gemm
 from project.planner.machine.cluster_file import load_cluster, read_cluster
+from project.spec.layer.operation import Gemm
 
 A100 = gpus.Gpu("NVIDIA A100-SXM4-80GB", 85e9, 108)
 TINY = gpus.Loads(((16, 32, 16), (32, 32, 32), (64, 32, 64)), (2, 16, 8), 2**12)

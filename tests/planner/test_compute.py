@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from project.planner.cost.compute import gemm_seconds, launch_seconds, work_seconds
-from project.planner.cost.work import Gemm, Work
+from project.planner.cost.work import Work
 from project.planner.machine.cluster_file import load_cluster
+from project.spec.layer.operation import Gemm
 
 H100 = load_cluster("h100_8x")
 
@@ -61,7 +62,7 @@ def test_a_cpu_core_has_no_waves_of_tiles():
 
 def test_the_host_s_launches_are_counted_operator_by_operator():
     work = Work(gemms=(Gemm(1, 1, 1),) * 3, moved=1e6, operations=10)
-    assert launch_seconds(work, H100) == pytest.approx(13 * H100.launch_s.value)
+    assert launch_seconds(H100, work) == pytest.approx(13 * H100.launch_s.value)
     assert work_seconds(Work(moved=1e9), H100, "half", 2) == pytest.approx(
         1e9 / (H100.memory_bandwidth * H100.achieved.memory)
     )

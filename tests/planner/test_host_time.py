@@ -7,7 +7,6 @@ import pytest
 from project.calibration.overhead import FEW, MANY, cases, evaluate
 from project.calibration.rank_seconds import Seconds
 from project.planner.cost import host_time
-from project.planner.cost.implementation import ours
 from project.planner.cost.shared_cores import shared_span
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Durations, Workload
@@ -15,6 +14,7 @@ from project.planner.machine.cluster import Host
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.search.search import search
 from project.planner.step import Step
+from project.spec.layer.implementation import ours
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 

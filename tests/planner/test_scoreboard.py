@@ -10,12 +10,13 @@ import pytest
 
 import benchmarks.planner_scoreboard as scoreboard
 import benchmarks.published_runs as published
-from project.planner.cost import collective_time, compute, implementation, layer_work, step_time, work, workload
+from project.planner.cost import collective_time, compute, step_time, work, workload
 from project.planner.machine import group
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.memory import footprint
+from project.spec.layer import implementation, transformer
 
-TIMING = (published, step_time, compute, collective_time, work, layer_work, workload, group, footprint, implementation)
+TIMING = (published, step_time, compute, collective_time, work, transformer, workload, group, footprint, implementation)
 DENSE, MOE = scoreboard.scores(False), scoreboard.scores(True)
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from math import ceil
 
-from project.planner.cost.work import Gemm, Work
+from project.planner.cost.work import Work
 from project.planner.machine.cluster import Cluster, Tiles
+from project.spec.layer.operation import Gemm
 from project.spec.peaks import Arithmetic
 
 
@@ -54,6 +55,6 @@ def work_seconds(work: Work, cluster: Cluster, arithmetic: Arithmetic, element_b
     return products + attention + work.moved / (cluster.memory_bandwidth * cluster.achieved.memory)
 
 
-def launch_seconds(work: Work, cluster: Cluster) -> float:
-    """The host's, which runs ahead of the device where kernels are longer: the least that the work takes."""
-    return cluster.launch_s.value * (work.operations + len(work.gemms) + len(work.transfers))
+def launch_seconds(cluster: Cluster, *works: Work) -> float:
+    """Seconds of the host, which runs ahead of the device where kernels are longer: the least that the work takes."""
+    return cluster.launch_s.value * sum(work.launches for work in works)

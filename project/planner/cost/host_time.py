@@ -11,20 +11,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from project.planner.cost.layer_work import embedding, head, layer
+from project.planner.cost.parameters import Parameters
 from project.planner.cost.shared_cores import shared_span
+from project.planner.cost.stages import Held, ranks_of_stages
 from project.planner.cost.transfer import on_the_wire
-from project.planner.cost.work import Pass, Work
-from project.planner.cost.workload import (
-    Durations,
-    Held,
-    Parameters,
-    StepTime,
-    Workload,
-    rank_parameters,
-    ranks_of_stages,
-    stages_held,
-)
+from project.planner.cost.work import Pass, Work, embedding, head, layer
+from project.planner.cost.workload import Durations, StepTime, Workload, rank_parameters
 from project.planner.machine.cluster import Cluster, Host
 from project.planner.machine.group import Group, group_over
 from project.spec.layout import ParallelLayout
@@ -75,7 +67,7 @@ def alone(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Dura
     threads = max(1, host.cores // layout.world_size)
     again = 0.0 if layout.recompute == "none" else FORWARD
     found = []
-    for stage, held in enumerate(stages_held(work, layout)):
+    for stage, held in enumerate(work.held_by_stages(layout)):
         program, products = stage_cost(work, layout, cluster, held)
         both = program + products / threads
         beside = [other for other in (stage - 1, stage + 1) if 0 <= other < layout.stages]
@@ -89,7 +81,7 @@ def waiting(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[fl
     host = _host(cluster)
     tensor = peers(host.tensor_wait_s, host.tensor_wait_peer_s, layout.tp)
     expert = peers(host.expert_wait_s, host.expert_wait_peer_s, layout.ep * layout.etp)
-    return [held.layers * tensor + held.experts * expert for held in stages_held(work, layout)]
+    return [held.layers * tensor + held.experts * expert for held in work.held_by_stages(layout)]
 
 
 def stage_cost(work: Workload, layout: ParallelLayout, cluster: Cluster, held: Held) -> Cost:
@@ -104,12 +96,12 @@ def stage_cost(work: Workload, layout: ParallelLayout, cluster: Cluster, held: H
     program += (held.first + held.last) / 2 * ends
     products = 0.0
     for count, whole in (
-        (held.dense, layer(config, how, shape, False).work if held.dense else Pass()),
-        (held.experts, layer(config, how, shape, True).work if held.experts else Pass()),
+        (held.dense, layer(config, how, shape, False) if held.dense else Pass()),
+        (held.experts, layer(config, how, shape, True) if held.experts else Pass()),
         (held.first, embedding(config, how, shape)),
         (held.last, head(config, how, shape)),
     ):
-        for half in whole:
+        for half in (whole.forward, whole.inputs, whole.weights):
             program += count * sent_bytes(half, layout) * host.byte_s
             products += count * half.flops / (cluster.peak(work.arithmetic) * cluster.achieved.gemm)
     return Cost(program, products)
@@ -122,8 +114,7 @@ def peers(first: float, further: float, ranks: int) -> float:
 
 def sent_bytes(work: Work, layout: ParallelLayout) -> float:
     return sum(
-        on_the_wire(one.collective, int(one.given), group_over(tuple(one.axis.split("_")), layout).size)
-        for one in work.transfers
+        send.calls * on_the_wire(send.collective, send.given, group_over(send.axes, layout).size) for send in work.sends
     )
 
 
@@ -142,7 +133,7 @@ def gradient_seconds(work: Workload, layout: ParallelLayout, host: Host, held: P
     element = work.how.gradient_bytes
     sums: tuple[tuple[float, Group], ...] = (
         (held.whole, group_over(("tp",), layout)),
-        (held.whole + held.dense, group_over(("dp",), layout)),
+        (held.whole + held.divided_over_tp, group_over(("dp",), layout)),
         (held.experts, group_over(("edp",), layout)),
     )
     return sum(on_the_wire("all_reduce", int(count * element), among.size) * host.byte_s for count, among in sums)
@@ -151,5 +142,5 @@ def gradient_seconds(work: Workload, layout: ParallelLayout, host: Host, held: P
 def update_seconds(work: Workload, layout: ParallelLayout, host: Host, held: Parameters) -> float:
     sharded = work.how.sharded_state_bytes > 0
     dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
-    count = held.whole + held.dense / dp + held.experts / edp
+    count = held.whole + held.divided_over_tp / dp + held.experts / edp
     return host.step_s + (layout.world_size - 1) * host.step_peer_s + count * host.parameter_s

@@ -1,29 +1,24 @@
-"""Parameters of each rank, by kind of module: closed forms on the layout, held by the tests to the ranks' own.
+"""Parameters of each rank, by kind of module, read off the layers' tables; the tests hold them to the ranks' own.
 
 All ranks of a stage hold as many: what is divided is divided evenly, or refused (`project.spec.legality.rules`).
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections import Counter
+from functools import lru_cache
 from typing import NamedTuple
 
-from project.spec.cost import (
-    attention_parameters,
-    dense_parameters,
-    embedding_parameters,
-    expert_parameters,
-    router_parameters,
-    stage_costs,
-)
+from project.planner.cost.stages import Held, held_by, ranks_held
+from project.spec.cost import tables
+from project.spec.layer.implementation import Implementation
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.partition import Costs, Part, partition
-from project.spec.placement import stages_of
+from project.spec.partition import Part
 
 
 class Parameters(NamedTuple):
-    """On one rank."""
+    """Numbers of parameters on one rank, by kind of module."""
 
     embedding: int = 0
     attention: int = 0
@@ -47,38 +42,41 @@ class Parameters(NamedTuple):
     def divided_over_tp(self) -> int:
         return self.embedding + self.attention + self.shared + self.feed_forward + self.head
 
-    def plus(self, other: Parameters) -> Parameters:
-        return Parameters(*(here + there for here, there in zip(self, other, strict=True)))
-
-
-@cache
-def parts_of(config: ModelConfig, layout: ParallelLayout, seq_len: int) -> list[Part]:
-    """By stage, as the trainer cuts the model (`MoEModule.layer_costs`)."""
-    return partition(Costs(*stage_costs(config, seq_len)), layout)
-
 
 def parameters_of(config: ModelConfig, layout: ParallelLayout, part: Part, sharded: bool | None = None) -> Parameters:
-    """Of one stage on one rank. `sharded` says whether replicas hold shards; None: as the layout does."""
-    shard = layout.dp_mode == "shard" if sharded is None else sharded
-    with_experts = len([layer for layer in part.layers if layer in config.moe_layers])
-    over_tp = layout.tp * (layout.dp if shard else 1)
-    over_experts = layout.ep * layout.etp * (layout.edp if shard else 1)
-    layers = len(part.layers)
-    return Parameters(
-        embedding=part.first * embedding_parameters(config) // over_tp,
-        attention=layers * attention_parameters(config) // over_tp,
-        router=with_experts * router_parameters(config),
-        experts=with_experts * config.num_experts * expert_parameters(config) // over_experts,
-        shared=with_experts * config.num_shared_experts * expert_parameters(config) // over_tp,
-        feed_forward=(layers - with_experts) * dense_parameters(config) // over_tp,
-        norms=(2 * layers + part.last) * config.d_model,
-        head=part.last * embedding_parameters(config) // over_tp,
-    )
+    """Parameters of one stage on one rank. `sharded` says whether replicas hold shards; None: as the layout does."""
+    return _parameters(config, layout, held_by(config, part), sharded)
 
 
 def parameters_on(config: ModelConfig, layout: ParallelLayout, pp_rank: int, seq_len: int) -> Parameters:
-    """Of all stages of a pipeline rank."""
-    parts, held = parts_of(config, layout, seq_len), Parameters()
-    for stage in stages_of(pp_rank, layout):
-        held = held.plus(parameters_of(config, layout, parts[stage]))
-    return held
+    """Parameters of all stages of a pipeline rank."""
+    return _parameters(config, layout, ranks_held(config, layout, seq_len)[pp_rank], None)
+
+
+def _parameters(config: ModelConfig, layout: ParallelLayout, held: Held, sharded: bool | None) -> Parameters:
+    shard = layout.dp_mode == "shard" if sharded is None else sharded
+    over_tp = layout.tp * (layout.dp if shard else 1)
+    over_experts = layout.ep * layout.etp * (layout.edp if shard else 1)
+    return divided(config, None, held, over_tp, over_experts)
+
+
+@lru_cache(maxsize=65536)
+def divided(config: ModelConfig, how: Implementation | None, held: Held, over_tp: int, over_experts: int) -> Parameters:
+    """Parameters of a rank among so many that the dense and the experts' weights are divided over; of this trainer's
+    layers where `how` is None."""
+    ranks = {None: 1, "tp": over_tp, "ep": over_experts}
+    found: Counter[str] = Counter()
+    for (kind, axis), numbers in _numbers(config, how, held).items():
+        found[kind] += numbers // ranks[axis]
+    return Parameters(**found)
+
+
+def _numbers(config: ModelConfig, how: Implementation | None, held: Held) -> Counter[tuple[str, str | None]]:
+    """Undivided parameters by kind, and by the axis that divides their first or last dim."""
+    found: Counter[tuple[str, str | None]] = Counter()
+    for count, table in zip(held, tables(config, how), strict=True):
+        for operation in table if count else ():
+            for weight in operation.weights:
+                axis = next((axis for axis in weight.split if axis), None)
+                found[operation.part, axis] += count * weight.numbers
+    return found

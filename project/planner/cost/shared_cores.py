@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from project.planner.cost.workload import Durations, ranks_of_stages
+from project.planner.cost.stages import ranks_of_stages
+from project.planner.cost.workload import Durations
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
 from project.spec.schedules.order import order_of

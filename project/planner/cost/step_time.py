@@ -14,22 +14,14 @@ from typing import NamedTuple
 
 from project.planner.cost import collective_time, host_time, message
 from project.planner.cost.compute import launch_seconds, work_seconds
-from project.planner.cost.implementation import Implementation
-from project.planner.cost.layer_work import embedding, head, layer
-from project.planner.cost.work import NOTHING, Layer, Pass, Shape, Transfer, Work
-from project.planner.cost.workload import (
-    Durations,
-    Held,
-    StepTime,
-    Workload,
-    rank_parameters,
-    ranks_held,
-    ranks_of_stages,
-    stages_held,
-)
+from project.planner.cost.stages import Held, ranks_of_stages
+from project.planner.cost.work import Pass, Work, embedding, head, layer
+from project.planner.cost.workload import Durations, StepTime, Workload, rank_parameters
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.group import Group, group_over
 from project.planner.timeline.timeline import Travel
+from project.spec.layer.implementation import Implementation
+from project.spec.layer.operation import Axes, Send, Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.peaks import Arithmetic
@@ -54,7 +46,7 @@ def units(
     how: Implementation,
     arithmetic: Arithmetic,
     shape: Shape,
-    groups: tuple[tuple[str, Group], ...],
+    groups: tuple[tuple[Axes, Group], ...],
     recompute: str,
     cluster: Cluster,
 ) -> Units:
@@ -62,40 +54,37 @@ def units(
     among = dict(groups)
 
     def seconds(work: Work) -> float:
-        sent = sum(transfer_seconds(transfer, among, cluster) for transfer in work.transfers)
+        sent = sum(send.calls * send_seconds(send, among[send.axes], cluster) for send in work.sends)
         return work_seconds(work, cluster, arithmetic, how.element_bytes) + sent
 
     def backward(inputs: Work, weights: Work, again: Work) -> tuple[float, float]:
         """Its two halves, stretched evenly where the host is what it waits for."""
         device = seconds(inputs) + seconds(again), seconds(weights)
-        stretch = max(1.0, launch_seconds(inputs + weights + again, cluster) / (sum(device) or 1.0))
+        stretch = max(1.0, launch_seconds(cluster, inputs, weights, again) / (sum(device) or 1.0))
         return device[0] * stretch, device[1] * stretch
 
-    def of_pass(whole: Pass, again: Work) -> Durations:
-        forward = max(seconds(whole.forward), launch_seconds(whole.forward, cluster))
-        return Durations(forward, *backward(whole.inputs, whole.weights, again))
-
-    def of_layer(piece: Layer) -> Durations:
-        return of_pass(piece.work, piece.again(recompute, how))
+    def of_pass(whole: Pass) -> Durations:
+        forward = max(seconds(whole.forward), launch_seconds(cluster, whole.forward))
+        return Durations(forward, *backward(whole.inputs, whole.weights, whole.again))
 
     has_experts, has_dense = config.num_dense_layers < config.num_layers, config.num_dense_layers > 0
     return Units(
-        of_layer(layer(config, how, shape, False)) if has_dense else Durations(),
-        of_layer(layer(config, how, shape, True)) if has_experts else Durations(),
-        of_pass(embedding(config, how, shape), NOTHING),
-        of_pass(head(config, how, shape), NOTHING),
+        of_pass(layer(config, how, shape, False, recompute)) if has_dense else Durations(),
+        of_pass(layer(config, how, shape, True, recompute)) if has_experts else Durations(),
+        of_pass(embedding(config, how, shape)),
+        of_pass(head(config, how, shape)),
     )
 
 
-def transfer_seconds(transfer: Transfer, among: dict[str, Group], cluster: Cluster) -> float:
-    return collective_time.seconds(transfer.collective, transfer.given, among[transfer.axis], cluster, transfer.copies)
+def send_seconds(send: Send, group: Group, cluster: Cluster) -> float:
+    return collective_time.seconds(send.collective, send.given, group, cluster, send.copies)
 
 
 @lru_cache(maxsize=4096)
-def _groups(tp: int, ep: int, etp: int) -> tuple[tuple[str, Group], ...]:
-    """Those of a microbatch, which lie together whatever the replicas and stages are."""
+def _groups(tp: int, ep: int, etp: int) -> tuple[tuple[Axes, Group], ...]:
+    """Groups of a microbatch's collectives, which lie together whatever the replicas and stages are."""
     layout = ParallelLayout(tp=tp, dp=ep * etp, ep=ep, etp=etp)
-    return tuple((axis, group_over(tuple(axis.split("_")), layout)) for axis in ("tp", "ep", "etp", "ep_etp"))
+    return tuple((axes, group_over(axes, layout)) for axes in (("tp",), ("ep",), ("etp",), ("ep", "etp")))
 
 
 def layout_units(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Units:
@@ -115,7 +104,7 @@ def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) ->
     if cluster.host is not None:
         return host_time.stage_durations(work, layout, cluster)
     of = layout_units(work, layout, cluster)
-    return [of.held(stage) for stage in stages_held(work, layout)]
+    return [of.held(stage) for stage in work.held_by_stages(layout)]
 
 
 def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
@@ -155,7 +144,7 @@ def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepT
     if cluster.host is not None:
         return host_time.step_time(work, layout, cluster)
     of = layout_units(work, layout, cluster)
-    what = ranks_held(work, layout)
+    what = work.held_by_ranks(layout)
     taken = {held: of.held(held) for held in set(what)}
     ranks = [taken[held] for held in what]
     slowest = max(ranks, key=lambda rank: rank.total)
@@ -194,7 +183,7 @@ def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -
     )
     for held in set(rank_parameters(work, layout)):
         spent = collective_time.seconds("all_reduce", held.whole * how.gradient_bytes, tp, cluster)
-        for count, among in ((held.whole + held.dense, replicas), (held.experts, expert_replicas)):
+        for count, among in ((held.whole + held.divided_over_tp, replicas), (held.experts, expert_replicas)):
             if not count:
                 continue
             if how.sharded_state_bytes:
@@ -213,5 +202,6 @@ def optimizer_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) 
         return host_time.after_the_pipeline(work, layout, cluster)[1]
     sharded = bool(work.how.sharded_state_bytes)
     dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
-    counts = [(held.whole + held.dense) / dp + held.experts / edp for held in set(rank_parameters(work, layout))]
+    ranks = set(rank_parameters(work, layout))
+    counts = [(held.whole + held.divided_over_tp) / dp + held.experts / edp for held in ranks]
     return max(counts) * work.how.update_bytes / (cluster.memory_bandwidth * cluster.achieved.memory)

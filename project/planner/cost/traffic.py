@@ -1,4 +1,5 @@
-"""What one rank sends in one optimizer step: the design's "How a step runs" as arithmetic on model, layout and batch.
+"""Traffic of one rank in one optimizer step: what the layers' tables send for each microbatch, the messages between
+stages, and the sums once a step.
 
 The tests hold it to `project.observe.ledger`, call by call and byte by byte. Experts are taken to be balanced: every
 rank sends every other equally many rows.
@@ -6,129 +7,87 @@ rank sends every other equally many rows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
 
 from project.planner.cost.parameters import parameters_of
+from project.planner.cost.stages import held_by
 from project.planner.cost.transfer import Transfer
 from project.planner.machine.group import WORLD, group_over
-from project.planner.step import Step, rows_sent
-from project.spec.cost import embedding_parameters
+from project.planner.step import Step
+from project.spec.layer.operation import Axes, is_sent_again
 from project.spec.partition import Part
-from project.spec.precision import DOUBLE, INT64, width_of
+from project.spec.precision import DOUBLE, width_of
 
 STATISTICS = 4  # of a layer in the table that is logged: auxiliary loss, z-loss, entropy, dropped fraction
 
 
 def traffic(step: Step, pp_rank: int) -> list[Transfer]:
-    """Of one rank of that pipeline rank; they all send as much. Nothing among groups of one."""
+    """Transfers of one rank of that pipeline rank; they all send as much. Groups of one send nothing."""
     found = (*_microbatches(step, pp_rank), *_once_a_step(step, pp_rank))
     return [transfer for transfer in found if transfer.group.size > 1 and transfer.calls]
 
 
 # -- a microbatch -------------------------------------------------------------------------------------------------
 
+Phase = Literal["forward", "again", "backward"]
+PHASES = get_args(Phase)
+
 
 def _microbatches(step: Step, pp_rank: int) -> Iterator[Transfer]:
     for part in step.parts_on(pp_rank):
-        with_experts = len([layer for layer in part.layers if layer in step.config.moe_layers])
-        stage = _Stage(step, part)
-        if part.first:
-            yield from stage.embedding()
-        yield from stage.attention(len(part.layers))
-        if with_experts:
-            yield from stage.balance(with_experts)
-            yield from stage.experts(with_experts)
-        if with_experts and step.config.num_shared_experts:
-            yield from stage.feed_forward("shared", with_experts)
-        if with_experts < len(part.layers):
-            yield from stage.feed_forward("feed_forward", len(part.layers) - with_experts)
-        if part.last:
-            yield from stage.head_and_loss()
-        yield from stage.messages()
+        for line, times in _lines(step, part).items():
+            direction = "forward" if line.phase == "forward" else "backward"
+            group = group_over(line.axes, step.layout)
+            calls = times * step.microbatches
+            yield Transfer(part.stage, line.part, group, line.collective, direction, calls, line.given, times)
+        yield from _messages(step, part)
 
 
-class _Stage:
-    """Of one stage, for every microbatch."""
+class _Line(NamedTuple):
+    """Equal collectives of a stage's microbatch; `again` are those of a recomputed forward."""
 
-    def __init__(self, step: Step, part: Part) -> None:
-        self.step, self.part = step, part
-        self.config, self.layout = step.config, step.layout
-        self.width = width_of(step.precision)
-        # One microbatch of what is between the matrices: this rank's share of its sequences.
-        self.numbers = step.tokens * step.config.d_model // step.layout.tp
+    part: str
+    phase: Phase
+    axes: Axes
+    collective: str
+    given: int
 
-    def over(
-        self, axes: tuple[str, ...], module: str, collective: str, direction: str, times: int, given: int
-    ) -> Transfer:
-        calls = times * self.step.microbatches
-        return Transfer(
-            self.part.stage, module, group_over(axes, self.layout), collective, direction, calls, given, times
-        )
 
-    def gather(self, module: str, direction: str, times: int, element: int) -> Transfer:
-        """Shards of a sequence, to the whole sequence."""
-        return self.over(("tp",), module, "all_gather", direction, times, self.numbers * element)
+def _lines(step: Step, part: Part) -> dict[_Line, int]:
+    """How often a stage's microbatch has each, part by part, the forward first and the backward last."""
+    found: Counter[_Line] = Counter()
+    held, tables, recompute = held_by(step.config, part), step.tables, step.layout.recompute
+    for count, table, again in (
+        (held.first, tables.first, "none"),
+        (held.experts, tables.experts, recompute),
+        (held.dense, tables.dense, recompute),
+        (held.last, tables.last, "none"),
+    ):
+        for operation in table if count else ():
+            for send in operation.sends:
+                phases: list[Phase] = [send.direction]
+                if send.direction == "forward" and is_sent_again(send, again):
+                    phases.append("again")
+                for phase in phases:
+                    line = _Line(operation.part, phase, send.axes, send.collective, send.given)
+                    found[line] += count * send.calls
+    parts = list(dict.fromkeys(line.part for line in found))
+    order = sorted(found, key=lambda line: (parts.index(line.part), PHASES.index(line.phase)))
+    return {line: found[line] for line in order}
 
-    def scatter(self, module: str, direction: str, times: int, element: int) -> Transfer:
-        """Partial sums over the whole sequence, to shards of it."""
-        return self.over(("tp",), module, "reduce_scatter", direction, times, self.numbers * self.layout.tp * element)
 
-    @property
-    def recomputes(self) -> bool:
-        return self.layout.recompute != "none"
-
-    def embedding(self) -> Iterator[Transfer]:
-        """Each rank looks up its rows of the vocabulary; what the others have is added."""
-        yield self.scatter("embedding", "forward", 1, self.width.weight)
-        yield self.gather("embedding", "backward", 1, self.width.weight)
-
-    def attention(self, layers: int) -> Iterator[Transfer]:
-        for direction in ("forward", "backward", *(["backward"] if self.recomputes else [])):
-            yield self.gather("attention", direction, layers, self.width.compute)
-            yield self.scatter("attention", direction, layers, self.width.compute)
-
-    def feed_forward(self, module: str, layers: int) -> Iterator[Transfer]:
-        """Recomputation stops at the last activation that is asked for, so it does not scatter again."""
-        for direction in ("forward", "backward"):
-            yield self.gather(module, direction, layers, self.width.compute)
-            yield self.scatter(module, direction, layers, self.width.compute)
-        if self.recomputes:
-            yield self.gather(module, "backward", layers, self.width.compute)
-
-    def balance(self, layers: int) -> Iterator[Transfer]:
-        """Sums over each sequence: counts and scores of all experts, z, entropy, dropped, tokens. Backward needs no
-        more: each rank keeps the gradient of its own share."""
-        given = self.step.sequences * (2 * self.config.num_experts + 4) * self.width.wide
-        for direction in ("forward", *(["backward"] if self.layout.recompute == "full" else [])):
-            yield self.over(("tp",), "router", "all_reduce", direction, layers, given)
-
-    def experts(self, layers: int) -> Iterator[Transfer]:
-        """Rows go there and come back, and so do their gradients. Where the router decides how many, each rank first
-        tells the others."""
-        config, layout = self.config, self.layout
-        counts = config.num_experts * layout.etp * INT64
-        rows = rows_sent(self.step) * config.d_model * self.width.compute
-        for direction in ("forward", *(["backward"] if layout.recompute == "full" else [])):
-            if config.capacity_factor is None:
-                yield self.over(("ep", "etp"), "experts", "all_to_all", direction, layers, counts)
-            yield self.over(("ep", "etp"), "experts", "all_to_all", direction, 2 * layers, rows)
-        yield self.over(("ep", "etp"), "experts", "all_to_all", "backward", 2 * layers, rows)
-
-    def head_and_loss(self) -> Iterator[Transfer]:
-        """The loss over a cut vocabulary: each token's largest logit, the sum of its exponentials, its target's."""
-        yield self.gather("head", "forward", 1, self.width.compute)
-        yield self.scatter("head", "backward", 1, self.width.compute)
-        yield self.over(("tp",), "head", "all_reduce", "forward", 3, self.step.tokens * self.width.wide)
-
-    def messages(self) -> Iterator[Transfer]:
-        """Activations on, gradients back, but between two stages of one rank."""
-        stage, rank_of = self.part.stage, self.step.rank_of_stage
-        for neighbour, there, back in ((stage + 1, "send", "recv"), (stage - 1, "recv", "send")):
-            if 0 <= neighbour < self.layout.stages and rank_of[neighbour] != rank_of[stage]:
-                given = self.numbers * self.width.weight
-                for collective, direction in ((there, "forward"), (back, "backward")):
-                    sent = self.over(("pp",), "boundary", collective, direction, 1, given)
-                    yield sent._replace(neighbour=neighbour)
+def _messages(step: Step, part: Part) -> Iterator[Transfer]:
+    """Activations on, gradients back, but between two stages of one rank."""
+    stage, rank_of = part.stage, step.rank_of_stage
+    given = step.tokens // step.layout.tp * step.config.d_model * width_of(step.precision).weight
+    for neighbour, there, back in ((stage + 1, "send", "recv"), (stage - 1, "recv", "send")):
+        if 0 <= neighbour < step.layout.stages and rank_of[neighbour] != rank_of[stage]:
+            group = group_over(("pp",), step.layout)
+            for collective, direction in ((there, "forward"), (back, "backward")):
+                calls = step.microbatches
+                yield Transfer(stage, "boundary", group, collective, direction, calls, given, 1, neighbour)
 
 
 # -- a step -------------------------------------------------------------------------------------------------------
@@ -179,8 +138,9 @@ def _shards(step: Step, parts: list[Part]) -> Iterator[Transfer]:
                 dense, experts = dense + experts, 0
             yield from _unit(step, ("dp",), dense)
             yield from _unit(step, ("edp",), experts)
-        ends = part.first + part.last
-        yield from _unit(step, ("dp",), ends * embedding_parameters(step.config) // step.layout.tp)
+        only = Part(part.stage, range(part.layers.start, part.layers.start), part.first, part.last)
+        held = parameters_of(step.config, step.layout, only, sharded=False)
+        yield from _unit(step, ("dp",), held.divided_over_tp)
 
 
 def _unit(step: Step, axes: tuple[str, ...], numbers: int) -> Iterator[Transfer]:

@@ -1,143 +1,102 @@
-"""What a rank does, in counts and not seconds: matrix products, bytes that elementwise kernels move, kernels, and what
-it sends. No torch.
+"""Work of one rank for one microbatch, in counts and not seconds, read off the layers' tables: matrix products, bytes
+that elementwise kernels move, kernels, and collectives.
 
-The backward is in two halves, of the inputs and of the weights, as zero-bubble schedules run it.
+A backward is in two halves, for the inputs and for the weights, as zero-bubble schedules run it. Seconds are those of a
+router that drops nothing: slots that a capacity leaves empty are not timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
-from project.planner.cost.implementation import Implementation
-
-
-class Gemm(NamedTuple):
-    """`batch` products of `[m, k]` with `[k, n]`."""
-
-    m: float
-    n: float
-    k: float
-    batch: int = 1
-
-    @property
-    def flops(self) -> float:
-        return 2.0 * self.m * self.n * self.k * self.batch
-
-
-class Transfer(NamedTuple):
-    """One collective that every rank of the axis gives `given` bytes to. `copies` is of a dispatch that sends a token
-    once to a node: how many of its copies `given` counts."""
-
-    axis: str
-    collective: str
-    given: float
-    copies: int = 1
+from project.spec.layer import transformer
+from project.spec.layer.implementation import Implementation
+from project.spec.layer.operation import FUSED_BACKWARD, Gemm, Operation, Send, Shape, Table
+from project.spec.model import ModelConfig
 
 
 @dataclass(frozen=True)
 class Work:
     """`attention_flops` are of a fused attention; `moved` are bytes that elementwise kernels read and write;
-    `operations` are the operators that the host dispatches beside the matrix products."""
+    `operations` are the operators that the host dispatches beside matrix products and collectives; `sends` are
+    collectives among more than one rank."""
 
     gemms: tuple[Gemm, ...] = ()
-    attention_flops: float = 0.0
-    moved: float = 0.0
+    attention_flops: float = 0
+    moved: float = 0
     operations: int = 0
-    transfers: tuple[Transfer, ...] = ()
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
-            self.gemms + other.gemms,
-            self.attention_flops + other.attention_flops,
-            self.moved + other.moved,
-            self.operations + other.operations,
-            self.transfers + other.transfers,
-        )
+    sends: tuple[Send, ...] = ()
 
     @property
     def flops(self) -> float:
         return self.attention_flops + sum(gemm.flops for gemm in self.gemms)
+
+    @property
+    def launches(self) -> int:
+        """Operators, matrix products and collectives."""
+        return self.operations + len(self.gemms) + sum(send.calls for send in self.sends)
 
 
 NOTHING = Work()
 
 
 class Pass(NamedTuple):
-    """Forward, backward of the inputs, backward of the weights."""
+    """Forward, backward for the inputs, backward for the weights; and what of the forward the backward runs again where
+    the layer is recomputed."""
 
     forward: Work = NOTHING
     inputs: Work = NOTHING
     weights: Work = NOTHING
-
-    def after(self, *others: Pass) -> Pass:
-        every = (self, *others)
-        return Pass(*(total(getattr(one, field) for one in every) for field in Pass._fields))
+    again: Work = NOTHING
 
 
-def total(works: Iterable[Work]) -> Work:
-    whole = NOTHING
-    for work in works:
-        whole = whole + work
-    return whole
+@lru_cache(maxsize=4096)
+def layer(config: ModelConfig, how: Implementation, shape: Shape, has_experts: bool, recompute: str = "none") -> Pass:
+    table = transformer.layer(_dropless(config), how, shape, how.width, has_experts)
+    return work_of(table, how, shape, recompute)
 
 
-class Shape(NamedTuple):
-    """One microbatch under a layout. `imbalance` is the load of the busiest rank's experts over the mean."""
-
-    sequences: int
-    seq_len: int
-    tp: int
-    ep: int
-    etp: int
-    imbalance: float = 1.0
-
-    @property
-    def tokens(self) -> int:
-        return self.sequences * self.seq_len
+def embedding(config: ModelConfig, how: Implementation, shape: Shape) -> Pass:
+    return work_of(transformer.embedding(config, how, shape, how.width), how, shape)
 
 
-def linear(tokens: float, out: float, inner: float, batch: int = 1) -> Pass:
-    """`[T, inner]` to `[T, out]`; `batch` of them with weights of their own."""
-    return Pass(
-        Work((Gemm(tokens, out, inner, batch),)),
-        Work((Gemm(tokens, inner, out, batch),)),
-        Work((Gemm(out, inner, tokens, batch),)),
+def head(config: ModelConfig, how: Implementation, shape: Shape) -> Pass:
+    return work_of(transformer.head(config, how, shape, how.width), how, shape)
+
+
+@lru_cache
+def _dropless(config: ModelConfig) -> ModelConfig:
+    return replace(config, capacity_factor=None)
+
+
+def work_of(table: Table, how: Implementation, shape: Shape, recompute: str = "none") -> Pass:
+    timed = [send for operation in table for send in operation.sends if send.payload and shape.ranks(send.axes) > 1]
+    sent = tuple(send for send in timed if send.direction == "forward")
+    forward = _forward(table, sent)
+    inputs = Work(
+        tuple(gemm for operation in table for gemm in operation.products.inputs),
+        FUSED_BACKWARD * forward.attention_flops,
+        sum(operation.moved[1] for operation in table),
+        sum(operation.kernels[1] for operation in table),
+        tuple(send for send in timed if send.direction == "backward"),
     )
+    weights = Work(tuple(gemm for operation in table for gemm in operation.products.weights))
+    repeated = how.repeats(recompute)
+    if not repeated:
+        return Pass(forward, inputs, weights)
+    if recompute == "selective":
+        sent = tuple(send for send in sent if send.again != "unless kept") if how.selective == "layer" else ()
+    return Pass(forward, inputs, weights, _forward([one for one in table if one.recomputed in repeated], sent))
 
 
-def elementwise(forward: float, backward: float, operations: int = 1) -> Pass:
-    """Kernels that move so many bytes."""
-    return Pass(Work(moved=forward, operations=operations), Work(moved=backward, operations=operations))
-
-
-def exchanged(axis: str, forward: str, backward: str, forward_given: float, backward_given: float) -> Pass:
-    return Pass(
-        Work(transfers=(Transfer(axis, forward, forward_given),)),
-        Work(transfers=(Transfer(axis, backward, backward_given),)),
+def _forward(operations: Sequence[Operation], sends: tuple[Send, ...]) -> Work:
+    return Work(
+        tuple(gemm for operation in operations for gemm in operation.products.forward),
+        sum(operation.products.fused for operation in operations),
+        sum(operation.moved[0] for operation in operations),
+        sum(operation.kernels[0] for operation in operations),
+        sends,
     )
-
-
-@dataclass(frozen=True)
-class Layer:
-    """`again` is what is computed a second time, by the mode of recomputation."""
-
-    work: Pass
-    core: Work
-    kernels: Work
-    experts_exchange: Work
-
-    def again(self, recompute: str, implementation: Implementation) -> Work:
-        if recompute == "none":
-            return NOTHING
-        if recompute == "full":
-            return self.work.forward
-        if implementation.selective == "kernels":
-            return self.kernels
-        if implementation.selective == "attention core":
-            return NOTHING if implementation.fused_attention else self.core
-        kept = set(self.experts_exchange.transfers)
-        forward = self.work.forward
-        left = tuple(transfer for transfer in forward.transfers if transfer not in kept)
-        return Work(forward.gemms, forward.attention_flops, forward.moved, forward.operations, left)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from project.planner.cost.implementation import Implementation
-from project.planner.cost.work import Shape
-from project.planner.cost.workload import Parameters, Workload, rank_parameters, ranks_held
+from project.planner.cost.parameters import Parameters
+from project.planner.cost.workload import Workload, rank_parameters
+from project.spec.layer.implementation import Implementation
+from project.spec.layer.operation import Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.in_flight import share_in_flight
@@ -91,7 +92,7 @@ def footprint(work: Workload, layout: ParallelLayout) -> Footprint:
         if kind is False or config.num_dense_layers < config.num_layers
     }
     found = []
-    for rank, (held, counts) in enumerate(zip(ranks_held(work, layout), rank_parameters(work, layout), strict=True)):
+    for rank, (held, counts) in enumerate(zip(work.held_by_ranks(layout), rank_parameters(work, layout), strict=True)):
         activations = held.dense * kept[False] + held.experts * kept.get(True, 0.0)
         logits = held.last * shape.tokens * config.vocab_size * 4 / layout.tp
         found.append(Footprint(states(how, counts, layout), activations * share_in_flight(layout, rank), logits))
@@ -99,6 +100,6 @@ def footprint(work: Workload, layout: ParallelLayout) -> Footprint:
 
 
 def states(how: Implementation, counts: Parameters, layout: ParallelLayout) -> float:
-    plain = counts.whole + counts.dense
+    plain = counts.whole + counts.divided_over_tp
     kept_whole = how.state_bytes * (plain + counts.experts)
     return kept_whole + how.sharded_state_bytes * (plain / layout.dp + counts.experts / layout.edp)

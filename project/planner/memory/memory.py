@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple
 
-from project.planner.cost.workload import ranks_of_stages, stages_held, stages_of_ranks
+from project.planner.cost.stages import ranks_of_stages, stages_held, stages_of_ranks
 from project.planner.memory.activations import kept
 from project.planner.memory.piece import pieces
 from project.planner.step import Step
@@ -44,7 +44,7 @@ class Ranks:
         self.width = width_of(step.precision)
         self.at = ranks_of_stages(step.layout)
         self.stages = stages_of_ranks(step.layout)
-        self.made = [self.pieces.of(what) for what in stages_held(step, step.layout)]
+        self.made = [self.pieces.of(what) for what in stages_held(step.config, step.layout, step.seq_len)]
         self.in_flight = in_flight(step.layout)
 
     def memory(self, pp_rank: int, framework: int) -> Memory:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from project.planner.cost.parameters import parameters_of
-from project.planner.cost.workload import Held
+from project.planner.cost.stages import Held
 from project.planner.memory.activations import kept, recomputed_layer
 from project.planner.step import Step, rows_sent
 from project.spec.layout import ParallelLayout
