@@ -38,6 +38,8 @@ from project.spec.layer.operation import (
 from project.spec.model import ModelConfig
 from project.spec.precision import DOUBLE, FLOAT, INT32, INT64, Width
 
+GROUPED_ALIGNMENT = 16  # bytes: rows of the matrices that a grouped product takes
+
 
 @lru_cache(maxsize=16384)
 def layer(config: ModelConfig, how: Implementation, shape: Shape, width: Width, has_experts: bool) -> Table:
@@ -382,4 +384,4 @@ def expert_slots(factor: float, group: int, assignments: int, experts: int) -> i
 
 def is_grouped(config: ModelConfig, hidden: int, element: int) -> bool:
     """The condition of `project.model.experts.grouped_gemm_takes`."""
-    return element != DOUBLE and all(size * element % 16 == 0 for size in (hidden, config.d_model))
+    return element != DOUBLE and all(size * element % GROUPED_ALIGNMENT == 0 for size in (hidden, config.d_model))
