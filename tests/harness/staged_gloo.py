@@ -1,7 +1,7 @@
-"""Gloo between ranks that share one GPU. NCCL refuses two ranks on a device, and gloo can neither send nor exchange GPU
-memory: here every message goes by way of the host, and gloo carries it. Slow, and right.
+"""A backend for ranks that share one GPU. NCCL refuses two ranks on a device, and gloo can neither send nor exchange GPU
+memory: here gloo carries every message by way of the host.
 
-On a CPU it is gloo with a copy more, which is how it is tested where there is no GPU.
+On a CPU it is gloo with one copy more, which is how it is tested without a GPU.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +17,15 @@ NAME = "staged_gloo"
 
 
 class StagedGloo(dist.ProcessGroup):
-    """Collectives are done when they return. What is received arrives when it is waited for."""
+    """Collectives are done when they return; a received message is there once it was waited for."""
 
     def __init__(self, store: Any, rank: int, size: int, timeout: timedelta) -> None:
         super().__init__(rank, size)
         self.gloo = dist.ProcessGroupGloo(store, rank, size, timeout)
-        self._rank, self._size = rank, size
+        self._store, self._rank, self._size = store, rank, size
+
+    def get_group_store(self) -> Any:
+        return self._store
 
     def size(self) -> int:
         return self._size
@@ -65,7 +68,7 @@ class StagedGloo(dist.ProcessGroup):
         call = self.gloo.alltoall_base
         return by_way_of_the_host(lambda here: call(here[0], host(source), list(receive), list(send)), [output])
 
-    # Functional collectives come as lists, of one.
+    # Functional collectives come as lists of one tensor.
 
     def allreduce_coalesced(self, tensors: list[Tensor], opts: Any = None) -> dist.Work:
         return last(self.allreduce([tensor], opts) for tensor in tensors)
