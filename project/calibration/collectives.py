@@ -1,4 +1,5 @@
-"""What collectives cost over gloo or NCCL, by kind, size and number of ranks: seconds of a core and of the clock."""
+"""The cost of collectives over gloo or NCCL by kind, size and number of ranks, in seconds of CPU and of wall-clock
+time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,14 @@ import torch.distributed as dist
 from project.calibration.ranks import device_of, on_ranks
 from project.calibration.rates import wait
 
-SIZES = (2**10, 2**16, 2**19)  # bytes that a rank gives
+SIZES = (2**10, 2**16, 2**19)  # bytes that a rank gives to a collective
 RANKS = (2, 4)
 CALLS, ROUNDS = 8, 3
 
 
 class Point(NamedTuple):
-    """`sent` bytes go out of each rank in one call; `core_s` of a core and `clock_s` of the clock."""
+    """A measured collective. A rank gives `given` bytes and sends `sent` bytes in one call, which takes `core_s`
+    seconds of a core and `clock_s` seconds of wall-clock time."""
 
     collective: str
     ranks: int
@@ -30,8 +32,11 @@ class Point(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """Seconds of a core for a call, for each further rank in it, and for each byte sent; of the clock for a step to a
-    neighbour, and bytes a second."""
+    """The fitted costs of a collective.
+
+    `call_s`, `peer_s` and `byte_s` are seconds of a core for a call, for each further rank in it, and for each byte
+    sent; `latency_s` is wall-clock seconds for a step to a neighbour, and `bandwidth` is bytes a second.
+    """
 
     call_s: float
     peer_s: float
@@ -46,6 +51,7 @@ def measure(
     ranks: tuple[int, ...] = RANKS,
     sizes: tuple[int, ...] = SIZES,
 ) -> list[Point]:
+    """Measures every kind of collective in every size over every number of ranks."""
     found = []
     for size in ranks:
         progress(f"collectives over {size} ranks")
@@ -57,7 +63,7 @@ def measure(
 
 
 def fit(points: list[Point]) -> Costs:
-    """By least squares of the relative error."""
+    """Fits the costs to `points` by least squares of the relative error."""
     collectives = [point for point in points if point.collective != "message"]
     rows = np.array([[1.0, point.ranks - 1.0, point.sent] for point in collectives])
     core = np.array([point.core_s for point in collectives])
@@ -72,7 +78,7 @@ def fit(points: list[Point]) -> Costs:
 def _points(ranks: int, sizes: tuple[int, ...], backend: str, rank: int) -> list[Point]:
     device = device_of(backend, rank)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # barriers are NCCL's too
+        torch.cuda.set_device(device)  # NCCL carries the barriers too
     found = []
     for given in sizes:
         for name, sent, call in _calls(ranks, rank, given, device):

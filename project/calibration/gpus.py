@@ -1,8 +1,8 @@
-"""A node's GPUs as a cluster: products at several sizes, attention, memory and launches of the first, and NCCL's
-collectives over two of them and more.
+"""Calibrates a cluster from a node's GPUs: matrix products of several sizes, attention, memory bandwidth and launches
+on the first GPU, and NCCL's collectives over two GPUs and more.
 
-What lies between nodes one node cannot measure, nor does anyone need fp32's rate here: both are the data sheet's, from
-the cluster of the same kind, with how smaller tiles do.
+The link between nodes, the rate in fp32, and the rate of small tiles are not measured; they are taken from the data
+sheet, that is, from the cluster file of the same kind of GPU.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,11 @@ from project.planner.machine.cluster import Achieved, Cluster, Link
 from project.planner.machine.cluster_file import load_cluster
 from project.spec.layer.operation import Gemm
 
-SHEETS = {"B200": "b200", "H200": "h200", "A100": "a100_8x"}  # by what a device's name has in it; else H100's
+# Cluster files by a part of the device's name; H100's for others.
+SHEETS = {"B200": "b200", "H200": "h200", "A100": "a100_8x"}
 SIZES = (2**14, 2**20, 2**26)  # bytes that a rank gives a collective
-# Of the cluster's figures, and `intra` where there are several GPUs. Peak, bandwidth and tiles are the sheet's by
-# themselves; what the machine makes of them was measured, of half precision alone.
+# The cluster's measured figures, with `intra` if there are several GPUs. Peaks, memory bandwidth and tiles are the data
+# sheet's; the fraction of them that the machine achieves is measured, in half precision alone.
 MEASURED = (
     *("nodes", "gpus_per_node", "multiprocessors", "memory_bytes", "memory_bandwidth", "launch_s"),
     *("peak_flops.half", "achieved"),
@@ -33,7 +34,8 @@ MEASURED = (
 
 
 class Loads(NamedTuple):
-    """What is timed: products in bf16; causal attention by heads, length and width; numbers of an elementwise sum."""
+    """The timed loads: the sizes of matrix products in bf16; heads, length and head dimension of causal attention; the
+    numbers in an elementwise sum."""
 
     products: tuple[rates.Size, ...]
     attention: tuple[int, int, int]
@@ -50,7 +52,8 @@ class Gpu(NamedTuple):
 
 
 class GpuRates(NamedTuple):
-    """FLOP/s of products and of attention, bytes a second, seconds between two operators."""
+    """Measured rates: FLOP/s of matrix products by size and of attention, bytes a second of memory, and seconds from
+    one launch to the next."""
 
     gemm: dict[rates.Size, float]
     attention: float
@@ -59,14 +62,14 @@ class GpuRates(NamedTuple):
 
 
 def groups(devices: int) -> tuple[int, ...]:
-    """Of how many GPUs collectives are measured: two, four and so on, and all."""
+    """The numbers of GPUs over which collectives are measured: powers of two, and all."""
     return tuple(
         sorted({2**power for power in range(1, devices.bit_length()) if 2**power <= devices} | {devices} - {1})
     )
 
 
 def stages(devices: int) -> int:
-    """How often `progress` is called."""
+    """The number of times that `calibrate` calls `progress`."""
     return 1 + len(groups(devices))
 
 
@@ -78,7 +81,7 @@ def calibrate(
     loads: Loads = LOADS,
     sizes: Iterable[int] = SIZES,
 ) -> Cluster:
-    """All of it in forked processes, for one that has touched CUDA cannot fork any that do."""
+    """Measures everything in forked processes, because a process that has used CUDA cannot fork others that use it."""
     progress("products, attention, memory and launches")
     [(gpu, found)] = on_ranks(1, partial(_first, backend, loads))
     points = collectives.measure(progress, backend, groups(devices), tuple(sizes))
@@ -108,7 +111,7 @@ def measure(device: torch.device, loads: Loads) -> GpuRates:
 
 
 def cluster_of(name: str, devices: int, gpu: Gpu, found: GpuRates, costs: collectives.Costs | None) -> Cluster:
-    """One GPU has no collectives, and `costs` is None."""
+    """The cluster with the measured figures. `costs` is None for one GPU, which has no collectives."""
     sheet = load_cluster(next((file for word, file in SHEETS.items() if word in gpu.name), "h100_8x"))
     bandwidth = max(found.memory, sheet.memory_bandwidth)
     cluster = replace(
@@ -128,8 +131,8 @@ def cluster_of(name: str, devices: int, gpu: Gpu, found: GpuRates, costs: collec
 
 
 def achieved_of_products(found: dict[rates.Size, float], cluster: Cluster) -> float:
-    """Of the peak, beside what waves and memory cost each product in any case: the median of all sizes. `cluster` is
-    the one with nothing lost."""
+    """The fraction of the peak that matrix products achieve beyond the losses to waves and memory bandwidth, which the
+    planner computes: the median over all sizes. `cluster` achieves its peak."""
 
     def reached(size: rates.Size, rate: float) -> float:
         rows, inner, columns = size

@@ -1,4 +1,4 @@
-"""What every calibration says of its numbers."""
+"""The interval and the heading that every calibration gives its figures."""
 
 import platform
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Progress = Callable[[str], None]
 
 
 def around(value: float) -> Stated:
-    """One machine was measured at one time: half and twice as much is not excluded."""
+    """A measured figure with an interval from half to twice its value, because one machine was measured once."""
     value = float(value)
     return Stated(value, value / 2, value * 2)
 

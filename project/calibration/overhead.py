@@ -1,7 +1,7 @@
-"""What a rank's program costs beside its arithmetic: layers so narrow that they compute nothing, trained by the real
-strategy on a few ranks, in seconds of a core. Those do not depend on what else the machine is busy with.
+"""The overhead of a rank's program, in seconds of a core: layers so narrow that their arithmetic takes no time are
+trained by the real strategy on a few ranks. CPU time does not depend on the machine's other load.
 
-Two runs that differ in one thing differ by its cost: four layers more, six microbatches more.
+The cost of a layer or a microbatch is the difference of two runs, one with four layers or six microbatches more.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from project.spec.layout import ParallelLayout
 
 FEW, MANY = 2, 6  # layers
 WIDE = replace(NARROW, d_model=256, num_heads=8, num_kv_heads=8, head_dim=32, d_ff=256, max_seq_len=64)
-WIDE_TOKENS = BATCH // 2 * WIDE.max_seq_len  # of a microbatch
+WIDE_TOKENS = BATCH // 2 * WIDE.max_seq_len  # in a microbatch
 
 
 class Overhead(NamedTuple):
-    """Seconds of one core, and of waiting, as `planner.machine.cluster.Host` has them; `wide_layer_s` is what a layer
-    of `WIDE` takes for `WIDE_TOKENS` tokens, its arithmetic included."""
+    """Seconds of a core and of waiting, as `planner.machine.cluster.Host` defines them; `wide_layer_s` is the time of a
+    layer of `WIDE` for `WIDE_TOKENS` tokens, arithmetic included."""
 
     block_s: float
     tensor_s: float
@@ -39,7 +39,7 @@ class Overhead(NamedTuple):
 
 
 def cases() -> dict[str, Case]:
-    """Short name to run. All but one of a kind are compared in pairs."""
+    """The runs by short name; most are compared in pairs."""
     alone = ParallelLayout(microbatches=2)
     tp = {n: ParallelLayout(tp=n, microbatches=2) for n in (2, 4)}
     ep = {n: ParallelLayout(dp=n, ep=n, microbatches=2) for n in (2, 4)}
@@ -68,7 +68,7 @@ def measure(progress: Callable[[str], None]) -> Overhead:
 
 
 def evaluate(spent: dict[str, Seconds]) -> Overhead:
-    """From the seconds of a rank and step, by the names of `cases`. What noise makes negative is nothing."""
+    """The overhead from the seconds of a rank and step of each of `cases`. Costs that noise makes negative are 0."""
     more, layers = 6, (MANY - FEW) * 2  # microbatches; layers times microbatches
     found = {name: seconds.core for name, seconds in spent.items()}
 
@@ -84,7 +84,7 @@ def evaluate(spent: dict[str, Seconds]) -> Overhead:
     def rest(name: str) -> float:
         return found[name] - 2 * (FEW * layer(name) + ends(name))
 
-    # Of two stages each has half of the layers, and of embedding and head.
+    # Each of two stages has half of the layers, and either the embedding or the head.
     message = (found["pp2, more microbatches"] - found["pp2"]) / more - (FEW * layer("alone") + ends("alone")) / 2
     values = Overhead(
         block_s=layer("alone"),

@@ -1,5 +1,5 @@
-"""This machine's processors as a cluster: products at several sizes, memory, launches and updates with all cores at it;
-what the trainer's program costs beside them, on up to four ranks; gloo's collectives."""
+"""Calibrates a cluster from this machine's processors: matrix products of several sizes, memory bandwidth, launches and
+optimizer updates with all cores busy; the overhead of the trainer's program on up to four ranks; gloo's collectives."""
 
 import os
 from statistics import median
@@ -15,19 +15,19 @@ from project.spec.cost import layer_flops_per_token
 from project.strategy.ranks import available_cores
 
 STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1
-"""How often `progress` is called."""
+"""The number of times that `calibrate` calls `progress`."""
 
-RANKS = 16  # that the cluster has room for; they share the cores
+RANKS = 16  # of the cluster; they share the cores
 PRODUCTS = ((64, 256, 256), (256, 256, 512), (512, 512, 512), (1024, 1024, 1024))
-HALF = (128, 128, 128)  # few processors are built for bf16
+HALF = (128, 128, 128)  # small, because bf16 is slow on most processors
 NUMBERS = 8 * 2**20  # larger than the caches
-# Of the cluster's figures: not how many ranks it has room for, nor what of its memory is reserved.
+# The cluster's measured figures: all but the number of ranks and the reserved memory.
 MEASURED = ("peak_flops", "achieved", "memory_bytes", "memory_bandwidth", "launch_s", "intra", "host")
 
 
 class CoreRates(NamedTuple):
-    """Of one core, all of them being at it: FLOP/s in fp32 by size and in bf16, bytes a second, seconds from one
-    operator to the next, seconds a parameter."""
+    """Rates of one core while all cores are busy: FLOP/s of matrix products in fp32 by size and in bf16, bytes a second
+    of memory, seconds from one launch to the next, and seconds of an optimizer update for a parameter."""
 
     gemm: dict[rates.Size, float]
     half: float

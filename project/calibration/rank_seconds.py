@@ -1,5 +1,5 @@
-"""Seconds that the trainer takes on this machine, as it is run: the real strategy and module, and the callbacks that
-every run has, on a few forked ranks with a thread each."""
+"""Seconds of a training step on this machine, with the real strategy, module and callbacks, on a few forked ranks with
+one thread each."""
 
 import json
 import tempfile
@@ -35,21 +35,23 @@ BATCH, STEPS, WARM = 8, 12, 3
 
 
 class Case(NamedTuple):
+    """A run to measure: the number of layers, the layout and the model."""
+
     layers: int
     layout: ParallelLayout
     model: ModelConfig = NARROW
 
 
 class Seconds(NamedTuple):
-    """Of a step on a rank: of one core, the least of all steps, for whatever else runs on the machine makes them more
-    and never less; and by the clock, the median."""
+    """Seconds of a step on a rank: CPU time, the minimum over all steps, because other load only increases it, and
+    wall-clock time, the median."""
 
     core: float
     clock: float
 
 
 def rank_seconds(case: Case) -> Seconds:
-    """The mean of all ranks."""
+    """Trains the case and returns the mean over its ranks."""
     layout = case.layout
     with tempfile.TemporaryDirectory() as folder, quiet_environment():
         trainer = L.Trainer(
@@ -92,19 +94,19 @@ def text(sequences: int, seq_len: int) -> list[dict[str, Tensor]]:
 
 
 def observers() -> list[L.Callback]:
-    """Those that every run has, by configs/callbacks/default.yaml: what they cost is part of a step."""
+    """The callbacks that every run has by `configs/callbacks/default.yaml`; their cost is part of a step."""
     return [Communication(), ActivationPeaks(), StepMetrics(), ExpertMetrics()]
 
 
 class Stopwatch(L.Callback):
-    """Each rank leaves its `Seconds` in a file, of a core those of all its threads together."""
+    """Writes each rank's `Seconds` to a file; CPU time is that of all its threads."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.marks: list[tuple[float, float]] = []
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        torch.set_num_threads(1)  # a second would spin while it has nothing to do
+        torch.set_num_threads(1)  # a second thread would spin while it waits
         self.mark()
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
@@ -121,7 +123,7 @@ class Stopwatch(L.Callback):
 
 @contextmanager
 def quiet_environment() -> Iterator[None]:
-    """Lightning's remarks are for people who train."""
+    """Silences Lightning's log and all warnings."""
     import logging
     import warnings
 

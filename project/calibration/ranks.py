@@ -1,4 +1,4 @@
-"""A few forked processes that measure something together."""
+"""Forked processes that measure something together."""
 
 import os
 import socket
@@ -12,12 +12,13 @@ import torch.multiprocessing as mp
 
 
 def device_of(backend: str, rank: int) -> torch.device:
-    """NCCL's ranks have a GPU each, gloo's a core."""
+    """A rank's device: a GPU of its own with NCCL, the CPU with gloo."""
     return torch.device("cuda", rank) if backend == "nccl" else torch.device("cpu")
 
 
 def on_ranks(ranks: int, measure: Callable[[int], Any], backend: str = "gloo") -> list[Any]:
-    """What each returns, by rank. They are one process group, one thread each. What one raises is raised here."""
+    """The results of `measure(rank)` on every rank, in order. The ranks form one process group and have one thread
+    each. An exception on a rank is raised here."""
     port = _free_port()
     context = mp.get_context("fork")
     results = context.SimpleQueue()
@@ -43,7 +44,7 @@ def _main(rank: int, ranks: int, port: int, backend: str, measure: Callable[[int
         results.put((rank, measure(rank)))
         dist.barrier()
     except Exception as error:
-        results.put((rank, error))  # or who waits for an answer waits for ever
+        results.put((rank, error))  # the parent waits for an answer of every rank
     finally:
         dist.destroy_process_group()
 

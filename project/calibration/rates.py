@@ -1,5 +1,4 @@
-"""How fast a device multiplies, moves memory, is given work and updates weights: a core with all cores at it, or a
-GPU."""
+"""The rates of a device, a core or a GPU: matrix products, memory bandwidth, launches and optimizer updates."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,13 +7,14 @@ from statistics import median
 
 import torch
 
-Size = tuple[int, int, int]  # of a product: rows, inner, columns
+Size = tuple[int, int, int]  # of a matrix product: rows, inner, columns
 CORE = torch.device("cpu")
 ROUNDS, LEAST_S = 5, 0.03
 
 
 def seconds(call: Callable[[], object], device: torch.device = CORE) -> float:
-    """Of this core, or of the clock where a GPU works, for one call: the median of laps that are long enough."""
+    """The seconds of one call, CPU time on a core and wall-clock time on a GPU: the median of `ROUNDS` laps of at least
+    `LEAST_S` seconds."""
     call()
     calls, laps = 1, list[float]()
     while len(laps) < ROUNDS:
@@ -37,7 +37,7 @@ def _lap(call: Callable[[], object], calls: int, device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """For all that the device was given; a core has then done it already."""
+    """Waits until the device has done its work; a no-op on a core."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -45,7 +45,7 @@ def wait(device: torch.device) -> None:
 def gemm_rates(
     sizes: Iterable[Size], device: torch.device = CORE, dtype: torch.dtype = torch.float32
 ) -> dict[Size, float]:
-    """FLOP/s by size."""
+    """The FLOP/s of a matrix product of each size."""
     found = {}
     for rows, inner, columns in sizes:
         left = torch.randn(rows, inner, device=device).to(dtype)
@@ -56,20 +56,20 @@ def gemm_rates(
 
 
 def memory_rate(numbers: int, device: torch.device = CORE) -> float:
-    """Bytes a second that an elementwise sum of two arrays reads and writes; they are to be larger than the caches."""
+    """The bytes a second that an elementwise sum reads and writes. `numbers` has to be larger than the caches."""
     one, two = torch.ones(numbers, device=device), torch.ones(numbers, device=device)
     out = torch.empty_like(one)
     return 3 * 4 * numbers / seconds(lambda: torch.add(one, two, out=out), device)
 
 
 def launch_seconds(device: torch.device = CORE) -> float:
-    """From one operator to the next, where they do nothing to speak of."""
+    """The seconds from one operator to the next, measured with operators on a single number."""
     one = torch.ones(1, device=device)
     return seconds(lambda: one.add_(1.0), device)
 
 
 def update_seconds() -> float:
-    """Of fused AdamW and of zeroing and clipping the gradient, for one parameter."""
+    """The seconds of an update for one parameter: fused AdamW, and clipping and zeroing the gradient."""
     parameter = torch.nn.Parameter(torch.zeros(2**20))
     parameter.grad = torch.ones_like(parameter)
     optimizer = torch.optim.AdamW([parameter], fused=True)

@@ -1,4 +1,4 @@
-"""`python project/plan.py calibrate=true`."""
+"""The run of `python project/plan.py calibrate=true`."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from project.planner.machine.cluster_file import write_cluster
 
 
 def calibrate(clusters: Path, folder: Path) -> None:
-    """Measures this machine with a bar, and writes the file among the clusters and into the run folder."""
+    """Measures this machine, with a progress bar, and writes the cluster's file into `clusters` and into the run
+    folder."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

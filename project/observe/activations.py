@@ -1,8 +1,8 @@
-"""How many bytes autograd keeps from the forward of each stage for its backward, at most, over a schedule.
+"""The peak of the bytes that autograd keeps from each stage's forward for its backward, over a schedule.
 
-Counted: what autograd saves for backward, and what selective recomputation keeps beside it; each storage once and
-whole, a view of it keeping it all. Not counted: weights and buffers, which are there anyway; what a layer's
-recomputation brings back while its backward runs; and what is held for other reasons (messages on their way, the
+Counted are the tensors that autograd saves for backward and those that selective recomputation keeps, each storage once
+and whole, because a view keeps all of it. Not counted are weights and buffers, the activations that a layer's
+recomputation brings back during its backward, and tensors that are held for other reasons (messages in flight, the
 outputs of stages, gradients).
 """
 
@@ -21,21 +21,24 @@ from project.engine.recompute import Recomputed
 
 
 class Stage(Protocol):
+    """A pipeline stage's global index and module."""
+
     stage_index: int
     submod: nn.Module
 
 
 class Saved:
-    """What autograd holds in a saved tensor's place, and drops when it would drop the tensor. The tensor itself would
-    hold the graph that holds it, and what a split backward does not use up would live for ever."""
+    """The object that autograd holds in place of a saved tensor, and frees when it would free the tensor. It holds the
+    detached tensor: the tensor itself would hold the graph that holds it, and the part of a graph that a split backward
+    does not free would never be freed."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor.detach()
 
 
 class Activations:
-    """`peaks` are the bytes by stage. Between forwards the graphs only shrink, so that the end of each is where a peak
-    may be."""
+    """Measures the peak of kept bytes; `peaks` has it by stage. Between forwards the graphs only shrink, so it is
+    enough to measure at the end of each forward."""
 
     def __init__(self) -> None:
         self.peaks: dict[int, int] = {}
@@ -43,7 +46,7 @@ class Activations:
 
     @contextmanager
     def forward(self, stage: Stage) -> Iterator[None]:
-        """Around a forward of the stage, or around the loss on its outputs."""
+        """Measures a forward of the stage, or the loss on its outputs, which runs in this context."""
         saved = self.saved[stage.stage_index]
 
         def pack(tensor: Tensor) -> Saved:
@@ -59,25 +62,26 @@ class Activations:
 
 
 def results_kept(part: nn.Module) -> Iterator[Tensor]:
+    """The tensors that selective recomputation keeps for the backward of `part`."""
     for module in part.modules():
         if isinstance(module.forward, Recomputed):
             yield from module.forward.results_kept()
 
 
 def bytes_beside(tensors: Iterable[Tensor], weights: Iterable[Tensor]) -> int:
-    """Of the storages under `tensors` that are not those under `weights`."""
+    """The bytes of the storages of `tensors`, without those of `weights`."""
     sizes, there = storages(tensors), storages(weights)
     return sum(size for storage, size in sizes.items() if storage not in there)
 
 
 def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    """Bytes by storage."""
+    """The bytes of each storage, by its address."""
     found = (plain.untyped_storage() for tensor in tensors for plain in inner(tensor))
     return {storage._cdata: storage.nbytes() for storage in found}
 
 
 def inner(tensor: Tensor) -> Iterator[Tensor]:
-    """The plain tensors under a DTensor, or under one that a collective is still filling."""
+    """The plain tensors inside a DTensor, or inside the result of an asynchronous collective."""
     if is_traceable_wrapper_subclass(tensor):
         parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
         yield from (plain for part in parts if isinstance(part, Tensor) for plain in inner(part))

@@ -1,4 +1,4 @@
-"""When collectives ran: from their launch until the rank had, or waited for, the result."""
+"""The times of collectives, from the launch until the result was there or was waited for."""
 
 import time
 from typing import Any, NamedTuple
@@ -14,7 +14,8 @@ WAIT = torch.ops._c10d_functional.wait_tensor.default
 
 
 class CollectiveSpan(NamedTuple):
-    """Times as in `spans`. A send or a receive ends when it was posted: whoever waits for it waits outside."""
+    """A collective or message, with times as in `engine.spans`. A send or receive ends when it is posted, because
+    waiting for it is not a collective."""
 
     axis: str
     collective: str
@@ -25,15 +26,15 @@ class CollectiveSpan(NamedTuple):
 
 
 class CollectiveSpans:
-    """A functional collective ends when its result was waited for, which is before its first use; one of another kind
-    when its work said that it was done; whichever says nothing, when its call returned."""
+    """Records collectives. A functional collective ends when its result is waited for, which is before its first use;
+    another one when its work reports that it is done, or, if it never does, when the call returns."""
 
     def __init__(self) -> None:
         self.spans: list[CollectiveSpan] = []
         self.pending: dict[int, int] = {}
 
     def before(self, operation: OpOverload | HigherOrderOperator, types: Any, args: tuple, kwargs: dict) -> None:
-        """What the operation is about to wait for by itself is waited for here, where it is seen."""
+        """Waits for the results that the operation would wait for inside, where the ledger does not see it."""
         if not self.pending or AsyncCollectiveTensor not in types or not isinstance(operation, OpOverload):
             return
         if not _is_view_op(operation):
@@ -54,7 +55,7 @@ class CollectiveSpans:
     def follow(self, work: Work, place: int) -> None:
         try:
             work.get_future().add_done_callback(lambda _: self.end(place))
-        except RuntimeError:  # gloo's sends and receives have none
+        except RuntimeError:  # gloo's sends and receives have no future
             return
 
     def waited(self, result: Tensor) -> None:

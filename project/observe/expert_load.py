@@ -1,4 +1,4 @@
-"""How evenly tokens are spread over the experts. Shapes: L layers, E experts."""
+"""The load of the experts. Shapes: L layers, E experts."""
 
 import torch
 from torch import Tensor
@@ -6,10 +6,10 @@ from torchmetrics import Metric
 
 
 class ExpertLoad(Metric):
-    """Over the run: the fraction of each layer's assignments that went to each expert.
+    """The fraction of each layer's assignments that went to each expert, over the run.
 
-    What it is given is already the same on all ranks, so it never gathers: torchmetrics would otherwise sum over every
-    rank of the world, pipeline stages and tensor-parallel ranks alike.
+    Its inputs are the same on all ranks, so it is not synchronised: torchmetrics would sum over every rank of the
+    world, over pipeline stages and tensor-parallel ranks alike.
     """
 
     full_state_update = False
@@ -24,15 +24,15 @@ class ExpertLoad(Metric):
         self.assignments_LE += load_LE.detach().to(self.assignments_LE)
 
     def compute(self) -> Tensor:
-        """`[L, E]`, each row summing to 1; NaN for a layer without assignments."""
+        """The fractions `[L, E]`; each row sums to 1, and is NaN for a layer without assignments."""
         return self.assignments_LE / self.assignments_LE.sum(-1, keepdim=True)
 
     def by_layer(self) -> list[list[float] | None]:
-        """`compute` for JSON: None for a layer without assignments, which is one without experts."""
+        """The fractions for JSON, with None for a layer without experts."""
         assigned_L = self.assignments_LE.any(-1).tolist()
         return [row if assigned else None for row, assigned in zip(self.compute().tolist(), assigned_L, strict=True)]
 
 
 def imbalance(load_LE: Tensor) -> Tensor:
-    """`[L]`: the busiest expert's load over the mean, from 1 (even) to E (all on one)."""
+    """The busiest expert's load over the mean load, `[L]`: from 1 (even) to E (all tokens to one expert)."""
     return load_LE.amax(-1) / load_LE.mean(-1)

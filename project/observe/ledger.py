@@ -1,12 +1,12 @@
-"""The ledger: how many collectives and messages a rank takes part in and how many bytes it sends, by axis, collective
-and direction. `message` says what counts as bytes.
+"""The ledger: the numbers of collectives and messages that a rank takes part in and of the bytes that it sends, by
+axis, collective and direction. `message` has the formulas for bytes.
 
 Directions:
-    forward     while a stage computes its forward, or the last one its loss; activations between stages
-    backward    while autograd runs, recomputation included; gradients between stages
-    step        outside of both: gradients' synchronisation and norm, sums of what is logged
+    forward     during a stage's forward or the loss; activations sent between stages
+    backward    while autograd runs, recomputation included; gradients sent between stages
+    step        outside of both: synchronisation and norm of gradients, sums of logged values
 
-A group of one rank moves nothing and is not counted.
+A group of one rank sends nothing and is not counted.
 """
 
 import time
@@ -29,16 +29,18 @@ DIRECTIONS = ("forward", "backward", "step")
 
 
 class Line(NamedTuple):
+    """A row of the ledger."""
+
     axis: str
     collective: str
     direction: str
 
 
 class Ledger(TorchDispatchMode):
-    """Counts while it is entered, as often as that may be. `axes` gives the axis of a process group by the group's
-    name; a group that is not among them is named by its ranks. `collectives` has when each of them ran.
+    """Counts collectives while it is entered; it may be entered several times. `axes` maps the names of process groups
+    to axes; another group is named by its ranks. `collectives` has the time of each.
 
-    Changes no bit of what is computed. It sees every operation, which costs most where they are small: forward and
+    It changes no bit of the results. It intercepts every operation, which costs most if they are small: forward and
     backward of `model=tiny` on one rank take 1.4 times the CPU time (1.39 and 1.41 in two runs on a loaded machine,
     one thread, 2026-11-23).
     """
@@ -52,8 +54,8 @@ class Ledger(TorchDispatchMode):
         self.collectives = CollectiveSpans()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        # A DTensor's operation is not yet its collectives: those come here by themselves. What a functional
-        # collective calls inside does not, a mode being left while it handles a call.
+        # The collectives of a DTensor's operation are dispatched here one by one. Calls inside a functional collective
+        # are not, because a mode is inactive while it handles a call.
         if DTensor in types:
             return NotImplemented
         kwargs = kwargs or {}
@@ -92,7 +94,7 @@ class Ledger(TorchDispatchMode):
 
     @contextmanager
     def forward(self, stage: object = None) -> Iterator[None]:
-        """Around whatever is forward computation."""
+        """Marks forward computation, which runs in this context."""
         self.computing = True
         try:
             yield
@@ -104,7 +106,8 @@ class Ledger(TorchDispatchMode):
         return sum(self.bytes.values())
 
     def table(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """`{axis: {collective: {calls, bytes, direction: {calls, bytes}}}}`, without the directions that are absent."""
+        """The counts as `{axis: {collective: {calls, bytes, direction: {calls, bytes}}}}`; directions without a call
+        are left out."""
         table: dict[str, dict[str, dict[str, Any]]] = {}
         for line in sorted(self.calls, key=lambda line: (line.axis, line.collective, DIRECTIONS.index(line.direction))):
             both = {"calls": self.calls[line], "bytes": self.bytes[line]}

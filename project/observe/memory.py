@@ -1,4 +1,4 @@
-"""How much memory a rank has taken: on CUDA what the allocator handed out, elsewhere what the system holds resident."""
+"""A rank's memory in bytes: on CUDA that of the caching allocator, elsewhere the resident set."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The highest since this process began. Of a forked rank on CPU, pages still shared with its parent are included:
+    """The peak since this process began. On the CPU it includes pages that a forked rank shares with its parent;
     `proportional_set_bytes` counts those once over all ranks."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -18,17 +18,18 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def proportional_set_bytes(pid: int | None = None) -> int:
-    """Resident now, a page shared by n processes counted as 1/n: sums over ranks to what the machine gave."""
+    """The resident set now, with a page that n processes share counted as 1/n: the sum over ranks is the memory in
+    use."""
     return _kibibytes(Path(f"/proc/{pid or 'self'}/smaps_rollup"), "Pss") * 1024
 
 
 def bytes_held(tensors: Iterable[Tensor]) -> int:
-    """Of a DTensor what is on this rank."""
+    """The bytes of `tensors` on this rank; a DTensor counts with its local part."""
     return sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in tensors)
 
 
 def _kibibytes(file: Path, field: str) -> int:
-    """0 where the system keeps no such file."""
+    """A field of a file in /proc, in KiB; 0 if the system has no such file."""
     try:
         found = re.search(rf"^{field}:\s+(\d+) kB", file.read_text(), re.MULTILINE)
     except OSError:

@@ -1,18 +1,21 @@
-"""One collective or message as torch dispatches it: what it is, over which group, and what this rank puts on the wire.
+"""A collective or message as torch dispatches it: its kind, its group, and the bytes that this rank sends.
 
-With p ranks in the group and n bytes given to the operation by this rank, it sends
+In a group of p ranks, a rank that gives n bytes to the operation sends
 
     all_reduce      2 n (p - 1) / p     a ring's reduce-scatter and all-gather
     reduce_scatter    n (p - 1) / p
     all_gather        n (p - 1)         n is one rank's shard
-    all_to_all      what it has for others, whatever the splits
-    broadcast         n at the source; scatter: what it has for others, there; nothing elsewhere
-    reduce, gather    n everywhere but at the root
-    send              n; recv and barrier nothing
+    all_to_all      the bytes for other ranks, whatever the splits
+    scatter         the bytes for other ranks, at the source; elsewhere 0
+    broadcast         n at the source, elsewhere 0
+    reduce, gather    n, at the root 0
+    send              n
+    recv, barrier     0
 
-rounded up to whole bytes. These are the ring algorithms' (Chan, Heimlich, Purkayastha and van de Geijn, "Collective
-communication: theory, practice, and experience", 2007), which send the least that any can, and what the "bus
-bandwidth" of NVIDIA's nccl-tests (doc/PERFORMANCE.md) divides by time. gloo and NCCL may choose other algorithms.
+rounded up to whole bytes. These are the bytes of ring algorithms (Chan, Heimlich, Purkayastha and van de Geijn,
+"Collective communication: theory, practice, and experience", 2007), which send the least that is possible, and the
+bytes that the "bus bandwidth" of NVIDIA's nccl-tests (doc/PERFORMANCE.md) divides by time. gloo and NCCL may choose
+other algorithms.
 """
 
 from collections.abc import Mapping
@@ -28,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 
 NAMESPACES = ("c10d", "_c10d_functional", "_dtensor")
 NOT_SENT = ("wait_tensor", "check_for_nan", "_wrap_tensor_autograd")
-# By how an operation's name begins, its underscores aside.
+# Kinds by the beginning of an operation's name without underscores.
 KINDS = {
     "allreduce": "all_reduce",
     "allgather": "all_gather",
@@ -50,7 +53,7 @@ GIVEN = ("input", "inputs", "input_tensor", "input_tensors", "input_list", "tens
 
 
 class Message(NamedTuple):
-    """`tag` is that of a send or recv, else 0."""
+    """A collective or message; `bytes` are those that this rank sends, `tag` is that of a send or recv, else 0."""
 
     kind: str
     group: ProcessGroup
@@ -60,7 +63,7 @@ class Message(NamedTuple):
 
 @cache
 def kind_of(operation: OpOverload | HigherOrderOperator) -> str | None:
-    """None for what sends nothing. An operation that is not known here goes by its own name."""
+    """The kind of an operation, or None if it sends nothing. The kind of an unknown operation is its name."""
     if isinstance(operation, HigherOrderOperator):
         return None
     namespace, _, name = operation._schema.name.partition("::")
@@ -71,7 +74,7 @@ def kind_of(operation: OpOverload | HigherOrderOperator) -> str | None:
 
 
 def message(operation: OpOverload, args: tuple, kwargs: Mapping[str, Any]) -> Message:
-    """Of an operation that has a kind."""
+    """The message of an operation that has a kind."""
     kind = kind_of(operation)
     assert kind is not None
     call = dict(zip((argument.name for argument in operation._schema.arguments), args, strict=False)) | dict(kwargs)
@@ -87,7 +90,7 @@ def group_of(call: Mapping[str, Any]) -> ProcessGroup:
 
 
 def sent(kind: str, call: Mapping[str, Any], ranks: int, rank: int) -> int:
-    """Bytes; the formulas above."""
+    """The bytes that this rank sends, by the formulas above."""
     tensors: list[Tensor] = tree_leaves(next((call[name] for name in GIVEN if name in call), []))
     given = sum(tensor.nbytes for tensor in tensors)
     at_root = rank == call.get("root_rank", call.get("src"))
@@ -111,7 +114,7 @@ def sent(kind: str, call: Mapping[str, Any], ranks: int, rank: int) -> int:
 
 
 def kept(call: Mapping[str, Any], tensors: list[Tensor], ranks: int, rank: int) -> int:
-    """What an all-to-all leaves where it is."""
+    """The bytes of an all-to-all that stay on this rank."""
     if len(tensors) > 1:  # one for each rank
         return tensors[rank].nbytes
     (rows,) = tensors
@@ -120,4 +123,5 @@ def kept(call: Mapping[str, Any], tensors: list[Tensor], ranks: int, rank: int) 
 
 
 def over(dividend: int, divisor: int) -> int:
+    """The quotient, rounded up."""
     return -(-dividend // divisor)

@@ -1,7 +1,7 @@
-"""`metrics.csv`: one row per optimizer step, every number at full precision, whole after a kill at any moment.
+"""`metrics.csv`: one row per optimizer step, every number at full precision, consistent after a kill at any moment.
 
-A row is one write to the end of the file. What is logged later for the same step, the validation's metrics, is written
-over the last row. A metric never seen before gets a column at the end, by replacing the file at once.
+A row is one write to the end of the file. Metrics that are logged later for the same step, those of the validation,
+overwrite the last row. A new metric gets a column at the end, for which the file is replaced atomically.
 """
 
 import csv
@@ -14,8 +14,8 @@ from project.run_folder import write_atomically
 
 
 class MetricsFile:
-    """Begins with the first row written. Where the file is there already, a resumed run goes on with it: its rows
-    from that step on are dropped."""
+    """Writes `metrics.csv`. The file is created with the first row; if it exists, a resumed run continues it, and the
+    rows from that step on are dropped."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -48,8 +48,8 @@ class MetricsFile:
         self._put(self._line(self._row))
 
     def _put(self, line: bytes) -> None:
-        """One system call: a killed process leaves the row or none of it. A row only ever grows or changes by a few
-        digits; what a shorter one would leave behind is cut."""
+        """Writes a row in one system call, so that a killed process leaves all of it or nothing, and cuts off what a
+        longer row before it would leave behind."""
         descriptor = os.open(self.path, os.O_WRONLY)
         try:
             os.pwrite(descriptor, line, self._row_start)
@@ -69,8 +69,8 @@ class MetricsFile:
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The rows by column name, as text: an empty cell was not logged at that step. None of them where there is no
-    file."""
+    """The rows of a file as text by column name, where an empty cell was not logged at that step; no rows if there is
+    no file."""
     if not Path(path).exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""What each rank holds: its layers and experts as found in its parameters, its coordinates as the layout has them."""
+"""A rank's placement: its coordinates in the layout, and the layers and experts of its parameters."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -15,7 +15,8 @@ EXPERTS = re.compile(r"\.experts\.\w+$")
 
 @dataclass(frozen=True)
 class Placement:
-    """`layers` and `experts` are global indices; the experts are those of each of the layers."""
+    """A rank's coordinates, the number of its parameters, and the global indices of its layers and of its experts in
+    each layer."""
 
     rank: int
     pp: int
@@ -31,7 +32,7 @@ class Placement:
 
 
 def placement(rank: int, layout: ParallelLayout, module: nn.Module, parameters: int) -> Placement:
-    """`module` is what this rank holds, `parameters` how many."""
+    """The placement of `rank`, which holds `module` with `parameters` parameters."""
     layers, held = set(), 0
     for name, parameter in module.named_parameters():
         if layer := LAYER.search(name):

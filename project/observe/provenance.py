@@ -1,4 +1,4 @@
-"""Where, when and from which source a run was made."""
+"""A run's provenance: the commit of its source, its device, and the time of its start."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import torch
 
 
 def commit() -> str | None:
-    """The revision that this source is checked out at; None outside a repository, or before its first commit."""
+    """The commit that this source is checked out at; None outside a repository, or before its first commit."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--verify", "--quiet", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -31,13 +31,14 @@ def device_name(device: torch.device) -> str:
 
 
 def command_started() -> float:
-    """When this process was started, in seconds since the epoch, as `time.time()`; where the system does not say, now.
+    """The time at which this process was started, in seconds since the epoch; the present time if the system does not
+    say.
 
-    A forked rank was started later than the command: ask in the parent.
+    A forked rank starts later than the command, so this has to be called in the parent.
     """
     try:
         since_boot = float(Path("/proc/uptime").read_text().split()[0])
-        # The name, field 2, may hold spaces and parentheses; starttime is field 22.
+        # Field 2, the name, may have spaces and parentheses; starttime is field 22.
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
         return time.time()

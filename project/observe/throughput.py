@@ -1,4 +1,4 @@
-"""How fast a run goes: the time of a step, tokens per second, and the fraction of the hardware's peak (MFU)."""
+"""Throughput: the time of a step, and the fraction of the hardware's peak FLOP/s that a run reaches (MFU)."""
 
 from bisect import insort
 from typing import NamedTuple
@@ -6,12 +6,12 @@ from typing import NamedTuple
 from project.spec.cost import train_flops_per_token
 from project.spec.model import ModelConfig
 
-# The first steps allocate, compile and connect; a run's typical step is none of them.
+# The first steps allocate memory and connect ranks, so they are not typical.
 WARMUP_STEPS = 2
 
 
 class Lap(NamedTuple):
-    """A step: instants in nanoseconds, and what lay between them and is none of it."""
+    """A step's start and end in nanoseconds, and the pauses between them, which do not belong to it."""
 
     start_ns: int
     end_ns: int
@@ -23,8 +23,8 @@ class Lap(NamedTuple):
 
 
 class StepClock:
-    """Cuts a run into optimizer steps, from the end of one to the end of the next, without what lies between `pause`
-    and `resume` (validation). It is told the instants, so that all ranks cut at the same."""
+    """Divides a run into optimizer steps, each from the end of the one before to its own, without the time between
+    `pause` and `resume` (validation). The caller gives the times, so that they are the same on all ranks."""
 
     def __init__(self) -> None:
         self._since = 0
@@ -44,7 +44,7 @@ class StepClock:
             self._paused_at = None
 
     def lap(self, now_ns: int) -> Lap:
-        """Since the last lap, or since the start; begins the next."""
+        """The lap since the last one or since the start; begins the next lap."""
         self.resume(now_ns)
         lap = Lap(self._since, now_ns, tuple(self._pauses))
         self.start(now_ns)
@@ -52,7 +52,7 @@ class StepClock:
 
 
 class Median:
-    """The median of the values given so far, the first `skip` left out; None while there is none."""
+    """The median of the values given so far, without the first `skip`; None while there are none."""
 
     def __init__(self, skip: int = WARMUP_STEPS) -> None:
         self._to_skip = skip
@@ -75,6 +75,6 @@ class Median:
 def model_flops_utilization(
     config: ModelConfig, *, seq_len: int, tokens_per_second: float, ranks: int, peak: float
 ) -> float:
-    """FLOPs that the model needs, recomputation not counted (PaLM, arXiv 2204.02311, appendix B), over what `ranks`
-    devices of `peak` FLOP/s could have done."""
+    """The FLOP/s that the model needs, without recomputation (PaLM, arXiv 2204.02311, appendix B), over the FLOP/s of
+    `ranks` devices with a peak of `peak` FLOP/s."""
     return train_flops_per_token(config, seq_len) * tokens_per_second / (ranks * peak)

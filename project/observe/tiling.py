@@ -1,8 +1,8 @@
-"""A rank's step as tiles: what was recorded of it, and names for the time between, without a gap or an overlap.
+"""A rank's step as tiles: the recorded actions and phases, and the time between them, without a gap or an overlap.
 
-Between two actions a rank waits for a message. As all ranks are on one clock, that time is told apart: until what the
-next action rests on was done elsewhere the rank is idle, and from then on the message travels. In the same way a sum
-over ranks is idle time until the last of them has come to it.
+Between two actions a rank waits for a message. Because all ranks share one clock, that time is divided: the rank is
+idle until the other rank has computed the message, and from then on the message is in flight. In a sum over ranks, a
+rank is idle until the last of them has begun it.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from project.observe.collective_spans import CollectiveSpan
 from project.spec.layout import ParallelLayout
 
 IDLE, MESSAGE, OTHER = "idle", "send/receive", "other"
-# What the phases are called, and what they count as.
+# The kind that each phase counts as.
 KINDS = {
     "loss": "forward",
     "statistics": OTHER,
@@ -27,14 +27,14 @@ KINDS = {
 }
 ACTIONS = {"F": "forward", "B": "backward", "I": "backward", "W": "weight gradient"}
 
-
 Key = tuple[int, str, int, int]
-"""Stage, action, microbatch, and the batch of those accumulated in the step. A split backward's first half counts as a
-backward: it is what the stage before waits for."""
+"""Stage, action, microbatch, and the index of the batch among those that the step accumulates. The first half of a
+split backward counts as a backward, because the stage before waits for it."""
 
 
 class Tile(NamedTuple):
-    """`action` is None for what is no action of a stage; `kind` is the category that it is counted and coloured by."""
+    """A piece of a step, in nanoseconds. `kind` is the category by which it is counted and coloured; stage, action and
+    microbatch are None unless it is an action of a stage."""
 
     name: str
     kind: str
@@ -47,8 +47,8 @@ class Tile(NamedTuple):
 
 @dataclass
 class RankStep:
-    """What a rank recorded of an optimizer step, on the clock of all ranks. `done_ns` is when it was done itself; until
-    `end_ns` it waited for the last one. `seconds` is how long the step took, validation left out."""
+    """A rank's record of an optimizer step, on the clock of all ranks. The rank was done at `done_ns`, and waited for
+    the last rank until `end_ns`. `seconds` is the duration of the step without validation."""
 
     step: int
     seconds: float
@@ -61,7 +61,7 @@ class RankStep:
 
 
 def tiled(ranks: Sequence[RankStep], layout: ParallelLayout) -> list[list[Tile]]:
-    """The tiles of each rank, from `start_ns` to `end_ns`, given what all ranks recorded of the same step."""
+    """The tiles of each rank from `start_ns` to `end_ns`, from all ranks' records of the same step."""
     places = [layout.coordinates(rank) for rank in range(len(ranks))]
     done: dict[tuple[int, int], dict[Key, int]] = defaultdict(dict)
     arrivals: dict[int, list[list[int]]] = defaultdict(list)
@@ -76,6 +76,7 @@ def tiled(ranks: Sequence[RankStep], layout: ParallelLayout) -> list[list[Tile]]
 
 
 def numbered(spans: Sequence[Span]) -> Iterator[tuple[Key, Span]]:
+    """The spans with their keys; the index of the batch is counted."""
     seen: dict[tuple[int, str, int], int] = {}
     for span in spans:
         what = (span.stage, "B" if span.action == "I" else span.action, span.microbatch)
@@ -84,7 +85,7 @@ def numbered(spans: Sequence[Span]) -> Iterator[tuple[Key, Span]]:
 
 
 def of_rank(rank: RankStep, done: Mapping[Key, int], last_arrivals: Sequence[int], stages: int) -> Iterator[Tile]:
-    """In order; may overlap at the ends by what two readings of a clock differ."""
+    """A rank's tiles in order; neighbours may overlap by the difference of two readings of a clock."""
     schedules = [phase for phase in rank.phases if phase.name == "schedule"]
     leaves: list[tuple[Tile, int | None]] = []
     for key, span in numbered(rank.spans):
@@ -108,7 +109,7 @@ def of_rank(rank: RankStep, done: Mapping[Key, int], last_arrivals: Sequence[int
 
 
 def needed(key: Key, stages: int) -> Key:
-    """What another stage has to have done before; of the ends of the pipeline something that nobody does."""
+    """The action of another stage that an action needs; at the ends of the pipeline a key that does not occur."""
     stage, action, microbatch, batch = key
     if action == "F":
         return stage - 1, "F", microbatch, batch
@@ -116,7 +117,7 @@ def needed(key: Key, stages: int) -> Key:
 
 
 def between(start: int, end: int, needed_at: int | None, schedules: Sequence[Phase], stages: int) -> Iterator[Tile]:
-    """Names for the time in front of an action that needed what was done at `needed_at`."""
+    """The tiles before an action; the action that it needs was done at `needed_at`."""
     for schedule in schedules:
         first, last = max(start, schedule.start_ns), min(end, schedule.end_ns)
         if first < last:
@@ -129,7 +130,7 @@ def between(start: int, end: int, needed_at: int | None, schedules: Sequence[Pha
 
 
 def clipped(tiles: Iterator[Tile], rank: RankStep) -> Iterator[Tile]:
-    """Without the empty ones, none beginning before the one in front of it ends."""
+    """The tiles without empty ones and without overlaps."""
     at = rank.start_ns
     for tile in tiles:
         start, end = max(tile.start_ns, at), min(tile.end_ns, rank.end_ns)
@@ -139,9 +140,9 @@ def clipped(tiles: Iterator[Tile], rank: RankStep) -> Iterator[Tile]:
 
 
 def bubble(ranks: Sequence[RankStep], tiles_of: Sequence[Sequence[Tile]]) -> float | None:
-    """The fraction of the schedule's time in which a rank computes nothing, all ranks and batches of a step together:
-    the planner's word, of what happened. The schedule lasts from the first rank's start to the last rank's end. None
-    without one."""
+    """The measured bubble: the fraction of the schedule's time in which ranks compute nothing, over all ranks and
+    batches of a step, as the planner defines it. The schedule lasts from the first rank's start to the last rank's end.
+    None if there is no schedule."""
     phases = [[phase for phase in rank.phases if phase.name == "schedule"] for rank in ranks]
     windows = [(min(b.start_ns for b in batch), max(b.end_ns for b in batch)) for batch in zip(*phases, strict=False)]
     whole = sum(end - start for start, end in windows) * len(ranks)

@@ -1,11 +1,11 @@
-"""`trace.json`: what all ranks did in some steps, in the Chrome trace event format, which Perfetto opens.
+"""`trace.json`: the recorded steps of all ranks in the Chrome trace event format, which Perfetto opens.
 
-A process is a rank. Its first thread holds the tiles of its steps: actions of the pipeline, named `2F3` (stage 2,
-forward, microbatch 3), and what is between and around them; they fill the step. The second holds collectives and
-messages, while the ledger saw them; a third those that overlap others.
+A process is a rank. Its first thread has the tiles of its steps, which fill each step: pipeline actions, named `2F3`
+(stage 2, forward, microbatch 3), and the time between and around them. The second has collectives and messages, in
+steps that the ledger counted; further threads have those that overlap others.
 
-`metadata` has the layout and, for each step, when it began, how long it took and whether its collectives are there.
-Format: "Trace Event Format" (Google, 2016). Times are microseconds since the first recorded step began.
+`metadata` has the layout and, for each step, its start, its duration, its bubble, and whether its collectives were
+recorded. Format: "Trace Event Format" (Google, 2016). Times are microseconds since the first recorded step began.
 """
 
 import json
@@ -22,7 +22,8 @@ ACTIONS, COLLECTIVES = 0, 1
 
 
 def write_trace(path: Path, steps: Sequence[Sequence[RankStep]], layout: ParallelLayout) -> dict[str, Any]:
-    """`steps` has for each step what each rank recorded. Returns what `metadata` says of them."""
+    """Writes the trace of `steps`, each with the records of all ranks, and returns the entries of `metadata` for
+    them."""
     origin = min(rank.start_ns for ranks in steps for rank in ranks)
     events = [*names(layout)]
     entries = {}
@@ -45,6 +46,7 @@ def write_trace(path: Path, steps: Sequence[Sequence[RankStep]], layout: Paralle
 
 
 def names(layout: ParallelLayout) -> Iterator[dict[str, Any]]:
+    """The events that name and order processes and threads."""
     for rank in range(layout.world_size):
         place = layout.coordinates(rank)
         process = f"rank {rank} (pp {place.pp}, dp {place.dp}, tp {place.tp})"
@@ -55,7 +57,7 @@ def names(layout: ParallelLayout) -> Iterator[dict[str, Any]]:
 
 
 def tile_event(tile: Tile, rank: int, step: int, origin: int) -> dict[str, Any]:
-    """Validation is part of no step."""
+    """The event of a tile. Validation belongs to no step."""
     args: dict[str, Any] = {} if tile.kind == "validation" else {"step": step}
     if tile.action is not None:
         args |= {"stage": tile.stage, "action": tile.action, "microbatch": tile.microbatch}
@@ -63,7 +65,7 @@ def tile_event(tile: Tile, rank: int, step: int, origin: int) -> dict[str, Any]:
 
 
 def collective_events(spans: Iterable[CollectiveSpan], rank: int, step: int, origin: int) -> Iterator[dict[str, Any]]:
-    """Each on the first thread that is free by then: on one, spans may nest but not cross."""
+    """The events of collectives, each on the first thread that is free, because spans on one thread may not overlap."""
     free: list[int] = []
     for span in sorted(spans, key=lambda span: span.start_ns):
         lane = next((lane for lane, end in enumerate(free) if end <= span.start_ns), len(free))
@@ -76,7 +78,7 @@ def collective_events(spans: Iterable[CollectiveSpan], rank: int, step: int, ori
 def event(
     name: str, category: str, start_ns: int, end_ns: int, rank: int, thread: int, args: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Both ends are rounded, so that what touches still does."""
+    """An event. Both ends are rounded, not the duration, so that events that touch still do."""
     start, end = microseconds(start_ns), microseconds(end_ns)
     return {
         "ph": "X",

@@ -1,20 +1,21 @@
-"""Checkpoints on disk. Torch and safetensors only; no process group, no layout.
+"""Checkpoints on disk, independent of process groups and layouts.
 
-A checkpoint is a folder. Its name is its own only when it is whole: until then it is `.NAME.partial-TOKEN` beside it.
+A checkpoint is a folder. It gets its name when it is complete; until then it is `.NAME.partial-TOKEN` beside it.
 
     step=10.ckpt/
-        manifest.json                 the format's version, and of every other file its size and its checksum
-        meta.json                     what belongs to the run: step, loops, callbacks, layout, versions, configuration
-        tokenizer.json                only in one that was converted: a run has its tokenizer in its own folder
-        rank-00003.json               what belongs to one rank: random numbers, optimizer groups, schedulers
-        weights-00003.safetensors     what that rank wrote of the weights and persistent buffers
-        optimizer-00003.safetensors   and of the optimizer's state; absent from one of weights alone
+        manifest.json                 the format's version, and the size and the checksum of every other file
+        meta.json                     the run's state: step, loops, callbacks, layout, versions, configuration
+        tokenizer.json                in a converted checkpoint only: a run has its tokenizer in its own folder
+        rank-00003.json               a rank's state: random numbers, optimizer groups, schedulers
+        weights-00003.safetensors     the weights and persistent buffers that the rank wrote
+        optimizer-00003.safetensors   the optimizer state that the rank wrote; absent from a checkpoint of weights alone
 
 A tensor has its global name, the same under every layout, and lies in one or more chunks, each in one file. A file's
-header says where its chunks belong: `__metadata__["DCP_SHARDING_INFO"]` is `{name: {"saved_offsets": [..]}}`, as
-`torch.distributed.checkpoint.HuggingFaceStorageWriter` has it, so that torch's `HuggingFaceStorageReader` opens the
-folder too. The state of a weight, `exp_avg` say, is `optimizer.0.exp_avg.NAME`, of optimizer 0.
+header has the offsets of its chunks in their tensors: `__metadata__["DCP_SHARDING_INFO"]` is `{name: {"saved_offsets":
+[..]}}`, as `torch.distributed.checkpoint.HuggingFaceStorageWriter` writes it, so that torch's
+`HuggingFaceStorageReader` opens the folder too. The entry `exp_avg` of optimizer 0 for a weight is
+`optimizer.0.exp_avg.NAME`.
 
-Nothing in it is code: tensors are safetensors, the rest is JSON (`values`). A reader takes no file that the manifest
-does not name, no file of another size, and no tensor whose chunks do not make up the whole.
+Nothing in a checkpoint is code: tensors are safetensors, the rest is JSON (`values`). A reader accepts only files that
+the manifest names, of the sizes that it states, and tensors whose chunks make up the whole.
 """

@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint, in one line: the file, what it is, and what to do."""
+"""The error of a checkpoint, in one line: the file, the problem, and the remedy."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from project.spec.fault import Told
 
 
 class CheckpointError(Told, ValueError):
-    """`path` is the file or folder at fault."""
+    """A checkpoint that cannot be read or used; `path` is the file or folder at fault."""
 
     def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
         super().__init__(f"{path}: {problem}; {remedy}")
@@ -17,6 +17,6 @@ class CheckpointError(Told, ValueError):
 
 
 ANOTHER = "resume from another checkpoint"
-"""What is left to do with one that is damaged."""
+"""The remedy for a damaged checkpoint."""
 BEGIN = "begin with them by init_from"
-"""What is left to do with one that has weights and nothing else of a run."""
+"""The remedy for a checkpoint of weights alone."""

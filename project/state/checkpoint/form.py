@@ -1,5 +1,5 @@
-"""What a run's JSON has to hold, before anything is made of it: its file may be a stranger's. Values that are
-Lightning's, or an optimizer's own, are theirs to judge."""
+"""The schema of a checkpoint's JSON, which is checked before it is used, because the file is not trusted. Lightning and
+the optimizers check their own values."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from project.state.checkpoint.error import ANOTHER, CheckpointError
 
 
 class Form(BaseModel):
+    """A schema that allows further keys."""
+
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 class Run(Form):
-    """Of `meta.json`."""
+    """The schema of `meta.json`."""
 
     global_step: int
     epoch: int
@@ -26,13 +28,15 @@ class Run(Form):
 
 
 class Group(Form):
+    """The schema of a parameter group of an optimizer."""
+
     weights: list[str]
     options: dict[str, Any]
     state: dict[str, dict[str, Any]]
 
 
 class Rank(Form):
-    """Of `rank-00000.json`."""
+    """The schema of `rank-00000.json`."""
 
     optimizers: list[list[Group]]
     lr_schedulers: list[dict[str, Any]]
@@ -40,10 +44,10 @@ class Rank(Form):
 
 
 def has_form(value: dict[str, Any], form: type[Form], path: Path) -> dict[str, Any]:
-    """The value, as it is.
+    """Checks `value` and returns it unchanged.
 
     Raises:
-        CheckpointError: naming the first key that is not there, or is something else.
+        CheckpointError: naming the first key that is missing or has a value of another type.
     """
     try:
         form.model_validate(value)

@@ -1,6 +1,6 @@
-"""Files that are hashed as they are written, and are on the disk when they are closed.
+"""Files that are hashed while they are written, and synchronised to the disk when they are closed.
 
-The checksum is XXH3 (128 bits): it finds damage at the speed of memory. It is no signature.
+The checksum is XXH3 (128 bits), as fast as memory. It finds damage, not forgery.
 """
 
 import os
@@ -11,16 +11,18 @@ from typing import NamedTuple, Self
 
 import xxhash
 
-BLOCK = 1 << 22
+BLOCK = 1 << 22  # bytes
 
 
 class Hashed(NamedTuple):
+    """A file's size in bytes, and its checksum in hexadecimal."""
+
     bytes: int
     xxh3: str
 
 
 class HashedFile:
-    """Its errors name the file, which the system's own for a write do not."""
+    """A new file that hashes what is written to it. Its errors name the file, which an OSError of a write does not."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -69,7 +71,7 @@ def hash_of(path: Path) -> Hashed:
 
 
 def sync_folder(path: Path) -> None:
-    """The names in it, not only what the files hold."""
+    """Synchronises a folder's entries, the names of its files, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

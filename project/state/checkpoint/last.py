@@ -1,4 +1,4 @@
-"""The checkpoints in a folder, and the last of a run. No torch: a path is looked at before a run starts."""
+"""The checkpoints in a folder, and the last one of a run."""
 
 import os
 from contextlib import suppress
@@ -7,18 +7,18 @@ from pathlib import Path
 from project.state.checkpoint.manifest import MANIFEST
 
 FOLDER, LINK = "checkpoints", "last.ckpt"
-"""Of a run, and in it, to the one that was saved last."""
+"""A run's folder of checkpoints, and the link in it to the one that was saved last."""
 
 
 def named(folder: Path) -> list[Path]:
-    """Links are to others of them, and hidden folders are in the making."""
+    """Lists finished checkpoints; skips symbolic links and unfinished ones, which are hidden."""
     if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."]
 
 
 def written(path: Path) -> int:
-    """The earliest of one that its run has removed meanwhile."""
+    """The time at which a checkpoint was written, in nanoseconds; 0 if its run has removed it meanwhile."""
     for place in (path / MANIFEST, path):
         with suppress(FileNotFoundError):
             return place.stat().st_mtime_ns
@@ -26,8 +26,8 @@ def written(path: Path) -> int:
 
 
 def checkpoint_at(path: Path) -> Path:
-    """A run's folder stands for the checkpoint that its link leads to, or else for the one written last; any other
-    path, and that of a run without one, for itself."""
+    """The checkpoint that a path means: for a run's folder the one that its link leads to, or else the one written
+    last; for any other path, and for a run without a checkpoint, the path itself."""
     folder = path / FOLDER
     if not folder.is_dir():
         return path
@@ -37,7 +37,7 @@ def checkpoint_at(path: Path) -> Path:
 
 
 def put_link(target: Path, link: Path) -> None:
-    """At once: there is always one link, to the one or to the other."""
+    """Makes `link` lead to `target`, atomically: there is a link at every moment."""
     hidden = link.with_name(f".{link.name}.new")
     hidden.unlink(missing_ok=True)
     hidden.symlink_to(os.path.relpath(target, link.parent))

@@ -1,4 +1,4 @@
-"""The manifest: which files a checkpoint has, how long each is, and its checksum. Written last, read first."""
+"""The manifest: the files of a checkpoint with their sizes and checksums. It is written last and read first."""
 
 import json
 import re
@@ -18,7 +18,8 @@ LARGEST_JSON = 256 << 20  # bytes
 
 
 def weights_alone(files: Mapping[str, Hashed]) -> bool:
-    """A run that saves its optimizer has a file of it for each rank, if only an empty one."""
+    """True for a checkpoint without optimizer state. A run that saves its optimizer writes a file for each rank, if
+    only an empty one."""
     return not any(name.startswith("optimizer-") for name in files)
 
 
@@ -36,7 +37,11 @@ def manifest_text(files: Mapping[str, Hashed]) -> bytes:
 
 
 def read_manifest(folder: Path) -> dict[str, Hashed]:
-    """Raises `CheckpointError` for a manifest that is none, or that the folder's files do not fit."""
+    """Reads a checkpoint's manifest and checks the sizes of its files.
+
+    Raises:
+        CheckpointError: if the manifest is missing or malformed, or does not fit the folder's files.
+    """
     path = folder / MANIFEST
     if not folder.is_dir():
         raise CheckpointError(folder, "is no folder", "give the path of a checkpoint's folder")
@@ -64,6 +69,7 @@ def read_manifest(folder: Path) -> dict[str, Hashed]:
 
 
 def check_size(path: Path, expected: Hashed) -> None:
+    """Raises `CheckpointError` unless `path` is a regular file of the expected size."""
     try:
         status = path.lstat()
     except FileNotFoundError:
@@ -77,6 +83,7 @@ def check_size(path: Path, expected: Hashed) -> None:
 
 
 def check_hash(path: Path, expected: Hashed) -> None:
+    """Raises `CheckpointError` unless the file has the expected checksum."""
     try:
         found = hash_of(path)
     except OSError as error:
@@ -86,6 +93,7 @@ def check_hash(path: Path, expected: Hashed) -> None:
 
 
 def read_small(path: Path) -> bytes:
+    """Reads a file of JSON; refuses one that is larger than `LARGEST_JSON`."""
     try:
         size = path.lstat()
         if not stat.S_ISREG(size.st_mode) or size.st_size > LARGEST_JSON:
@@ -100,5 +108,5 @@ def damaged(path: Path) -> CheckpointError:
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
-    """A file that the system does not give: no rights, a disk at its end, or another run has just removed it."""
+    """The error of a file that cannot be read: no permission, a failing disk, or removed by another run meanwhile."""
     return CheckpointError(path, f"cannot be read ({error.strerror})", ANOTHER)

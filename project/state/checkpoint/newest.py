@@ -1,4 +1,4 @@
-"""Which checkpoint to go on from."""
+"""The checkpoint that a run resumes from."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +21,8 @@ def newest_whole(
     belongs: Callable[[Mapping[str, Any]], bool],
     warn: Callable[[str], None] = log.warning,
 ) -> Checkpoint | None:
-    """The one written last among the whole ones in these folders whose `meta` belongs, but for weights alone. Every
-    byte of it has been compared with its checksum; those that fail are skipped with a warning."""
+    """The checkpoint in `folders` that was written last, among the whole ones with optimizer state whose `meta`
+    satisfies `belongs`. Its checksums have been compared; damaged checkpoints are skipped with a warning."""
     for path in sorted((each for folder in folders for each in named(folder)), key=written, reverse=True):
         try:
             checkpoint = Checkpoint(path)
@@ -35,8 +35,8 @@ def newest_whole(
 
 
 def tidy(folder: Path) -> None:
-    """Removes what dead runs have left half-written there, and moves the link that one could not move to what it had
-    just written; leaves a folder that a living run writes to alone."""
+    """Removes the unfinished checkpoints of runs that died, and moves the link to the newest checkpoint if a run died
+    before it could. A no-op in a folder that a living run writes to."""
     if folder.is_dir():
         lock = FileLock(folder / LOCK)
         try:

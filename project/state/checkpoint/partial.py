@@ -1,4 +1,4 @@
-"""A checkpoint in the making: a hidden folder beside its place, which takes its name at once when all is there."""
+"""An unfinished checkpoint: a hidden folder, which is renamed atomically when it is complete."""
 
 import os
 import shutil
@@ -16,18 +16,19 @@ from project.state.checkpoint.values import dumps
 PARTIAL = ".{name}.partial-{token}"
 REPLACED = ".replaced"
 LOCK = ".lock"
-"""Held by the run that writes into a folder of checkpoints."""
+"""The lock file of a folder of checkpoints, held by the run that writes into it."""
 
 
 class PartialFolder:
-    """Several processes may write into one, each its own files; one of them seals it with everybody's.
+    """The folder of an unfinished checkpoint. Several processes may write into it, each its own files; one of them
+    seals it with the files of all.
 
         partial = PartialFolder(Path("converted.ckpt"), token="0").create()
         partial.write_tensors("weights-00000.safetensors", chunks, tensor)
         partial.write_json("meta.json", {...})
         partial.seal(partial.files)
 
-    `token` keeps apart those who write the same checkpoint at different times.
+    `token` distinguishes runs that write the same checkpoint.
     """
 
     def __init__(self, final: Path, token: str) -> None:
@@ -40,7 +41,7 @@ class PartialFolder:
         return self
 
     def write_json(self, name: str, value: Any) -> None:
-        """Raises `TypeError` for what JSON cannot hold."""
+        """Writes a file of JSON. Raises `TypeError` for a value that `values` cannot encode."""
         self.write(name, dumps(value))
 
     def write_tensors(self, name: str, chunks: Sequence[Chunk], tensor: Callable[[Chunk], Tensor]) -> None:
@@ -54,7 +55,7 @@ class PartialFolder:
             self.files[name] = file.hashed
 
     def seal(self, files: Mapping[str, Hashed]) -> None:
-        """`files` is everybody's. A whole checkpoint of the same name makes room for this one."""
+        """Completes the checkpoint; `files` are those of all processes. A checkpoint of the same name is replaced."""
         self.write(MANIFEST, manifest_text(files))
         sync_folder(self.path)
         replaced = self.path.with_name(self.path.name + REPLACED)
@@ -69,8 +70,8 @@ class PartialFolder:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What writers that died have left in a folder of checkpoints, which must be nobody else's. One that had made room
-    for another, which then did not come, has its name again."""
+    """Removes the unfinished checkpoints that dead processes left in a folder; no other process may be writing there. A
+    checkpoint that was moved away for a new one that was never completed gets its name back."""
     for path in folder.glob(".*.partial-*"):
         if path.is_dir() and not path.is_symlink():
             final = folder / path.name[1:].rpartition(".partial-")[0]
@@ -80,11 +81,11 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_checkpoint(path: Path) -> None:
-    """A whole one, and nothing else: its path may come out of a file that somebody else wrote."""
+    """Removes a finished checkpoint and nothing else, because the path may come from a file that is not trusted."""
     if path.is_symlink():
         path.unlink()
     elif (path / MANIFEST).is_file() and ".." not in path.parts:
         going = path.with_name(PARTIAL.format(name=path.name, token="removed"))
         shutil.rmtree(going, ignore_errors=True)
-        os.rename(path, going)  # at once: what has its name is whole
+        os.rename(path, going)  # atomic, so that a folder with this name is always whole
         shutil.rmtree(going, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Opening a checkpoint: what is in it, whole tensors and parts of them, read where they are asked for.
+"""Reading a checkpoint: its content, whole tensors, and slices of tensors, each read when it is asked for.
 
-Whoever wrote it is not trusted: sizes, names and shapes are checked before anything is made of them.
+The files are not trusted: sizes, names and shapes are checked before they are used.
 """
 
 import json
@@ -27,7 +27,7 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor of a checkpoint: the whole's shape, and its chunks by the file that each is in."""
+    """A tensor of a checkpoint: its global shape, and its chunks by file."""
 
     shape: torch.Size
     dtype: torch.dtype
@@ -35,16 +35,15 @@ class Stored:
 
 
 class Checkpoint:
-    """A whole checkpoint. Files are opened when a tensor is first read from them; none is read but for what is asked.
+    """A finished checkpoint. A file is opened when a tensor is first read from it; only what is asked for is read.
 
         checkpoint = Checkpoint("step=10.ckpt")
         shapes = {name: (stored.shape, stored.dtype) for name, stored in checkpoint.weights.items()}
         wq = checkpoint.read("layers.0.attention.wq.weight")
         first_rows = checkpoint.read("head.weight", (slice(0, 16),))
 
-    Raises:
-        CheckpointError: where a file is missing, of another size, or none of a checkpoint. JSON is compared with its
-            checksum when it is read, tensors by `verify` alone, which reads everything.
+    Raises: CheckpointError: if a file is missing, of another size, or not of a checkpoint. JSON is compared with its
+    checksum when it is read, tensors only by `verify`, which reads everything.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,7 +65,7 @@ class Checkpoint:
 
     @cached_property
     def optimizer(self) -> dict[str, Stored]:
-        """`optimizer.INDEX.KEY.NAME`; empty in a checkpoint of weights alone."""
+        """The optimizer state by `optimizer.INDEX.KEY.NAME`; empty in a checkpoint of weights alone."""
         return self._index("optimizer")
 
     def stored(self, name: str) -> Stored:
@@ -76,8 +75,8 @@ class Checkpoint:
         return stored
 
     def read(self, name: str, slices: Slices = ()) -> Tensor:
-        """The tensor, or the box of it that `slices` say (steps of 1; dims that they leave out are whole), on the CPU.
-        Of the chunks only what is asked for is read."""
+        """The tensor on the CPU, or the box of it that `slices` select (with steps of 1; trailing dims that they leave
+        out are whole). Only the box is read."""
         stored = self.stored(name)
         wanted = [range(size)[part] for size, part in zip(stored.shape, full(slices, stored.shape), strict=True)]
         out = torch.empty([len(part) for part in wanted], dtype=stored.dtype)
@@ -91,22 +90,22 @@ class Checkpoint:
         return out
 
     def read_chunk(self, file: str, name: str, slices: Slices) -> Tensor:
-        """Of one file's chunk, counted from the chunk's own beginning."""
+        """A box of one file's chunk; `slices` count from the chunk's first element."""
         with self._refusing(file):
             opened = self._opened(file)
             return opened.get_slice(name)[slices] if slices else opened.get_tensor(name)
 
     def verify(self, share: int = 0, of: int = 1) -> None:
-        """Compares checksums: of every file, or of share number `share` of `of` even ones.
+        """Compares the checksums of all files, or of share number `share` of `of` equal shares.
 
         Raises:
-            CheckpointError: naming the first file that is not as it was written.
+            CheckpointError: naming the first damaged file.
         """
         for name in sorted(self.files)[share::of]:
             check_hash(self.path / name, self.files[name])
 
     def close(self) -> None:
-        """Lets go of the files, and of the memory that what was read of them is mapped into."""
+        """Closes the files and unmaps their memory."""
         self._open.clear()
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -138,8 +137,8 @@ class Checkpoint:
         return {name: self._stored(name, chunks) for name, chunks in found.items()}
 
     def _stored(self, name: str, chunks: dict[str, Chunk]) -> Stored:
-        """The whole that the chunks make up, without a hole and without an overlap: so no shape is larger than what
-        the files hold."""
+        """The tensor that the chunks make up. They have to leave no gap and no overlap, so that no shape is larger than
+        the files' content."""
         boxes = list(chunks.values())
         first = boxes[0]
         if any(len(box.sizes) != len(first.sizes) or box.dtype != first.dtype for box in boxes):
@@ -166,7 +165,8 @@ def full(slices: Slices, shape: torch.Size) -> Slices:
 
 
 def chunks_of(opened: Any) -> Iterator[Chunk]:
-    """Raises `ValueError` or `KeyError` for a header without an honest place for each tensor."""
+    """The chunks of an opened file. Raises `ValueError` or `KeyError` if the header lacks valid offsets for a
+    tensor."""
     sharding = json.loads((opened.metadata() or {})[SHARDING])
     for name in opened.keys():  # noqa: SIM118 - no mapping
         described = opened.get_slice(name)

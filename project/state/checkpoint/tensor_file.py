@@ -1,7 +1,7 @@
-"""A file of tensors: safetensors, with DCP's sharding metadata, written and hashed in one pass.
+"""Writes a file of tensors: safetensors with DCP's sharding metadata, written and hashed in one pass.
 
-The library's own writer takes whole tensors that are all there; this one asks for each when its turn comes, so that a
-model passes through that would not fit into memory.
+The library's writer takes all tensors at once; this one asks for each when it is written, so that a model need not fit
+into memory.
 """
 
 import json
@@ -23,7 +23,7 @@ ALIGNMENT = 8
 
 @dataclass(frozen=True)
 class Chunk:
-    """A box of a tensor: where it begins in the whole, and its sizes."""
+    """A box of a tensor: its offsets in the whole tensor, and its sizes."""
 
     name: str
     dtype: torch.dtype
@@ -36,7 +36,7 @@ class Chunk:
 
 
 def write_tensors(path: Path, chunks: Sequence[Chunk], tensor: Callable[[Chunk], Tensor]) -> Hashed:
-    """`tensor` gives each chunk's numbers, on any device, in the order of `chunks`. A file has a name once."""
+    """Writes `chunks` in order; `tensor` returns the values of each, on any device. A name occurs once in a file."""
     with HashedFile(path) as file:
         file.write(header(chunks))
         for chunk in chunks:
@@ -49,6 +49,7 @@ def write_tensors(path: Path, chunks: Sequence[Chunk], tensor: Callable[[Chunk],
 
 
 def header(chunks: Sequence[Chunk]) -> bytes:
+    """The header of a safetensors file, padded to `ALIGNMENT` bytes."""
     sharding = {chunk.name: {OFFSETS: list(chunk.offsets)} for chunk in chunks}
     assert len(sharding) == len(chunks), "a tensor has one chunk in a file"
     entries: dict[str, object] = {"__metadata__": {"format": "pt", SHARDING: json.dumps(sharding)}}

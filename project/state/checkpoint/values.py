@@ -1,7 +1,7 @@
-"""Any state that a callback, a loop or a scheduler keeps, as JSON, and back to the same types.
+"""Encodes the state of callbacks, loops and schedulers as JSON, and decodes it to the same types.
 
-What JSON lacks is an object with the key `!`, which says what it stands for. Nothing is looked up by name: a stranger's
-file can make numbers, strings, containers, paths and tensors, and nothing else.
+A type that JSON lacks is an object whose key `!` names it. Nothing is imported by name: a file that is not trusted can
+produce numbers, strings, containers, paths, arrays and tensors, and nothing else.
 """
 
 import base64
@@ -30,17 +30,17 @@ DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-"""Under safetensors' names."""
+"""The names that safetensors gives to dtypes."""
 ARRAY_DTYPE = re.compile(r"[<>|=]?[biuf]\d{1,2}", re.ASCII)
 
 
 def dumps(value: Any) -> bytes:
-    """Raises `TypeError` naming the place in `value` that is of no such type."""
+    """Encodes `value`. Raises `TypeError` naming the place of an object of another type."""
     return json.dumps(encode(value), allow_nan=False, separators=(",", ":")).encode()
 
 
 def loads(text: bytes) -> Any:
-    """Raises `ValueError` for whatever `dumps` does not write."""
+    """Decodes `text`. Raises `ValueError` for text that `dumps` does not write."""
     try:
         return decode(json.loads(text, parse_constant=refuse_constant))
     except RecursionError:
@@ -93,11 +93,11 @@ def decode_tensor(value: dict) -> Tensor:
     data = bytearray(base64.b64decode(value["data"], validate=True))
     dtype = DTYPES[value["dtype"]]
     flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-    return flat.reshape(value["shape"])  # of another size it raises
+    return flat.reshape(value["shape"])  # raises if the size differs
 
 
 def decode_array(value: dict) -> np.ndarray:
-    if not ARRAY_DTYPE.fullmatch(value["dtype"]):  # numpy would make an expression of it
+    if not ARRAY_DTYPE.fullmatch(value["dtype"]):  # numpy would evaluate it
         raise ValueError(f"has an array of {value['dtype'][:20]}")
     data = base64.b64decode(value["data"], validate=True)
     return np.frombuffer(data, np.dtype(value["dtype"])).reshape(value["shape"]).copy()

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint of ours: of any layout, read matrix by matrix."""
+"""The weights of a checkpoint of this project, written under any layout, read matrix by matrix."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class CheckpointWeights(Weights):
-    """Raises `WeightsError` for what is no whole checkpoint, and one that does not say of what model it is."""
+    """The weights of a checkpoint.
+
+    Raises:
+        WeightsError: if the checkpoint is not whole, or does not have its model's configuration.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,7 +42,7 @@ class CheckpointWeights(Weights):
 
     @property
     def tokenizer(self) -> Path | None:
-        """Its own, or that of the run whose `checkpoints/` it lies in."""
+        """The checkpoint's own `tokenizer.json`, or that of the run whose `checkpoints/` it lies in."""
         files = (self.path / TOKENIZER, self.path.absolute().parent.parent / TOKENIZER)
         return next((file for file in files if file.is_file()), None)
 
@@ -74,7 +78,7 @@ class CheckpointWeights(Weights):
 
 
 def model_config(meta: dict[str, Any]) -> ModelConfig:
-    """Of the run's configuration; keys that a later version has and this one has not are not the model's here."""
+    """The model's configuration in a checkpoint's `meta`. Keys that only a later version knows are left out."""
     known = {field.name for field in fields(ModelConfig)}
     config = {key: value for key, value in meta["config"]["model"].items() if key in known}
     return TypeAdapter(ModelConfig).validate_python(config)

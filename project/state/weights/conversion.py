@@ -1,4 +1,4 @@
-"""Checkpoints of ours to folders of Hugging Face's and back. Tensor by tensor: only one is in memory at a time."""
+"""Converts checkpoints to Hugging Face folders and back, with one tensor in memory at a time."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from project.state.weights.weights import Weights, WeightsError
 
 SHARD_BYTES = 5_000_000_000
 Progress = Callable[[int, int], None]
-"""Told how many bytes were written of how many."""
+"""A callback that is given the bytes written so far, and the bytes in all."""
 
 
 def to_hf(
     weights: Weights, folder: Path, progress: Progress, tokenizer: Path | None = None, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """A folder that `MixtralForCausalLM.from_pretrained` opens, and `AutoTokenizer` where there is a tokenizer.
+    """Writes a folder that `MixtralForCausalLM.from_pretrained` opens, and `AutoTokenizer` if there is a tokenizer.
 
     Raises:
-        WeightsError: for a model that is no Mixtral, for damaged weights, and for a folder that is not empty.
+        WeightsError: if the model is not a Mixtral, the weights are damaged, or the folder is not empty.
     """
     refuse_taken(folder)
     faults = unholdable(weights.config)
@@ -68,10 +68,10 @@ def write_description(folder: Path, weights: Weights, dtypes: set[torch.dtype], 
 
 
 def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
-    """A checkpoint of weights alone, for `init_from`.
+    """Writes a checkpoint of weights alone, for `init_from`.
 
     Raises:
-        WeightsError: for tensors that are missing or of another shape, and for a checkpoint that is there already.
+        WeightsError: if tensors are missing or have another shape, or the checkpoint exists already.
     """
     refuse_taken(checkpoint)
     weights.check_tensors()
@@ -93,7 +93,7 @@ def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
 
 
 def stacked(weights: Weights, chunk: Chunk) -> Tensor:
-    """A parameter, of which one expert's matrix at a time is read."""
+    """A whole parameter; a stacked one is put together expert by expert."""
     if len(chunk.sizes) < 3:
         return weights.read(chunk.name)
     stack = torch.empty(chunk.sizes, dtype=chunk.dtype)
@@ -108,7 +108,7 @@ def stacked(weights: Weights, chunk: Chunk) -> Tensor:
 
 
 def meta(weights: Weights) -> dict[str, Any]:
-    """What a run would say of itself, as far as it applies."""
+    """The `meta.json` of a checkpoint that no run has written."""
     return {
         "epoch": 0,
         "global_step": 0,
@@ -123,7 +123,7 @@ def meta(weights: Weights) -> dict[str, Any]:
 
 
 class Watched:
-    """Hands tensors on, and tells how far it has come."""
+    """Passes tensors through and reports the progress."""
 
     def __init__(self, chunks: list[Chunk], progress: Progress) -> None:
         self.total, self.done, self.progress = sum(chunk.nbytes for chunk in chunks), 0, progress
@@ -135,6 +135,7 @@ class Watched:
 
 
 def whole(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Chunk:
+    """The chunk that is a whole tensor."""
     return Chunk(name, dtype, (0,) * len(shape), tuple(shape))
 
 

@@ -1,4 +1,4 @@
-"""A folder that holds a MixtralForCausalLM, as `save_pretrained` writes it and the Hugging Face hub keeps it."""
+"""The weights of a MixtralForCausalLM in a folder, as `save_pretrained` writes it and the Hugging Face hub has it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ if TYPE_CHECKING:
     from project.state.weights.matrices import Matrix
 
 CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
-_NOT_LEARNT = ".rotary_emb.inv_freq"  # which early versions kept
+_NOT_LEARNT = ".rotary_emb.inv_freq"  # a buffer that early versions saved
 
 
 class Stored(NamedTuple):
+    """A tensor's file and shape."""
+
     file: Path
     shape: tuple[int, ...]
 
 
 class MixtralFolder(Weights):
-    """No pickle is opened, and torch imported by `read` alone.
+    """A Mixtral's weights in Hugging Face's format. It opens no pickle, and only `read` imports torch.
 
     Raises:
-        WeightsError: for a config that is not of a model of ours, and for files that are not there.
+        WeightsError: if the config describes a model that this project cannot compute, or files are missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,10 +62,10 @@ class MixtralFolder(Weights):
         return sorted(name for name in names if not name.endswith(_NOT_LEARNT))
 
     def verify(self) -> None:
-        """The format has no checksums."""
+        """No-op: the format has no checksums."""
 
     def read(self, name: str, index: int | None = None) -> Tensor:
-        """A view of the file: of the tensor is read what is touched, and its memory goes with it."""
+        """A view of the memory-mapped file: only the elements that are used are read, and freed with the view."""
         from safetensors import safe_open
 
         theirs = mixtral_name(name, index)
@@ -77,7 +79,7 @@ class MixtralFolder(Weights):
         for path in self._files():
             try:
                 with safe_open(path, "np") as file:
-                    for name in file.keys():  # noqa: SIM118, for it is no dict
+                    for name in file.keys():  # noqa: SIM118 - no dict
                         stored[name] = Stored(path, tuple(file.get_slice(name).get_shape()))
             except (OSError, SafetensorError) as error:
                 wrong.append(f"{path}: {'is missing' if isinstance(error, FileNotFoundError) else error}")

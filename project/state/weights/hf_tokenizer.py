@@ -1,4 +1,4 @@
-"""The files beside a `tokenizer.json` from which `AutoTokenizer` learns what it is."""
+"""The `tokenizer_config.json` that `AutoTokenizer` needs beside a `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from project.data.tokenizer import end_of_text_id, open_tokenizer
 
 
 def ending(tokenizer: Path) -> tuple[int, str] | None:
-    """The id and the text of the token that ends a text, if the tokenizer has one that is known."""
+    """The id and the text of the end-of-text token, or None if the tokenizer has none that is known."""
     opened = open_tokenizer(tokenizer)
     try:
         number = end_of_text_id(opened, tokenizer.parent)

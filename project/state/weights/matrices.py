@@ -1,4 +1,4 @@
-"""What a model consists of, matrix by matrix."""
+"""A model's parameters, matrix by matrix."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from project.spec.model import ModelConfig
 
 
 class Matrix(NamedTuple):
-    """A parameter, or one expert's part of a stacked one: what is drawn, read and written at a time."""
+    """A parameter, or one expert's part of a stacked one; it is drawn, read and written as one piece."""
 
     name: str
     expert: int | None
@@ -25,7 +25,7 @@ def parameters(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def matrices(config: ModelConfig) -> Iterator[Matrix]:
-    """A stacked parameter is one of three dims, as for `materialize`."""
+    """Every matrix of a model. A parameter of three dims is stacked over the experts, as for `materialize`."""
     for name, shape in parameters(config).items():
         if len(shape) == 3:
             yield from (Matrix(name, index, shape[1:]) for index in range(shape[0]))

@@ -1,4 +1,4 @@
-"""Tensors in several safetensors files and an index of them, as Hugging Face has it, written one after the other."""
+"""Writes tensors into several safetensors files with an index, in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from project.state.weights.hf_folder import INDEX
 
 
 def write_shards(folder: Path, chunks: Sequence[Chunk], tensor: Callable[[Chunk], Tensor], shard_bytes: int) -> None:
-    """Files of at most `shard_bytes`, unless one tensor has more."""
+    """Writes files of at most `shard_bytes` each (more if one tensor is larger), and their index."""
     shards = list(into_shards(chunks, shard_bytes))
     names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
     for name, shard in zip(names, shards, strict=True):
@@ -36,5 +36,5 @@ def into_shards(chunks: Iterable[Chunk], shard_bytes: int) -> Iterator[list[Chun
 
 
 def aligned(chunks: Iterable[Chunk]) -> list[Chunk]:
-    """The widest numbers first, so that all lie where a reader may map them."""
+    """The chunks with the widest dtypes first, so that every tensor is aligned for memory mapping."""
     return sorted(chunks, key=lambda chunk: -chunk.dtype.itemsize)

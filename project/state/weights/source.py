@@ -1,4 +1,4 @@
-"""Which kind of weights a path leads to."""
+"""Opens the weights at a path: a checkpoint, a run's folder, or a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from project.state.weights.weights import Weights, WeightsError
 
 
 def open_weights(path: str | Path) -> Weights:
-    """Reads headers, no tensor.
+    """Opens weights; it reads headers and no tensor.
 
     Raises:
-        WeightsError: with all that is wrong.
+        WeightsError: with everything that is wrong.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -25,6 +25,6 @@ def open_weights(path: str | Path) -> Weights:
     if not (folder / "manifest.json").is_file():
         kinds = "no checkpoint (manifest.json), no run (checkpoints/) and nothing of Hugging Face's (config.json)"
         raise WeightsError([f"{folder}: is {kinds}"])
-    from project.state.weights.checkpoint import CheckpointWeights  # which imports torch
+    from project.state.weights.checkpoint import CheckpointWeights  # imports torch
 
     return CheckpointWeights(folder)

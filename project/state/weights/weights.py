@@ -1,4 +1,4 @@
-"""A trained model's weights, wherever they lie: read one matrix at a time, by whoever needs it."""
+"""A trained model's weights, independent of the format that they are stored in, read one matrix at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from project.state.weights.matrices import Matrix
 
-# Keys of the model that decide which tensors there are, and keys by which the same tensors mean something else.
+# Model keys that determine the tensors' shapes, and keys that change the meaning of the same tensors.
 SHAPES = (
     *("num_layers", "d_model", "num_heads", "num_kv_heads", "head_dim", "d_ff", "num_experts", "vocab_size"),
     *("num_shared_experts", "num_dense_layers"),
@@ -27,7 +27,7 @@ _LISTED = 5
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be read; `reasons` says all that is wrong, each with the file."""
+    """Weights that cannot be read; each of `reasons` names a file and what is wrong with it."""
 
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
@@ -35,7 +35,7 @@ class WeightsError(ValueError):
 
 
 class Weights(ABC):
-    """`stored` is what there is, by the names that it has there."""
+    """A model's weights in some format; `stored` has the tensors by the names that the format gives them."""
 
     path: Path
     config: ModelConfig
@@ -44,15 +44,15 @@ class Weights(ABC):
     @property
     @abstractmethod
     def tokenizer(self) -> Path | None:
-        """The `tokenizer.json` that the model was trained with, where it is known."""
+        """The `tokenizer.json` that the model was trained with, or None if it is unknown."""
 
     @abstractmethod
     def called(self, name: str, index: int | None = None) -> str:
-        """What the parameter, or one expert's matrix of a stacked one, is called there."""
+        """The format's name for a parameter, or for one expert's matrix of a stacked one."""
 
     @abstractmethod
     def shape(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
-        """Of what `read` would return; None for what is not there."""
+        """The shape of what `read` would return; None if it does not exist."""
 
     @abstractmethod
     def read(self, name: str, index: int | None = None) -> Tensor:
@@ -60,19 +60,27 @@ class Weights(ABC):
 
     @abstractmethod
     def dtype(self, name: str) -> torch.dtype:
-        """Of a parameter; a stacked one has one."""
+        """The dtype of a parameter; all matrices of a stacked one share it."""
 
     @abstractmethod
     def strangers(self, known: Sequence[Matrix]) -> list[str]:
-        """What else there is."""
+        """The names of stored tensors that are not among `known`."""
 
     @abstractmethod
     def verify(self) -> None:
-        """Reads everything, and compares it with the checksums where there are any: raises `WeightsError`."""
+        """Reads everything and compares it with its checksums, if the format has any.
+
+        Raises:
+            WeightsError: if a checksum differs.
+        """
 
     def check_tensors(self) -> None:
-        """Raises `WeightsError` for tensors that are missing, have another shape than the config says, or are not the
-        model's. A config is not trusted either: no more is made of it than there are tensors."""
+        """Checks that the stored tensors are those of the config. The config is not trusted: no model is built from it
+        that has more layers than there are tensors.
+
+        Raises:
+            WeightsError: for tensors that are missing, have another shape, or do not belong to the model.
+        """
         from project.state.weights.matrices import matrices
 
         if self.config.num_layers > len(self.stored):
@@ -90,21 +98,21 @@ class Weights(ABC):
                     break
             else:
                 reasons += [f"{name} is no tensor of the model" for name in self.strangers(list(matrices(self.config)))]
-        except (RuntimeError, TypeError, ValueError) as error:  # torch's own, for sizes that are none
+        except (RuntimeError, TypeError, ValueError) as error:  # torch's, for impossible sizes
             reasons.append(f"the config is of no model: {str(error).splitlines()[0]}")
         if reasons:
             more = ["and more tensors"] if len(reasons) > _LISTED else []
             raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:_LISTED], *more]])
 
     def config_faults(self, model: ModelConfig) -> list[Fault]:
-        """Of a model that its tensors do not fit into."""
+        """The faults of a model that the tensors do not fit into."""
         return [
             Fault(f"model.{key}", said(ours), f"{self.path} has {said(theirs)}; model.{key}={said(theirs)} takes it")
             for key, ours, theirs in self._differences(model, SHAPES)
         ]
 
     def config_warnings(self, model: ModelConfig) -> list[str]:
-        """Of a model that makes something else of the same tensors."""
+        """Warnings about a model that would compute something else with the same tensors."""
         return [
             f"model.{key}={said(ours)}: {self.path} was trained with {said(theirs)}"
             for key, ours, theirs in self._differences(model, MEANINGS)
