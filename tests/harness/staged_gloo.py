@@ -1,5 +1,5 @@
-"""A backend for ranks that share one GPU. NCCL refuses two ranks on a device, and gloo can neither send nor exchange GPU
-memory: here gloo carries every message by way of the host.
+"""A backend for ranks that share one GPU. NCCL refuses two ranks on a device, and gloo can neither send nor exchange
+GPU memory: here gloo carries every message by way of the host.
 
 On a CPU it is gloo with one copy more, which is how it is tested without a GPU.
 """
