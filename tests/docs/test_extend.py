@@ -14,8 +14,9 @@ from tests.harness import dense_gpt
 from tests.harness.paths import ROOT
 
 PAGE = (ROOT / "docs/extend.md").read_text()
-FILES = dict(re.findall(r"`(mine/[\w./]+)`(?:[^`\n]*):\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
-COMMANDS = re.findall(r"```sh\n(.*?)\n```", PAGE, flags=re.DOTALL)
+FILES = dict(re.findall(r"`((?:mine|project)/[\w./]+)`(?:[^`\n]*):\n\n```\w+\n(.*?)```", PAGE, flags=re.DOTALL))
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)\n```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
+RECORD = "project/spec/schedules/ahead.py"
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +25,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("extend")
     for name in ("project", "configs"):
         (root / name).symlink_to(ROOT / name)
-    for name, text in FILES.items():
+    for name in FILES.keys() - {RECORD}:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
+        (root / name).write_text(FILES[name])
     shutil.copyfile(Path(dense_gpt.__file__), root / "mine/gpt.py")
     return root
 
 
+@pytest.fixture(scope="module")
+def changed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the record of the page in its table of schedules."""
+    root = tmp_path_factory.mktemp("record")
+    for name in ("project", "configs"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / RECORD).write_text(FILES[RECORD])
+    table = root / "project/spec/schedules/table.py"
+    text = table.read_text()
+    imported = "from project.spec.schedules.ahead import AHEAD\nfrom project.spec.schedules."
+    text = text.replace("from project.spec.schedules.", imported, 1).replace(
+        "        GPIPE,\n", "        GPIPE,\n        AHEAD,\n"
+    )
+    assert text.count("AHEAD") == 2
+    table.write_text(text)
+    return root
+
+
 def run(command: str, folder: Path) -> str:
-    """Runs a line of the page in a shell, with this Python, and returns what it printed."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    command = command.replace("PYTHONPATH=.", f"PYTHONPATH=.:{ROOT}").replace("python ", f"{sys.executable} ", 1)
+    """Runs a line of the page in a shell, with this Python and the folder's project, and returns what it printed."""
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    command = command.replace("python ", f"{sys.executable} ", 1)
     done = subprocess.run(command, cwd=folder, env=environment, shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
@@ -53,6 +72,7 @@ def test_the_page_has_a_file_for_each_thing_it_adds() -> None:
     assert set(FILES) == {
         "mine/train_gpt.py",
         "mine/ahead.csv",
+        RECORD,
         "mine/configs/cluster/ours.yaml",
         "mine/claims.yaml",
         "mine/stop_below.py",
@@ -76,10 +96,21 @@ def test_the_schedule_of_ones_own_is_planned_with_what_it_holds_in_flight(folder
     assert plan["quantities"]["activation_bytes"]["how"].startswith("pp 0: 3 microbatches of stage 0 in flight")
 
 
-def test_the_schedule_of_ones_own_trains(folder: Path) -> None:
-    printed = run(command_with("train.py", "ahead.csv"), folder)
-    summary = json.loads((run_folder(printed, folder) / "summary.json").read_text())
-    assert (summary["status"], summary["steps"]) == ("completed", 2)
+def test_the_schedule_in_the_table_is_planned_with_what_it_holds_in_flight(changed_project: Path) -> None:
+    printed = run(command_with("plan.py", "Ahead1F1B"), changed_project)
+    plan = json.loads((run_folder(printed, changed_project) / "plan.json").read_text())
+    assert plan["quantities"]["activation_bytes"]["how"].startswith("pp 0: 3 microbatches of stage 0 in flight")
+    assert plan["quantities"]["bubble_closed_form"]["value"] == pytest.approx(0.2)
+
+
+def test_the_schedule_in_the_table_trains_to_the_loss_of_the_file_s(folder: Path, changed_project: Path) -> None:
+    """Both run the same actions."""
+    commands = {folder: command_with("train.py", "ahead.csv"), changed_project: command_with("train.py", "Ahead1F1B")}
+    summaries = []
+    for root, command in commands.items():
+        summaries.append(json.loads((run_folder(run(command, root), root) / "summary.json").read_text()))
+    assert [(summary["status"], summary["steps"]) for summary in summaries] == [("completed", 2)] * 2
+    assert summaries[0]["train_loss_last"] == summaries[1]["train_loss_last"]
 
 
 def test_the_cluster_of_ones_own_is_what_the_plan_is_on(folder: Path) -> None:
@@ -111,4 +142,4 @@ def test_the_experiment_of_ones_own_is_planned(folder: Path) -> None:
 
 
 def test_each_command_of_the_page_is_run_by_a_test_above() -> None:
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 10
