@@ -1,27 +1,29 @@
-"""The user's own files as a corpus: plain text, JSON lines and Parquet."""
+"""The user's own files as a corpus: which there are, and what is wrong with them."""
 
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
+from project.data.text_files import is_compressed, read_texts
 from project.spec.fault import Fault
+from project.spec.legal_values import said
 
 # Faults are looked for in this much text; the rest is checked when it is tokenized, still before any process starts.
-_CHECKED_BYTES = 256 * 2**20
+_CHECKED_BYTES, _CHECKED_ROWS = 256 * 2**20, 10_000  # a wrong `text_key` shows at once
 
 
 class TextCorpus:
     """Files and globs (`**` included) as a corpus.
 
-    Each line of a `.jsonl` file and each row of a `.parquet` file is a document, under the key `text_key`. Every other
-    file is one document of UTF-8 text, whatever its name ends in.
+    Each row of JSON lines, JSON, CSV, TSV or Parquet is a document, under the key `text_key`. Every other file is one
+    document of UTF-8 text. All of them may be compressed (`project.data.text_files`).
     """
 
     name = "text"
@@ -48,40 +50,39 @@ class TextCorpus:
         return {"corpus": self.name, "text_key": self.text_key, "files": stats}
 
     def size_bytes(self) -> int | None:
-        if any(path.suffix == ".parquet" for path in self.files):
-            return None  # compressed
+        if any(is_compressed(path) for path in self.files):
+            return None
         return sum(path.stat().st_size for path in self.files)
 
     def documents(self) -> Iterator[Document]:
         root = Path(os.path.commonpath([path.parent for path in self.files]))
         for path in self.files:
             name = path.relative_to(root).as_posix()
-            for row, text in enumerate(_texts(path, self.text_key)):
+            for row, text in enumerate(read_texts(path, self.text_key)):
                 if text:
                     yield Document(f"{name}:{row}", text)
 
     def faults(self) -> list[Fault]:
         found, faults = self._find()
-        checked = 0
+        checked, empty = 0, True
         for path in found:
             try:
-                if path.stat().st_size == 0:
-                    faults.append(Fault(self.key, str(path), "is empty"))
-                elif checked < _CHECKED_BYTES:
+                if checked < _CHECKED_BYTES:
                     checked += path.stat().st_size
-                    for row, _ in enumerate(_texts(path, self.text_key)):
-                        if row == 10_000:  # a wrong `text_key` shows at once, and rows after that cost too much
-                            break
+                    for text in islice(read_texts(path, self.text_key), _CHECKED_ROWS):
+                        empty = empty and not text
             except CorpusError as error:
                 faults.append(error.fault)
             except OSError as error:
-                faults.append(Fault(self.key, str(path), f"cannot be read: {error.strerror}"))
+                faults.append(Fault(self.key, str(path), f"cannot be read: {error.strerror or error}"))
+        if found and empty and not faults and checked < _CHECKED_BYTES:
+            faults.append(Fault(self.key, said(self.value), f"names {len(found)} files, none of which holds any text"))
         return faults
 
     def _find(self) -> tuple[list[Path], list[Fault]]:
         if not self.value:
             return [], [Fault(self.key, "[]", "names no file; give files or globs, as in data.files=[notes/**/*.txt]")]
-        found: set[Path] = set()
+        found: dict[tuple[int, int], Path] = {}  # by what the file system knows a file by: links lead to the same one
         faults = []
         for pattern in self.value:
             path = Path(pattern).expanduser()
@@ -90,8 +91,10 @@ class TextCorpus:
             matched_files = {match.absolute() for match in matches if match.is_file()}
             if not matched_files:
                 faults.append(Fault(self.key, pattern, _why_nothing(path)))
-            found |= matched_files
-        return sorted(found), faults
+            for file in sorted(matched_files):
+                status = file.stat()
+                found.setdefault((status.st_dev, status.st_ino), file)
+        return sorted(found.values()), faults
 
 
 def _why_nothing(path: Path) -> str:
@@ -100,64 +103,3 @@ def _why_nothing(path: Path) -> str:
     if glob.has_magic(str(path)):
         return f"matches no file; relative names start from {Path.cwd()}"
     return f"does not exist; relative names start from {Path.cwd()}"
-
-
-def _texts(path: Path, text_key: str) -> Iterator[str]:
-    if path.suffix == ".parquet":
-        yield from _parquet_texts(path, text_key)
-    elif path.suffix == ".jsonl":
-        yield from _json_lines_texts(path, text_key)
-    else:
-        yield _decode(path, path.read_bytes(), offset=0)
-
-
-def _decode(path: Path, content: bytes, offset: int) -> str:
-    try:
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        where = f"byte 0x{content[error.start]:02x} at offset {offset + error.start}"
-        fault = Fault(TextCorpus.key, str(path), f"is not UTF-8 ({where}); convert it, for instance with iconv")
-        raise CorpusError(fault) from None
-
-
-def _json_lines_texts(path: Path, text_key: str) -> Iterator[str]:
-    offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            text = _decode(path, line, offset)
-            offset += len(line)
-            if text.strip():
-                yield _json_line_text(path, number, text, text_key)
-
-
-def _json_line_text(path: Path, number: int, line: str, text_key: str) -> str:
-    def fault(message: str) -> CorpusError:
-        return CorpusError(Fault(TextCorpus.key, f"{path}:{number}", message))
-
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise fault(f"is not JSON ({error.msg}); a .jsonl file holds one object a line") from None
-    if not isinstance(record, dict) or not isinstance(record.get(text_key), str):
-        keys = sorted(record) if isinstance(record, dict) else type(record).__name__
-        raise fault(f"has no text under data.text_key={text_key}; it has {keys}")
-    return str(record[text_key])
-
-
-def _parquet_texts(path: Path, text_key: str) -> Iterator[str]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        fault = Fault(TextCorpus.key, str(path), "needs pyarrow to be read: pip install 'project[hf]'")
-        raise CorpusError(fault) from None
-    try:
-        table = pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise CorpusError(Fault(TextCorpus.key, str(path), f"is not Parquet ({error})")) from None
-    if text_key not in table.schema_arrow.names:
-        message = f"has no column data.text_key={text_key}; it has {table.schema_arrow.names}"
-        raise CorpusError(Fault(TextCorpus.key, str(path), message))
-    for batch in table.iter_batches(columns=[text_key]):
-        for text in batch.column(0).to_pylist():
-            yield text or ""

@@ -44,12 +44,12 @@ def test_synthetic_data_have_no_faults() -> None:
 
 
 def test_all_faults_of_a_corpus_are_listed_at_once(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").touch()
+    (tmp_path / "binary.txt").write_bytes(bytes(9))
     config = text_config(
-        tmp_path / "absent.txt", tmp_path / "*.md", tmp_path / "empty.txt", batch_size=0, val_fraction=2
+        tmp_path / "absent.txt", tmp_path / "*.md", tmp_path / "binary.txt", batch_size=0, val_fraction=2
     )
     faults = {(fault.key, Path(str(fault.value)).name) for fault in faults_of(config)}
-    expected = {("data.files", name) for name in ("absent.txt", "*.md", "empty.txt")}
+    expected = {("data.files", name) for name in ("absent.txt", "*.md", "binary.txt")}
     assert faults == expected | {("data.batch_size", "0"), ("data.val_fraction", "2")}
 
 
@@ -58,7 +58,6 @@ def test_all_faults_of_a_corpus_are_listed_at_once(tmp_path: Path) -> None:
     [
         ("latin.txt", "caf\xe9 au lait".encode("latin-1"), "is not UTF-8 (byte 0xe9 at offset 3)"),
         ("latin.jsonl", b'{"text": "a"}\n{"text": "\xe9"}\n', "is not UTF-8 (byte 0xe9 at offset 24)"),
-        ("empty.txt", b"", "is empty"),
         ("broken.jsonl", b'{"text": "a"}\n{"text"\n', "is not JSON"),
         ("other.jsonl", b'{"body": "a"}\n', "has no text under data.text_key=text; it has ['body']"),
     ],

@@ -1,0 +1,260 @@
+"""One file of the user's as documents: plain text, JSON, CSV and Parquet, as they are or compressed.
+
+The kind is told by the name's ending, in either case; a file of another name whose lines are JSON objects is JSON lines
+too. Whatever is no text, and would be tokenized as if it were, is refused with the file and the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from project.data.corpus import CorpusError
+from project.spec.fault import Fault
+
+KEY = "data.files"
+COMPRESSED = (".gz", ".zst")
+ALLOWED_CONTROLS = b"\t\n\v\f\r\x1b"
+CONTROLS = bytes(code for code in [*range(32), 127] if code not in ALLOWED_CONTROLS)
+MOST_CONTROLS = 0.001  # of a text's bytes; a stray one is in many a web page, binary data has one in ten
+LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is shorter than many a document
+
+
+def kind_of(path: Path) -> str:
+    """The last ending in lower case, that of a compression left out: `.jsonl` of `A.JSONL.gz`."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def is_compressed(path: Path) -> bool:
+    return path.suffix.lower() in COMPRESSED or kind_of(path) == ".parquet"
+
+
+def read_texts(path: Path, text_key: str) -> Iterator[str]:
+    """The documents of a file, the empty ones among them. Raises `CorpusError` at the first that cannot be read."""
+    kind = kind_of(path)
+    try:
+        if kind == ".parquet":
+            yield from _parquet(path, text_key)
+        elif kind in (".jsonl", ".ndjson"):
+            yield from _json_lines(path, text_key)
+        elif kind == ".json":
+            yield from _json(path, text_key)
+        elif kind in (".csv", ".tsv"):
+            yield from _separated(path, text_key, "\t" if kind == ".tsv" else ",")
+        elif _looks_like_json_lines(path):
+            yield from _json_lines(path, text_key)
+        else:
+            with _opened(path) as file:
+                yield _decoded(path, file.read())
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise refused(path, f"is damaged, or not compressed as its name says ({error})") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise refused(path, f"is damaged, or not compressed as its name says ({error})") from None  # pyarrow's
+
+
+def refused(path: Path | str, reason: str) -> CorpusError:
+    return CorpusError(Fault(KEY, str(path), reason))
+
+
+def _opened(path: Path) -> BinaryIO:
+    match path.suffix.lower():
+        case ".gz":
+            return gzip.open(path, "rb")  # type: ignore[return-value]
+        case ".zst":
+            return io.BufferedReader(_pyarrow(path).input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def _pyarrow(path: Path) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise refused(path, "needs pyarrow to be read: pip install 'project[hf]'") from None
+    return pyarrow
+
+
+# -- text -----------------------------------------------------------------------------------------------------------
+
+
+def _decoded(path: Path, content: bytes, offset: int = 0) -> str:
+    try:
+        text = content.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        where = f"byte 0x{content[error.start]:02x} at offset {offset + error.start}"
+        raise refused(path, f"is not UTF-8 ({where}); convert it, for instance with iconv") from None
+    _refuse_binary(path, content, offset)
+    return text
+
+
+def _refuse_binary(path: Path, content: bytes, offset: int) -> None:
+    """Tokens, pictures and programs may happen to be UTF-8: they have control characters, and texts have none."""
+    controls = len(content) - len(content.translate(None, CONTROLS))
+    if not controls or (b"\0" not in content and controls <= 1 + MOST_CONTROLS * len(content)):
+        return
+    place = next(index for index, byte in enumerate(content) if byte in CONTROLS)
+    where = f"byte 0x{content[place]:02x} at offset {offset + place}"
+    if content.count(b"\0") > len(content) // 5:
+        raise refused(
+            path,
+            f"is no text ({where}): it may be UTF-16 without a byte order mark, which iconv -f UTF-16LE -t UTF-8 "
+            "converts, or tokens",
+        )
+    raise refused(path, f"is binary, no text ({where})")
+
+
+def mended(text: str) -> str:
+    """With halves of surrogate pairs joined, and each that stands alone replaced by U+FFFD, as a decoder does: JSON can
+    say them, and UTF-8 cannot."""
+    if not any("\ud800" <= character <= "\udfff" for character in text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _text_of(record: Any, text_key: str, fault: Callable[[str], CorpusError]) -> str:
+    """The text of a row; an empty one for null, as Parquet has it."""
+    if not isinstance(record, dict):
+        raise fault(f"is no object but {_called(record)}; each needs a text under data.text_key={text_key}")
+    if text_key not in record:
+        raise fault(f"has no text under data.text_key={text_key}; it has {sorted(map(str, record))}")
+    value = record[text_key]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise fault(
+            f"has {_called(value)} under data.text_key={text_key}, which must be a text{_hint(text_key, value)}"
+        )
+    return mended(value)
+
+
+def _called(value: Any) -> str:
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+    }
+    return kinds.get(type(value), "null")
+
+
+def _hint(text_key: str, value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
+        return "; write messages out as texts, with the model's chat template"
+    if isinstance(value, list) and value and type(value[0]) is int:
+        return "; texts are read here, not tokens"
+    return ""
+
+
+# -- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def _looks_like_json_lines(path: Path) -> bool:
+    """Whether the first two lines are JSON objects, each on a line of its own."""
+    with _opened(path) as file:
+        lines = [file.readline(2**20) for _ in range(2)]
+    return all(line.lstrip().startswith(b"{") and _is_object(line) for line in lines)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_lines(path: Path, text_key: str) -> Iterator[str]:
+    offset = 0
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            text = _decoded(path, line, offset)
+            offset += len(line)
+            if text.strip():
+                fault = _at(path, number)
+                try:
+                    record = json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+                    raise fault(f"is not JSON ({said}); a .jsonl file holds one object a line") from None
+                yield _text_of(record, text_key, fault)
+
+
+def _at(path: Path, place: int | str) -> Callable[[str], CorpusError]:
+    return lambda reason: refused(f"{path}:{place}", reason)
+
+
+def _json(path: Path, text_key: str) -> Iterator[str]:
+    """A list of objects, one object, or JSON lines under this name."""
+    with _opened(path) as file:
+        text = _decoded(path, file.read())
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if _looks_like_json_lines(path):
+            yield from _json_lines(path, text_key)
+            return
+        said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise refused(path, f"is not JSON ({said})") from None
+    for number, record in enumerate(content if isinstance(content, list) else [content]):
+        yield _text_of(record, text_key, _at(path, number) if isinstance(content, list) else _whole(path))
+
+
+def _whole(path: Path) -> Callable[[str], CorpusError]:
+    return lambda reason: refused(path, reason)
+
+
+# -- tables ---------------------------------------------------------------------------------------------------------
+
+
+def _separated(path: Path, text_key: str, separator: str) -> Iterator[str]:
+    """The column `text_key` of a table whose first row names its columns."""
+    csv.field_size_limit(LONGEST_FIELD)
+    with _opened(path) as file:
+        text = _decoded(path, file.read())
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        if text_key not in (rows.fieldnames or ()):
+            raise refused(path, f"has no column data.text_key={text_key}; it has {list(rows.fieldnames or ())}")
+        for row in rows:
+            yield row[text_key] or ""
+    except csv.Error as error:
+        raise refused(
+            path, f"is no table of values separated by {separator!r}: line {rows.line_num}: {error}"
+        ) from None
+
+
+def _parquet(path: Path, text_key: str) -> Iterator[str]:
+    pyarrow = _pyarrow(path)
+    try:
+        table = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowException as error:
+        raise refused(path, f"is not Parquet ({error})") from None
+    schema = table.schema_arrow
+    if text_key not in schema.names:
+        raise refused(path, f"has no column data.text_key={text_key}; it has {schema.names}")
+    column = schema.field(text_key).type
+    if not is_string(pyarrow, column):
+        raise refused(path, f"has {column} in the column data.text_key={text_key}, which must be of strings")
+    try:
+        for batch in table.iter_batches(columns=[text_key]):
+            for text in batch.column(0).to_pylist():
+                yield text or ""
+    except (pyarrow.ArrowException, OSError) as error:
+        raise refused(path, f"is damaged ({str(error).splitlines()[0]})") from None
+
+
+def is_string(pyarrow: Any, column: Any) -> bool:
+    value = column.value_type if pyarrow.types.is_dictionary(column) else column
+    return pyarrow.types.is_string(value) or pyarrow.types.is_large_string(value) or str(value) == "string_view"
