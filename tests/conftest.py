@@ -30,7 +30,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def case(index: int, request: pytest.FixtureRequest) -> Case:
-    """Of the parity matrix, each in turn."""
+    """Each case of the parity matrix."""
     from tests.parity import matrix
 
     chosen = matrix.case(matrix.matrix(request.config.getoption("parity_cases"))[index])
@@ -62,7 +62,7 @@ def a_run(tmp_path_factory: pytest.TempPathFactory, ranks: RankPools) -> Run:
 
 @pytest.fixture(scope="session")
 def exported(a_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same weights in the folder that `transformers` opens."""
+    """The run's weights in a folder that `transformers` opens."""
     from tests.harness.a_run import export
 
     return export(a_run, tmp_path_factory.mktemp("exported") / "hf")

@@ -1,4 +1,4 @@
-"""Where metrics go."""
+"""The loggers of a run."""
 
 import pytest
 from lightning.pytorch.loggers import WandbLogger
@@ -44,7 +44,7 @@ def test_an_offline_wandb_run_is_written_quietly_and_finished(tmp_path, monkeypa
 
 
 def test_a_wandb_run_that_logs_nothing_is_never_begun(tmp_path):
-    """As in the parent of forked ranks, which finalizes its loggers too."""
+    """The parent of forked ranks finalizes its loggers without having logged."""
     for logger in wandb_loggers(tmp_path):
         logger.finalize("failed")
     assert list(tmp_path.iterdir()) == []

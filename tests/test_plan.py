@@ -70,7 +70,7 @@ def test_a_layout_that_holds_too_much_is_told_by_how_much_and_what_fits(capsys: 
 
 
 def test_a_search_prints_commands_that_a_shell_reads(tmp_path: Path) -> None:
-    """As they were typed; and of the asked layout the document's own memory and time."""
+    """The commands repeat what was typed, and the asked layout has the document's memory and time."""
     typed = ["+experiment=tp4_ep4_pp4", 'experiment_name="my run"', "search=true"]
     done = run(*typed, f"hydra.run.dir={tmp_path}", command=PLAN_PY)
     found = json.loads((tmp_path / "search.json").read_text())

@@ -1,4 +1,4 @@
-"""summary.json from outside the run: a parent that sees it fail."""
+"""summary.json as the parent of a failed run writes it."""
 
 import json
 import math

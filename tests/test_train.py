@@ -1,4 +1,4 @@
-"""`python project/train.py`, from outside: what a run leaves behind, and how it ends when it does not end well."""
+"""`python project/train.py` from outside: its run folder, and the ways in which a run ends."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""What W&B is told of a run, read back by wandb's own reader from the file of an offline run."""
+"""The records that W&B gets of a run, read back by wandb's reader from the file of an offline run."""
 
 import json
 import signal
@@ -24,7 +24,7 @@ def files(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ranks, a validation halfway and one at the end; then resumed for two steps more, without a word."""
+    """A run on two ranks with two validations, resumed for two steps more with `verbosity=quiet`."""
     folder = tmp_path_factory.mktemp("wandb")
     (folder / ".env").write_text(f"WANDB_API_KEY={IN_FILE}\n")
     command = [*COMMAND, *OFFLINE, "model.num_layers=2", "parallel.pp=2", "parallel.microbatches=2"]
@@ -107,7 +107,7 @@ def test_a_resumed_run_goes_on_in_the_same_wandb_run(folder: Path) -> None:
 
 
 def test_no_wandb_key_is_in_any_file_of_the_run(folder: Path) -> None:
-    """The `.wandb` files and what the terminal showed among them."""
+    """The files include the `.wandb` files and what the terminal showed."""
     held = [path for path in folder.rglob("*") if path.is_file()]
     assert any(path.suffix == ".wandb" for path in held)
     assert any(path.name == "terminal.txt" for path in held)
@@ -118,7 +118,7 @@ def test_no_wandb_key_is_in_any_file_of_the_run(folder: Path) -> None:
 
 
 def test_a_wandb_key_in_the_env_file_is_found(tmp_path: Path) -> None:
-    """By the script itself, without make."""
+    """The script reads `.env` itself, without make."""
     (tmp_path / ".env").write_text(f"WANDB_API_KEY={IN_FILE}\n")
     done = run("--cfg", "job", "--package", "task", "task=${oc.env:WANDB_API_KEY}", cwd=tmp_path)
     assert done.stdout.strip() == IN_FILE
@@ -136,7 +136,7 @@ def test_a_wandb_file_left_by_kill_9_is_read_up_to_its_end(tmp_path: Path) -> No
 
 
 def test_the_wandb_workspace_shows_what_is_logged(folder: Path, written: list[dict]) -> None:
-    """Every key of every panel, for a run of this size; what was planned and MFU are not there on every machine."""
+    """Every key of every panel is logged; planned figures and MFU are not available on every machine."""
     pytest.importorskip("wandb_workspaces")
     script = [sys.executable, str(ROOT / "project/dashboard.py")]
     size = ["--layers=2", "--experts=4", "--ranks=2"]

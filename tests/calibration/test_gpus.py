@@ -1,4 +1,4 @@
-"""A calibration of GPUs, for which processors stand in, and made-up rates of one."""
+"""Calibration of GPUs, with processors in their place, and with invented rates."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Made-up measurements become the cluster that they are of."""
+"""Invented measurements of processors become a cluster with those figures."""
 
 from dataclasses import asdict
 

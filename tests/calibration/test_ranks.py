@@ -1,4 +1,4 @@
-"""Forked processes answer, and so does one that fails."""
+"""Forked processes return their results, and the exception of one that fails."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is timed is what is asked for: made-up clocks, no real one."""
+"""Rates are measured as asked for; the clocks are simulated."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from project.calibration import rates
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Stands still but for what moves it."""
+    """A clock that stands still until it is moved."""
 
     class Clock:
         now = 0.0

@@ -19,7 +19,7 @@ BY_HAND = {
 
 
 def load(name, folder):
-    """As under Hydra, with its resolvers answered by hand."""
+    """Loads a config with the values that Hydra's resolvers would give."""
     text = (CONFIGS / name).read_text()
     for asked, answer in {"${hydra:runtime.output_dir}": str(folder), **BY_HAND}.items():
         text = text.replace(asked, answer)

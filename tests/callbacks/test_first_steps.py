@@ -1,4 +1,4 @@
-"""What is measured of a run's first steps, and that nothing of the measuring outlives them."""
+"""Measuring a run's first steps, which ends with them."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ CASE = Case(ParallelLayout(pp=2, microbatches=2), steps=3)
 
 
 class Chatter(L.Callback):
-    """Another callback with collectives of its own, after every batch."""
+    """A callback with collectives of its own after every batch."""
 
     def on_train_batch_end(self, *args: Any) -> None:
         dist.all_reduce(torch.ones(1000))
 
 
 class Books(L.Callback):
-    """What the ledger has after each step."""
+    """Records the ledger's counts after each batch."""
 
     def __init__(self, communication: Communication) -> None:
         self.communication = communication

@@ -25,7 +25,7 @@ def categories(rank: int, world_size: int, case: Case) -> tuple[int, list[dict[s
     ids=str,
 )
 def test_fp32_weights_and_gradients_take_4_bytes_a_parameter_and_adam_s_state_8(ranks, layout: ParallelLayout) -> None:
-    """Sharded replicas keep a part of each: only what is here counts."""
+    """With sharded replicas, only the part on this rank counts."""
     answers = ranks.run(4, categories, Case(layout, steps=2))
     for rank, (parameters, every_rank) in enumerate(answers):
         assert every_rank == answers[0][1]

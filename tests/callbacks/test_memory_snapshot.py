@@ -1,4 +1,4 @@
-"""CUDA's allocation history; of a device that is not here, by the calls that would be made."""
+"""CUDA's allocation history; without a GPU, by the calls that are made."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What a person sees while it trains."""
+"""The progress display of a training run."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Debugging by overfitting."""
+"""The callback that repeats the first batch, for debugging by overfitting."""
 
 from lightning.pytorch.callbacks import Callback
 

@@ -1,4 +1,4 @@
-"""What an optimizer step leaves in metrics.csv."""
+"""The row of an optimizer step in metrics.csv."""
 
 import pytest
 import torch

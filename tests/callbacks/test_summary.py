@@ -1,4 +1,4 @@
-"""What a run leaves in summary.json, however it ends."""
+"""The content of summary.json, however the run ends."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ from tests.harness.tiny_module import BATCH, SEQ_LEN, DenseFirst, TinyModule
 
 
 class At(Callback):
-    """Does something after a step."""
+    """Calls a function after a step."""
 
     def __init__(self, step, action):
         self.step, self.action = step, action

@@ -36,7 +36,7 @@ def traced(ranks: Any, folder: Path, case: Case, **options: Any) -> dict[str, An
 
 
 def spans(trace: dict[str, Any], thread: int = 0) -> dict[tuple[int, int], list[dict[str, Any]]]:
-    """By rank and step, in the order of their starts."""
+    """The spans by rank and step, in the order of their starts."""
     found = defaultdict(list)
     for event in sorted(trace["traceEvents"], key=lambda event: event.get("ts", 0)):
         if event["ph"] == "X" and event["tid"] == thread and "step" in event["args"]:
@@ -80,7 +80,7 @@ def test_the_trace_s_actions_are_those_of_the_schedule_in_its_order(trace) -> No
 
 
 def test_a_traced_action_begins_after_those_that_it_needs(trace) -> None:
-    """On one clock: a forward of stage 1 after that of stage 0, a backward the other way round."""
+    """A forward of stage 1 begins after that of stage 0, a backward the other way round, on one clock."""
     at = {(e["pid"], step, e["name"]): e for (_, step), events in spans(trace).items() for e in events}
     for step in (1, 2, 6, 7, 8):
         for rank, microbatch in ((rank, microbatch) for rank in (0, 1) for microbatch in range(4)):
@@ -119,7 +119,7 @@ def of_rank(events: list, rank: int, axis: str, name: str) -> list:
 
 
 def test_no_traced_collective_is_over_before_the_other_rank_has_begun_it(trace) -> None:
-    """On one clock: it lasts until its result is there, and not until its call returns."""
+    """A collective lasts until its result is there, not until its call returns, on one clock."""
     for name in ("all_gather", "all_to_all", "reduce_scatter"):
         pairs = [of_rank(spans(trace, 1)[rank, 2], rank, "tp", name) for rank in (0, 1)]
         assert pairs[0], name

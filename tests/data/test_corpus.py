@@ -1,4 +1,4 @@
-"""What is wrong with a corpus is said before anything runs, with the key, the value and a remedy."""
+"""The faults of a corpus are reported before anything runs, with the key, the value and a remedy."""
 
 from __future__ import annotations
 

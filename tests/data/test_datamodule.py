@@ -1,4 +1,4 @@
-"""What a trainer gets: batches that depend on the seed and the step, also across a resume, an epoch and a layout."""
+"""The datamodule's batches depend on the seed and the step alone, also across a resume, an epoch and a layout."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_target_is_the_token_after(make_datamodule: Make) -> None:
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     make_datamodule: Make, tmp_path: Path, steps_before: int, workers: int
 ) -> None:
-    """In the middle of an epoch of 5 batches, and at its end."""
+    """Resumes in the middle of an epoch of 5 batches, and at its end."""
     options: dict[str, Any] = {"limit_train_batches": 5}
     whole = seen(tmp_path, make_datamodule(), 14, **options)
 

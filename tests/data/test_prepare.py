@@ -1,4 +1,4 @@
-"""A corpus is prepared once, whoever else prepares it at the same time and however a preparer ends."""
+"""A corpus is prepared once, also by several processes at the same time, and however one of them ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 class CountingCorpus(TextCorpus):
-    """Leaves a line in a file for every time that its documents are read."""
+    """A corpus that appends a line to a file whenever its documents are read."""
 
     def documents(self) -> Iterator[Document]:
         with open(os.environ["READS"], "a") as reads:
@@ -33,7 +33,7 @@ class CountingCorpus(TextCorpus):
 
 
 class StuckCorpus(TextCorpus):
-    """Never gets further than its tenth document."""
+    """A corpus that waits forever after its tenth document."""
 
     def documents(self) -> Iterator[Document]:
         for number, document in enumerate(super().documents()):
@@ -164,7 +164,7 @@ DAMAGE = {
     "ones": lambda content: b"\xff" * len(content),
     "one bit": lambda content: content[:-1] + bytes([content[-1] ^ 1]),
 }
-"""What a crash of the machine leaves of a file that was renamed before it was on the disk, and a disk that decays."""
+"""Damage as a crash of the machine leaves it in a file that was not flushed, and as a failing disk does."""
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)

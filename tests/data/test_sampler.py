@@ -1,4 +1,4 @@
-"""The order of samples is a function of the seed and the step, whatever the layout and wherever a run begins."""
+"""The order of samples is a function of the seed and the step, under any layout and from any start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default corpus is there on every machine, and is prose rather than tests."""
+"""The standard library as a corpus, without its tests."""
 
 from __future__ import annotations
 

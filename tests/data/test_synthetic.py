@@ -1,4 +1,4 @@
-"""Synthetic tokens can be learned, down to a known loss, and are the same everywhere."""
+"""Synthetic tokens can be learned down to a known loss, and are the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is read back, and a file that is not whole is refused."""
+"""A token file is read back as it was written, and an incomplete one is refused."""
 
 from __future__ import annotations
 

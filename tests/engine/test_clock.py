@@ -1,4 +1,4 @@
-"""Instants of different machines, on one clock."""
+"""The clocks of different machines are put on one."""
 
 import time
 
@@ -10,7 +10,7 @@ SECOND = 10**9
 
 
 def ahead(rank: int, world_size: int) -> tuple[int, int]:
-    """Ranks 2 and 3 are on a machine whose clock is five seconds ahead; what they find, and the round trip."""
+    """The offsets that ranks find, and the round trip; the clock of ranks 2 and 3 is five seconds ahead."""
 
     def here() -> int:
         return time.time_ns() + (5 * SECOND if rank >= 2 else 0)

@@ -46,7 +46,7 @@ def held(weight: Tensor, rank: int, ep: int, etp: int, dim: int) -> Tensor:
 
 
 def tokens(rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of a rank: rows, experts and weights. Expert 3 is chosen by none, expert 5 often."""
+    """A rank's rows, experts and weights. No token chooses expert 3, many choose expert 5."""
     torch.manual_seed(rank)
     preference_TE = torch.rand(TOKENS, CONFIG.num_experts)
     preference_TE[:, 3], preference_TE[::2, 5] = -1.0, 2.0
@@ -82,7 +82,7 @@ def on_a_rank(rank: int, world_size: int, local: LocalDispatch, ep: int, etp: in
 
 
 def distance(actual: list[Tensor], wanted: list[Tensor]) -> float:
-    """The largest, and NaN if there is one."""
+    """The largest value, or NaN if there is one."""
     return torch.stack([(a - w).abs().max().double() for a, w in zip(actual, wanted, strict=True)]).max().item()
 
 

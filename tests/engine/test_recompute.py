@@ -1,4 +1,4 @@
-"""What recomputation keeps: the router's choice always, and what was sent for it if asked."""
+"""Recomputation keeps the router's choice, and if asked the exchanged tokens."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from tests.harness.case import Case, whole_model
 
 
 def gradients(mode: str) -> dict[str, Tensor]:
-    """Of a forward whose routers would choose the other experts if they were asked again in backward."""
+    """The gradients of a forward whose routers would choose other experts if they were asked again in backward."""
     built = whole_model(Case(ParallelLayout()))
     recompute_layers(built.layers.values(), mode)
     logits = built(torch.arange(32).view(2, 16))

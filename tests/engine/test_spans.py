@@ -1,4 +1,4 @@
-"""What a stage remembers is what the schedule says, in its order, without overlap."""
+"""A stage's recorded actions are those of the schedule, in its order, without overlap."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""`python project/generate.py`, and what is wrong with it before anything starts."""
+"""`python project/generate.py` and its faults, which are reported before anything starts."""
 
 import sys
 from collections.abc import Callable

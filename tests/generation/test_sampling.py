@@ -1,4 +1,4 @@
-"""The next token's law: a softmax at a temperature, over the likeliest tokens."""
+"""The distribution of the next token: a softmax at a temperature over the likeliest tokens."""
 
 import torch
 

@@ -36,7 +36,7 @@ ONE_RANK = {
 
 
 class SharedGPU(CUDAAccelerator):
-    """So many ranks on the first device."""
+    """The trainer of a rank on the first GPU."""
 
     @staticmethod
     def parse_devices(devices: Any) -> list[int]:

@@ -7,6 +7,7 @@ Training on real ranks:
 - `training`: a case trained on the ranks of a pool, under plain `Trainer.fit`
 - `oracle`: the same case on one rank, in fp64, with plain autograd
 - `outcome`: what both yield, how ranks' outcomes become the whole model's, and how one is held against another
+- `schedules`: a legal layout for every schedule
 - `ranks`: pools of forked processes (the fixture `ranks`) that run a function on every rank
 - `saving`: runs that write checkpoints and resume; `checkpoint_files`: a checkpoint without a run
 - `measured`: runs that return spans or bytes kept for backward

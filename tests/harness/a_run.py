@@ -24,7 +24,7 @@ CASE = Case(ParallelLayout(pp=2, tp=2, ep=2, microbatches=2), replace(CONFIG, vo
 class Run:
     folder: Path
     tensors: dict[str, Tensor]
-    """What it had in the end."""
+    """Weights and buffers at the end, by global name."""
 
 
 def on_a_rank(rank: int, world_size: int, case: Case, folder: Path) -> Ending:
@@ -39,7 +39,7 @@ def train(folder: Path, ranks: RankPools, case: Case = CASE) -> Run:
 
 
 def export(run: Run, folder: Path) -> Path:
-    """In several files."""
+    """Exports the run's weights for `transformers`, in several files."""
     to_hf(open_weights(run.folder), folder, lambda done, total: None, shard_bytes=100_000)
     assert len(list(folder.glob("*.safetensors"))) > 2
     return folder

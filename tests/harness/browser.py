@@ -41,7 +41,7 @@ class Browser:
         self.driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which(DRIVER)))
 
     def open(self, page: Path, width: int = 1440, scheme: str = "light") -> None:
-        """Until its figures are drawn."""
+        """Opens a page and waits until its figures are drawn."""
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -56,22 +56,22 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def complaints(self) -> list[str]:
-        """What the console has had to say since last asked."""
+        """The console's messages since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """What pages asked for since last asked; the browser's own first tab is none of ours."""
+        """The URLs that pages requested since the last call, without those of the browser's own tab."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = (one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent")
         return [url for url in sent if not url.startswith(("data:", "blob:", "chrome:", "about:"))]
 
     def screenshot(self, path: Path) -> None:
-        """Of the whole page."""
+        """Writes an image of the whole page."""
         taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
         path.write_bytes(base64.b64decode(taken["data"]))
 
     def hover(self, selector: str, index: int = 0) -> None:
-        """The middle of an element."""
+        """Moves the mouse over the middle of an element."""
         x, y = self.ask(
             "const box = document.querySelectorAll(arguments[0])[arguments[1]];"
             "box.scrollIntoView({block: 'center', behavior: 'instant'});"

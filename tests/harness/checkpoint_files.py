@@ -20,7 +20,7 @@ WHOLE = {
 
 
 def write_checkpoint(folder: Path, token: str = "0") -> Path:
-    """Each of two ranks has half of the matrices' rows; the first has the rest."""
+    """Writes a checkpoint in which each of two ranks has half of the matrices' rows, and the first has the rest."""
     partial = PartialFolder(folder, token).create()
     for rank in (0, 1):
         for kind in ("weights", "optimizer"):
@@ -43,7 +43,7 @@ def box(tensor: Tensor, rank: int) -> tuple[Tensor, tuple[int, ...]] | None:
 
 
 def reseal(folder: Path) -> None:
-    """The manifest for the files as they are now: whoever made them wants them to be believed."""
+    """Writes the manifest anew for the files as they are now, as a forger would."""
     names = json.loads((folder / MANIFEST).read_text())["files"]
     (folder / MANIFEST).write_bytes(manifest_text({name: hash_of(folder / name) for name in names}))
 

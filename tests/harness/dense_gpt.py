@@ -1,4 +1,4 @@
-"""A dense GPT, and what it brings to be trained by `HybridParallelStrategy`."""
+"""A dense GPT, and the module by which `HybridParallelStrategy` trains it."""
 
 import zlib
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A rank may hold some of the heads, some of the hidden units, and between them some of the sequence."""
+    """A layer. A rank may hold a part of the heads and of the hidden units, and a part of the sequence between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Some of the layers, and the ends of the model that are there."""
+    """A part of the model: some of the layers, and its first or last part if it has them."""
 
     def __init__(self, layers: Iterable[int] = range(LAYERS), first: bool = True, last: bool = True) -> None:
         super().__init__()

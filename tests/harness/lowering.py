@@ -1,4 +1,4 @@
-"""torch's own answer to whether a schedule can be run: built and simulated over mock stages, without processes."""
+"""torch's simulation of a schedule, built over mock stages without processes: whether it can be run."""
 
 from functools import cache
 from unittest import mock
@@ -36,7 +36,7 @@ def runtime(layout: ParallelLayout) -> _PipelineScheduleRuntime:
 
 
 def simulate(schedule: _PipelineScheduleRuntime, stages: int) -> None:
-    """ValueError where the ranks would wait for each other."""
+    """Raises ValueError if the ranks would deadlock."""
     order = {
         rank: [
             leaf

@@ -1,4 +1,4 @@
-"""`transformers`' MixtralForCausalLM with a configuration and, if wanted, with weights of ours."""
+"""`transformers`' MixtralForCausalLM with a configuration and weights of this project."""
 
 import os
 
@@ -23,7 +23,7 @@ CONFIG = ModelConfig(
 
 
 def mixtral(config: ModelConfig, ours: dict[str, Tensor] | None = None) -> Any:
-    """In evaluation mode; with their own initial weights if none are given."""
+    """The model in evaluation mode, with the weights `ours`, or its own initial weights."""
     theirs = transformers.MixtralConfig.from_dict(to_mixtral(config, "float32", None))
     theirs._attn_implementation = "eager"
     if ours is None:
@@ -39,7 +39,7 @@ def saved_mixtral(folder: Path) -> Path:
 
 
 def as_saved(ours: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Under the names of their files."""
+    """The weights under the names that Hugging Face's files have."""
     saved = {}
     for name, tensor in ours.items():
         matrices = enumerate(tensor) if tensor.ndim == 3 else [(None, tensor)]

@@ -1,4 +1,4 @@
-"""What a training run yields, and how one is held against another."""
+"""The outcome of a training run, and the comparison of two."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace

@@ -1,8 +1,8 @@
-"""Ranks that are forked once and reused: a pool of processes joined in one gloo group, running what they are sent.
+"""Pools of forked processes in one process group, which are reused and run the functions that they are sent.
 
-They are forked from a server that has the imports and nothing else, because a process that has run a backward cannot
-be forked and run another. Between two runs they are stopped: each of gloo's groups has a thread that wakes a hundred
-times a second, and idle pools would take a good part of the machine.
+The processes are forked from a server that has the imports and nothing else, because a process that has run a backward
+cannot be forked and run another. Between two runs they are stopped: each of gloo's groups has a thread that wakes a
+hundred times a second, and idle pools would take a good part of the machine.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ PRELOAD = ["project.training.module", "tests.harness.training"]
 
 
 class RankError(AssertionError):
-    """What went wrong on a rank, with its traceback."""
+    """An exception on a rank, with its traceback."""
 
 
 class Ranks:
-    """`backend` joins them."""
+    """A pool of processes in one process group."""
 
     def __init__(self, world_size: int, backend: str = "gloo") -> None:
         context = mp.get_context("forkserver")
@@ -44,7 +44,7 @@ class Ranks:
             self.processes.append(process)
 
     def run(self, function: Callable, *args: Any, timeout: float = 240.0) -> list[Any]:
-        """`function(rank, world_size, *args)` on every rank; their results, in order.
+        """Calls `function(rank, world_size, *args)` on every rank and returns the results in order.
 
         Raises:
             RankError: with every failed rank's traceback.
@@ -57,7 +57,7 @@ class Ranks:
         while len(answers) < len(self.pipes) and (left := until - time.monotonic()) > 0:
             for rank in self.answering(set(range(len(self.pipes))) - answers.keys(), left):
                 answers[rank] = pickle.loads(self.pipes[rank].recv_bytes())
-                if answers[rank][0]:  # the others may wait for this one in vain
+                if answers[rank][0]:  # the others may wait for this one forever
                     until = min(until, time.monotonic() + AFTER_AN_ERROR)
         errors = [f"rank {rank}:\n{error}" for rank, (error, _) in sorted(answers.items()) if error]
         missing = sorted(set(range(len(self.pipes))) - answers.keys())
@@ -104,7 +104,7 @@ def serve(rank: int, world_size: int, port: int, pipe: Connection, backend: str)
             answer = None, function(rank, world_size, *args)
         except BaseException:
             answer = traceback.format_exc(), None
-        # As bytes: multiprocessing would pass each tensor's memory as a file descriptor, one by one.
+        # As bytes, because multiprocessing would pass the memory of each tensor as a file descriptor.
         pipe.send_bytes(pickle.dumps(answer))
     dist.destroy_process_group()
 
@@ -116,15 +116,15 @@ def free_port() -> int:
 
 
 class RankPools:
-    """One pool for each world size and backend, made when first asked for. A pool whose ranks failed is replaced: some
-    of them may still be waiting for the others."""
+    """One pool for each world size and backend, created at the first use. A pool is replaced after a failure, because
+    some of its ranks may still be waiting for the others."""
 
     def __init__(self) -> None:
         self.pools: dict[tuple[int, str], Ranks] = {}
         self.answers: dict[Any, Any] = {}
 
     def once(self, key: Any, ask: Callable[[], Any]) -> Any:
-        """What several tests ask for is computed for the first."""
+        """Computes the answer for `key` once a session."""
         if key not in self.answers:
             self.answers[key] = ask()
         return self.answers[key]

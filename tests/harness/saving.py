@@ -1,4 +1,4 @@
-"""Runs on the pool's ranks that save checkpoints, resume from them, and tell what they had in the end."""
+"""Runs on the pool's ranks that save checkpoints, resume from them, and return their final tensors."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

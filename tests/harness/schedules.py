@@ -1,4 +1,4 @@
-"""A layout for a schedule, whatever the schedule asks of stages and microbatches."""
+"""A legal layout for every schedule."""
 
 from typing import Any
 
@@ -7,6 +7,6 @@ from project.spec.schedules.table import SCHEDULES
 
 
 def layout_of(schedule: str, pp: int = 2, microbatches: int = 4, **others: Any) -> ParallelLayout:
-    """Two stages a rank where it may have any number."""
+    """A legal layout of the schedule, with two stages a rank if the schedule allows any number."""
     stages = SCHEDULES[schedule].stages_a_rank or 2
     return ParallelLayout(pp=pp, schedule=schedule, virtual_stages=stages, microbatches=microbatches, **others)

@@ -1,4 +1,4 @@
-"""Sweep folders as sweeps leave them, without a sweep."""
+"""Sweep folders as sweeps leave them, written without a sweep."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A command as a terminal runs it: a process group of its own, all of which Ctrl-C reaches."""
+"""A command as a terminal runs it, in a process group of its own, all of which Ctrl-C reaches."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def in_terminal(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Nothing of it is left afterwards, however the test ends."""
+    """Starts the command, and kills its process group when the test ends."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes, start_new_session=True, env=environment, preexec_fn=heed_ctrl_c) as process:
         try:
@@ -24,5 +24,5 @@ def press_ctrl_c(process: subprocess.Popen[str]) -> None:
 
 
 def heed_ctrl_c() -> None:
-    """Tests that were started in a shell's background are deaf to it, and what they start would be too."""
+    """Restores the default handling of SIGINT, which processes in a shell's background ignore, as do their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

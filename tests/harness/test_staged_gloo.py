@@ -1,4 +1,4 @@
-"""What carries the messages of ranks that share a GPU carries them right: on a CPU, gloo with a copy more."""
+"""The backend of ranks that share a GPU, tested on a CPU, where it is gloo with one copy more."""
 
 import pytest
 

@@ -18,7 +18,7 @@ class Experts(nn.Module):
 
 
 class TinyModule(L.LightningModule):
-    """Learns a constant. Step n (from 1) sends n tokens to the first expert and one to each other."""
+    """A module that learns a constant. Step n (from 1) sends n tokens to the first expert and one to each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class TinyModule(L.LightningModule):
 
 
 class DenseFirst(TinyModule):
-    """As `TinyModule`, but so many of its first layers have no experts."""
+    """A `TinyModule` whose first `num_dense_layers` layers have no experts."""
 
     def __init__(self, num_dense_layers: int) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ CORE = Path(wandb.__file__).parent / "bin" / "wandb-core"
 
 
 def records(file: Path) -> list[dict[str, Any]]:
-    """All that the file has, in order; raises where the reader does not accept it."""
+    """The file's records in order. Raises an error if wandb's reader rejects the file."""
     command = [str(CORE), "leet", "inspect", "-no-observability", "-json", "-run-file", str(file)]
     environment = {**os.environ, "HOME": str(file.parent)}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
@@ -24,7 +24,7 @@ def of_type(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """As it is after the last record, its nested keys with dots."""
+    """The run's summary after the last record; nested keys are joined with dots."""
     whole: dict[str, Any] = {}
     for record in of_type(found, "summary"):
         whole |= record.get("update", {})

@@ -1,4 +1,4 @@
-"""The auxiliary loss and its neighbours, against plain formulas."""
+"""The auxiliary loss, the penalties and the biases against plain formulas."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def report(chosen: Routing, batch: int, config: ModelConfig = CONFIG) -> Balance
 
 
 def plain_auxiliary_loss(chosen: Routing) -> Tensor:
-    """Sequence by sequence and expert by expert: experts / top_k * (share of tokens) * (mean score)."""
+    """Sums experts / top_k * (share of tokens) * (mean score) over experts, for each sequence."""
     total = torch.zeros(())
     for sequence in range(BATCH):
         tokens = slice(sequence * SEQ, (sequence + 1) * SEQ)

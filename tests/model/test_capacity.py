@@ -1,4 +1,4 @@
-"""With a capacity an expert takes so many tokens of a group and no more, first choices first, as plain loops say."""
+"""With a capacity, an expert takes a bounded number of tokens of each group, first choices first, as plain loops do."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def chosen_experts(tokens: int, assignments: int, experts: int) -> Tensor:
 
 
 def computed(dispatch: LocalDispatch, x_TD: Tensor, experts_TA: Tensor, weights_TA: Tensor) -> Tensor:
-    """Expert e takes a row to the power of e + 1."""
+    """A dispatch's output with experts of which number e raises a row to the power of e + 1."""
     rows_ND, counts_E, order = dispatch(x_TD, experts_TA)
     power_N = torch.arange(1, len(counts_E) + 1).repeat_interleave(counts_E)
     return dispatch.combine(rows_ND ** power_N.unsqueeze(-1), weights_TA, order)
@@ -29,7 +29,7 @@ def computed(dispatch: LocalDispatch, x_TD: Tensor, experts_TA: Tensor, weights_
 def token_by_token(
     x_TD: Tensor, experts_TA: Tensor, weights_TA: Tensor, group: int, capacity: int
 ) -> tuple[Tensor, Tensor]:
-    """What the model computes, and which assignments are dropped."""
+    """The output, and the dropped assignments, computed by loops."""
     out_TD, dropped_TA = torch.zeros_like(x_TD), torch.zeros_like(experts_TA, dtype=torch.bool)
     for start in range(0, len(x_TD), group):
         taken: dict[int, int] = {}
@@ -46,7 +46,7 @@ def token_by_token(
 
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[int, int, int, int, int]:
-    """Groups, their size, experts, assignments, and the factor in hundredths."""
+    """Draws the number of groups, their size, experts, assignments, and the factor in hundredths."""
     experts = draw(st.integers(1, 6))
     assignments = draw(st.integers(1, experts))
     return draw(st.integers(1, 4)), draw(st.integers(1, 8)), experts, assignments, draw(st.integers(1, 300))
@@ -126,7 +126,7 @@ def test_tokens_dropped_in_one_group_do_not_depend_on_the_others() -> None:
 
 @pytest.mark.parametrize(("factor", "group", "slots"), [(1.1, 100, 110), (1.0, 8, 8), (1.01, 100, 101), (1e-9, 8, 1)])
 def test_an_expert_s_capacity_is_exact(factor: float, group: int, slots: int) -> None:
-    """In binary 1.1 * 100 is more than 110."""
+    """The capacity is exact although 1.1 * 100 is more than 110 in binary."""
     assert Capacity(num_experts=2, factor=factor, group=group).capacity(assignments=2) == slots
 
 
@@ -137,7 +137,7 @@ def test_slices_of_experts_have_the_capacity_of_the_experts() -> None:
 
 
 def test_capacity_dispatch_has_static_shapes_known_without_any_data() -> None:
-    """Nothing is read back from the device: on this one there is nothing to read."""
+    """Shapes do not depend on data: on the meta device there is none."""
     dispatch = Capacity(4, 1.25, group=8)
     with torch.device("meta"):
         rows_ND, counts_E, order = dispatch(

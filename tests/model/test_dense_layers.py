@@ -1,4 +1,4 @@
-"""The first layers may be dense: one feed-forward network, as wide as what a token passes through elsewhere."""
+"""The first layers may be dense: one feed-forward network, as wide as the experts that a token passes elsewhere."""
 
 from dataclasses import replace
 

@@ -65,7 +65,7 @@ def test_the_grouped_gemm_and_the_loop_are_the_same_function(counts: list[int]) 
 
 
 def test_the_gradient_of_a_moe_passes_gradcheck() -> None:
-    """Against autograd's own indexing."""
+    """Compares gradients with finite differences."""
     moe = built(CONFIG).double()
     x_BSD = torch.randn(1, 3, CONFIG.d_model, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: moe(x)[0], (x_BSD,), eps=1e-6, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What autograd keeps, byte by byte."""
+"""The bytes that autograd keeps for backward."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ class Attention(nn.Module):
 
 
 class Slice(nn.Module):
-    """The square saves a tenth of what it keeps alive."""
+    """A module whose square saves a view of a tenth of the storage that it keeps alive."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.repeat(10, 1)[:BATCH].square()
@@ -53,7 +53,7 @@ def test_kept_bytes_count_every_storage_once_and_whole_except_weights(ranks) -> 
 
 
 def peaks_in_turn(rank: int, world_size: int) -> list[int]:
-    """Forward, forward, backward, forward, backward, backward."""
+    """The peaks after each of forward, forward, backward, forward, backward, backward."""
     activations, part = Activations(), nn.Linear(WIDTH, WIDTH)
     outputs, peaks = [], []
     for action in "FFBFBB":
@@ -72,7 +72,7 @@ def test_kept_bytes_fall_once_backward_has_used_them(ranks) -> None:
 
 
 class Exponential(nn.Module):
-    """Saves its own result."""
+    """A module that saves its own result for backward."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.exp()
@@ -86,7 +86,7 @@ def left_of_a_retained_graph(rank: int, world_size: int) -> int:
 
 
 def test_counting_kept_bytes_does_not_keep_a_graph_alive(ranks) -> None:
-    """As the first half of a split backward leaves it."""
+    """A retained graph is what the first half of a split backward leaves."""
     assert ranks.run(1, left_of_a_retained_graph)[0] == 0
 
 
@@ -121,7 +121,7 @@ def test_a_stage_holds_as_many_microbatches_as_its_schedule_has_in_flight(ranks,
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 def test_recomputation_keeps_a_layer_s_input_and_the_outputs_that_it_saves(ranks, recompute: str) -> None:
-    """In the middle of a pipeline, where a stage is its layers."""
+    """Measures the middle stages of a pipeline, which consist of layers alone."""
     microbatch, seq_len, tp, model = 2, 16, 2, SMALL
     layout = ParallelLayout(pp=4, tp=tp, ep=tp, microbatches=4, recompute=recompute)
     tokens = microbatch * seq_len // tp

@@ -1,4 +1,4 @@
-"""The spread of tokens over experts."""
+"""The load of the experts."""
 
 import torch
 

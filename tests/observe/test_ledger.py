@@ -1,4 +1,4 @@
-"""The ledger holds the code to the least that the design can move: every call and every byte."""
+"""The ledger's calls and bytes of a step equal the planner's, which are the least that the design can send."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,7 +27,7 @@ from tests.harness.training import CaseModule, run
 
 
 def use_every_collective(rank: int, world_size: int) -> dict:
-    """Each on 5 rows of 4 bytes, or 5 for every rank."""
+    """Uses each collective on 5 numbers of 4 bytes, or 5 for every rank."""
     ledger = Ledger({dist.group.WORLD.group_name: "world"})
     five, many = torch.ones(5, dtype=torch.int32), torch.ones(5 * world_size, dtype=torch.int32)
     pieces, empty = list(many.chunk(world_size)), list(torch.empty_like(many).chunk(world_size))
@@ -118,7 +118,7 @@ def test_the_ledger_names_a_group_without_a_name_by_its_ranks_and_counts_nothing
 
 
 class TalkativeModule(BalancedModule):
-    """A change that somebody might make without a thought: the router's answers are compared over tp."""
+    """A module with one collective too many: the router's answers are compared over tp."""
 
     def reset_part(self, part: Any) -> None:
         super().reset_part(part)
@@ -257,7 +257,7 @@ def test_the_ledger_finds_one_collective_too_many(ranks) -> None:
 
 
 class Choices(L.Callback):
-    """Of the last step: every router's choice, for every microbatch."""
+    """Records every router's choice for every microbatch of the last step."""
 
     def __init__(self) -> None:
         self.choices: list[Tensor] = []

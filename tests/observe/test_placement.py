@@ -1,4 +1,4 @@
-"""What a rank holds, as its parameters tell."""
+"""The layers and experts of a rank, as found in its parameters."""
 
 import torch
 from torch import nn

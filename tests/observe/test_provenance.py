@@ -1,4 +1,4 @@
-"""Where and when a run was made."""
+"""The provenance of a run."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A step as tiles: no gap, no overlap, and waiting told apart from what is waited for."""
+"""A step as tiles without gap or overlap, with idle time and messages told apart."""
 
 from itertools import pairwise
 
@@ -62,7 +62,7 @@ def test_the_bubble_is_what_is_not_computed_in_the_schedule_s_time() -> None:
 
 
 def test_replicas_wait_for_their_own_stages_only() -> None:
-    """Two pipelines: the second's first stage is late, which is nothing to the first."""
+    """In two pipelines, a late stage of the second does not delay the first."""
     ends = {0: 20, 1: 90}
     ranks = [
         RankStep(1, 1e-7, 0, 100, 100, [Span(0, "F", 0, 0, ends[dp])], [Phase("schedule", 0, 95)]) for dp in (0, 1)
@@ -81,7 +81,7 @@ instants = st.lists(st.integers(-5, 120), min_size=2, max_size=20).map(sorted)
 
 @given(instants, instants, st.integers(0, 20), st.integers(80, 110))
 def test_tiles_fill_the_step_whatever_was_recorded(actions, phases, start, end) -> None:
-    """Also where recorded spans reach over the step's ends, or each other."""
+    """Recorded spans may reach over the step's ends and overlap."""
     spans = [Span(0, "F", place, *pair) for place, pair in enumerate(pairwise(actions))]
     around = [Phase("schedule", phases[0], phases[-1]), Phase("gradients", phases[0], phases[-1])]
     ranks = [RankStep(1, 1e-7, start, end, end, spans, around)]

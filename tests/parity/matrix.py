@@ -78,7 +78,7 @@ def case(choice: Choice) -> Case:
 
 
 def draw(random: Random) -> Choice:
-    """Any legal combination, of at most `MOST_RANKS` ranks."""
+    """Draws a legal combination of at most `MOST_RANKS` ranks."""
     while True:
         choice = {key: random.choice(values) for key, values in CHOICES.items()}
         drawn = case(choice)
@@ -95,13 +95,13 @@ def ranks(choice: Choice) -> int:
 
 
 def cost(choice: Choice) -> float:
-    """Of a run, roughly: each rank's start, and its share of the layers for each microbatch."""
+    """The rough cost of a run: each rank's start, and its share of the layers for each microbatch."""
     layers = choice["dp"] * choice["tp"] * choice["pp"] * choice["virtual_stages"]
     return 60 + 4 * ranks(choice) + layers * choice["microbatches"] * choice["accumulate"]
 
 
 def pairwise(candidates: list[Choice]) -> list[Choice]:
-    """Of the candidates so many that every pair of choices in any of them is in one of those."""
+    """Candidates that together have every pair of choices that any candidate has."""
     bits = {pair: 1 << bit for bit, pair in enumerate(sorted(set().union(*map(pairs, candidates)), key=repr))}
     pool = [(sum(bits[pair] for pair in pairs(choice)), cost(choice), choice) for choice in candidates]
     left, picked = sum(bits.values()), []
@@ -114,7 +114,7 @@ def pairwise(candidates: list[Choice]) -> list[Choice]:
 
 @cache
 def matrix(cases: int) -> list[Choice]:
-    """Every pair, and then random ones up to so many cases: the cheapest of a handful each, for more of them."""
+    """Cases for every pair, then random ones up to `cases`, each the cheapest of eight draws."""
     random = Random(0)
     picked = pairwise([draw(random) for _ in range(4000)])
     return picked + [min((draw(random) for _ in range(8)), key=cost) for _ in range(cases - len(picked))]

@@ -18,7 +18,7 @@ PARITY = ("tests/parity/test_edges.py", "tests/parity/test_layouts.py", "tests/p
 
 
 class Mutation(NamedTuple):
-    """In `file`, `sound` becomes `broken`; `tests` are run until one fails."""
+    """A bug: in `file`, `sound` becomes `broken`; `tests` are run until one fails."""
 
     bug: str
     file: str

@@ -54,7 +54,7 @@ def test_gradients_and_loss_of_accumulated_batches_are_averaged(ranks, name: str
     assert actual.losses[1] == pytest.approx(sum(wanted.losses) / 2, rel=1e-5), "what is logged is the step's mean"
 
 
-# Beside those of `test_matrix`.
+# Models that the parity matrix does not have.
 MODELS = {
     "dense layers only": replace(SMALL, num_dense_layers=4),
     "a capacity": replace(SMALL, num_experts=8, capacity_factor=0.75, capacity_group=4),

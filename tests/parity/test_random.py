@@ -73,7 +73,7 @@ def cases(draw: Any) -> Case:
     return case
 
 
-# The profile's number where that is for many cases.
+# The number of the profile `parity`, if it is chosen.
 EXAMPLES = max(IN_MAKE_TEST, settings().max_examples if settings().max_examples > 100 else 0)
 
 

@@ -1,4 +1,4 @@
-"""What autograd keeps of each stage, worked out, is what it keeps, to the byte."""
+"""The planner's bytes kept for backward equal those that autograd keeps, for each stage."""
 
 from dataclasses import replace
 from typing import Any

@@ -78,6 +78,6 @@ def test_all_faults_of_a_cluster_are_listed_at_once():
 
 
 def test_a_cluster_is_hashable():
-    """Of a cache: a search asks for the same times again and again."""
+    """A cluster has to be hashable, because a search caches times by it."""
     assert len({load_cluster("h100_8x"), load_cluster("h100_8x")}) == 1
     assert isinstance(load_cluster("b200"), Cluster)

@@ -1,4 +1,4 @@
-"""A matrix product takes the most of its arithmetic, its bytes, and full waves of tiles."""
+"""A matrix product takes the longest of its arithmetic, its memory traffic, and full waves of tiles."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Smaller numbers of GPUs are tried, and what is said of them is what was found."""
+"""Smaller numbers of GPUs are tried, and the verdict is what was found."""
 
 import dataclasses
 
@@ -35,7 +35,7 @@ def test_8_of_16_gpus_do_nearly_as_well_on_a_model_that_is_bound_by_launches():
 
 
 def test_trying_fewer_gpus_stops_where_nothing_comes_near():
-    """A fifteenth of the weights is far from half of them."""
+    """The smallest layout on one GPU needs about fifteen times the memory of sixteen, far from nearly as little."""
     found = fewer(STEP, SIXTEEN, search(STEP, SIXTEEN, objective="memory"), "memory")
     assert not found[-1][1].best
     assert found[-1][1].cut
@@ -43,7 +43,7 @@ def test_trying_fewer_gpus_stops_where_nothing_comes_near():
 
 
 def test_the_ten_cheapest_layouts_are_found_on_any_number_of_gpus():
-    """Held to every candidate on four, two and one."""
+    """Compares with every candidate on four, two and one GPUs."""
     few = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=4)
     whole = search(STEP, few, objective="cost")
     found = fewer(STEP, few, whole, "cost")
@@ -63,7 +63,7 @@ def test_an_odd_number_of_gpus_has_smaller_numbers_tried():
 
 
 def told(objective: str, of_all: float, others: dict[int, float | None], cut: bool = False) -> Searched:
-    """On eight GPUs, with the seconds (or bytes) of the best; None is none."""
+    """A result on eight GPUs with the seconds or bytes of the best layout; None if there is none."""
 
     def found(gpus: int, its: float | None) -> Found:
         seconds, held = (1.0, int(its or 0)) if objective == "memory" else (its or 0.0, 1)

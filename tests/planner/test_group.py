@@ -19,7 +19,7 @@ LAYOUTS = [
 
 
 def enumerated(axes: tuple[str, ...], layout: ParallelLayout, rank: int) -> list[int]:
-    """The ranks that differ from this one along `axes` alone."""
+    """The ranks that differ from `rank` along `axes` alone."""
     view = DENSE if set(axes) <= set(DENSE) else EXPERT
     fixed = [axis for axis in view if axis not in axes]
 

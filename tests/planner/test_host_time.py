@@ -107,7 +107,7 @@ def test_the_best_layout_on_few_cores_sends_few_messages():
 
 
 def test_calibration_reads_each_cost_from_runs_that_differ_in_it():
-    """Made-up costs go into the seconds of each run, and come out again."""
+    """Invented costs determine the seconds of each run, and are found again."""
 
     def seconds(layers: int, layout: ParallelLayout) -> Seconds:
         m, ranks = layout.microbatches, layout.world_size

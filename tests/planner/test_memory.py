@@ -69,7 +69,7 @@ def test_the_nearest_layout_that_fits_recomputes_first() -> None:
 
 
 def test_no_rank_s_memory_is_less_than_the_lower_bound() -> None:
-    """Of layouts of all kinds: whatever is left out by the bound does not fit."""
+    """Draws layouts of all kinds: no layout that the bound excludes would fit."""
     config = ModelConfig(num_layers=9, num_dense_layers=2, num_shared_experts=1)
     some = [
         replace(layout, microbatches=number, recompute=recompute)

@@ -1,4 +1,4 @@
-"""What is in flight is shown of every pipeline rank and stage, as the schedule has it."""
+"""The memory sheet shows the microbatches in flight of every pipeline rank and stage."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def flying(plan: Plan, whole: bool = True) -> list[tuple[str, ...]]:
     ids=lambda one: f"{one.schedule} pp{one.pp}",
 )
 def test_plan_json_has_the_schedule_s_peak_of_microbatches_in_flight(layout: ParallelLayout) -> None:
-    """Counted here from the lists themselves: forwards less those whose backward is done."""
+    """The peak of forwards whose backward is not done yet, counted from the order of actions."""
     most: dict[int, int] = {}
     for row in order_of(layout):
         here: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""A message takes its own link: within a node from one stage to the next, and between nodes to the one after."""
+"""A message takes the link between its ranks, within a node or between nodes."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -81,7 +81,7 @@ def test_stages_that_go_round_use_both_links() -> None:
 
 
 def test_slow_links_between_nodes_make_pipelines_slower_that_cross_them_and_no_others() -> None:
-    """Timed action by action and by the closed form alike."""
+    """Compares the times of the simulation and of the closed form."""
     within = ParallelLayout(pp=2, tp=4, ep=4, microbatches=4)
     for layout, crosses in ((LAYOUT, True), (within, False)):
         step = Step(ModelConfig(), layout, 8, 256, "bf16-mixed")

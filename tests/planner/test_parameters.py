@@ -21,7 +21,7 @@ from tests.harness.training import CaseModule
 from tests.parity import matrix
 
 DOCUMENT = ModelConfig()
-# The first of these words that a parameter's name has says what it is of.
+# The kind of a parameter, by the first of these words that is in its name.
 KINDS = {
     "embedding": "embedding",
     "norm": "norms",
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def built(rank: int, world_size: int, cases: Sequence[Case]) -> list[Parameters]:
-    """What a rank holds of each case: built as for training, but for the numbers in it."""
+    """The parameters of a rank in each case, built as for training but without values."""
     return [built_of(rank, case) for case in cases]
 
 
@@ -58,7 +58,7 @@ def planned(case: Case) -> list[Parameters]:
 
 
 def cases_of_the_matrix() -> dict[int, list[Case]]:
-    """By the number of ranks."""
+    """The cases by their number of ranks."""
     found: dict[int, list[Case]] = defaultdict(list)
     for choice in matrix.matrix(64):
         case = matrix.case(choice)

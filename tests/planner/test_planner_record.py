@@ -65,7 +65,7 @@ def test_planned_and_measured_orders_are_compared_by_rank():
 
 @pytest.fixture
 def nothing_runs(monkeypatch, tmp_path):
-    """Training and calibrating are errors."""
+    """Makes training and calibrating an error."""
 
     def refused(*arguments: object, **options: object) -> float:
         raise AssertionError("nothing is to be run")
@@ -85,7 +85,7 @@ def test_a_recorded_run_is_planned_anew_without_another(nothing_runs, monkeypatc
 
 
 def test_a_run_calibrates_into_the_file_that_is_committed_and_records_by_it(monkeypatch, tmp_path, capsys):
-    """With made-up steps, of one second more a rank, and the calibration of another day."""
+    """Replaces the measured steps by one second a rank, and the calibration by the committed one."""
     written: dict[Path, object] = {}
     recorded: list[Row] = []
     cluster = load_cluster("cpu_here")

@@ -64,7 +64,7 @@ def test_one_cluster_file_times_all_rows_of_the_scoreboard(scores):
 
 @pytest.mark.parametrize(("run", "predicted"), [pytest.param(*one, id=one[0].name) for one in DENSE + MOE])
 def test_a_scoreboard_row_is_timed_by_its_model_and_layout_and_not_by_its_name(run, predicted):
-    """Exactly what `step_time` says of them, with everything that only names the row taken away."""
+    """A row's time equals `step_time`'s without everything that only names the row."""
     cluster = load_cluster(scoreboard.clusters()[run.is_moe])
     assert predicted.seconds == step_time.step_time(run.work, predicted.layout, cluster).total
     nameless = published.run_of({**run.row, "source": "", "model": "", "gpu": "", "note": ""})

@@ -1,4 +1,4 @@
-"""A search finds what is legal, leaves out what does not fit, and says whether its ranking holds."""
+"""A search finds the legal layouts, leaves out those that do not fit, and says whether its ranking holds."""
 
 import dataclasses
 import random
@@ -89,7 +89,7 @@ def test_a_search_s_best_is_the_fastest_candidate(found):
 
 
 def test_a_search_s_smallest_holds_the_least_of_all_candidates(smallest):
-    """Every candidate weighed: the search leaves out none that holds less, nor any that it says it looks at."""
+    """Compares with every candidate: the search leaves out none that holds less, nor any that it claims to consider."""
     held = {layout: peak(dataclasses.replace(STEP, layout=layout), RESERVED) for layout in every(16)}
     assert smallest.weighed < len(held) / 5
     assert smallest.best[0].memory == min(held.values())

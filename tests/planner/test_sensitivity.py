@@ -1,4 +1,4 @@
-"""Whether a ranking holds over the intervals that a cluster's file states, by what it ranks by."""
+"""A ranking's stability over the intervals of a cluster's file, by time, cost and memory."""
 
 import dataclasses
 
@@ -75,7 +75,7 @@ SMALL, LARGE = (Step(ModelConfig(), LAYOUT, batch, length, "bf16-mixed") for bat
 
 
 def seconds(cluster: Cluster) -> tuple[float, ...]:
-    """Of a step that waits for launches, and of one that does not."""
+    """The times of a step that is bound by launches and of one that is not."""
     return tuple(step_time(workload(step), step.layout, cluster).total for step in (SMALL, LARGE))
 
 
@@ -87,7 +87,7 @@ def test_an_uncertain_rate_that_is_said_to_apply_changes_a_time(cluster: Cluster
 
 
 def test_launches_and_bandwidth_change_no_time_where_ranks_share_cores():
-    """So a ranking that holds over their intervals would say nothing."""
+    """So a ranking that is stable over these intervals would prove nothing there."""
     assert applying(HERE) == ("latency",)
     bandwidth = dataclasses.replace(HERE.intra.bandwidth, value=HERE.intra.bandwidth.low)
     intra = dataclasses.replace(HERE.intra, bandwidth=bandwidth)

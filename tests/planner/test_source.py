@@ -1,4 +1,4 @@
-"""Every number says where it is from, by one rule, and all that rest on the same rates say the same."""
+"""Every number has a source by one rule, the same for numbers from the same rates."""
 
 import re
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ def test_every_sheet_and_every_part_of_plan_json_says_where_its_numbers_are_from
 
 
 def entries_with_numbers(part: Any) -> Iterator[dict[str, Any]]:
-    """The outermost mappings that have one."""
+    """The outermost mappings that have a source."""
     if isinstance(part, dict) and any(isinstance(value, int | float) for value in part.values()):
         yield part
     elif isinstance(part, dict | list):

@@ -9,7 +9,7 @@ from project.commands.train.command import TRAIN
 
 @pytest.fixture
 def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
-    """What a command prints on stderr before it ends with status 2, on one line."""
+    """Returns what a refused command prints on stderr, on one line; its exit status has to be 2."""
 
     def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
         argv = [*overrides, f"hydra.run.dir={tmp_path}"] if not _names_folder(overrides) else list(overrides)
@@ -27,7 +27,7 @@ def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..
 
 @pytest.fixture
 def accepted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
-    """What a command prints that is let through: warnings or nothing."""
+    """Returns what an accepted command prints on stderr: warnings or nothing."""
 
     def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
         check([*overrides, f"hydra.run.dir={tmp_path}"], TRAIN, environ or {}, gpus=lambda: gpus)

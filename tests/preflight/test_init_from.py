@@ -1,4 +1,4 @@
-"""Weights to begin with: there, whole, and the model's own; all that is wrong at once."""
+"""The weights for `init_from` have to exist, be whole and fit the model; all faults are listed at once."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ QUICK = ["data=synthetic", "data.seq_len=32"]
 
 @pytest.fixture
 def source(saved_by_transformers: Path, tmp_path: Path) -> Path:
-    """A copy to be spoilt."""
+    """A copy of the weights that a test may damage."""
     folder = tmp_path / "source"
     folder.mkdir()
     for file in saved_by_transformers.iterdir():

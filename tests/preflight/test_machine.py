@@ -1,4 +1,4 @@
-"""What the machine and the launcher have decided, against what the config asks for."""
+"""The config against the machine's GPUs and the launcher's processes."""
 
 import sys
 from collections.abc import Callable

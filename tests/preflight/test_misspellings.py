@@ -1,4 +1,4 @@
-"""An override that Hydra cannot apply is explained, and the rest judged as what was meant."""
+"""An override that Hydra cannot apply is explained, and the others are checked as if it had been spelt right."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How whole commands end, seen from outside."""
+"""Exit status and output of whole commands."""
 
 import time
 from pathlib import Path

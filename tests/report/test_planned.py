@@ -1,4 +1,4 @@
-"""What was planned, beside what was measured: with a plan as the contract has it, timed by the planner."""
+"""A report's planned figures beside the measured ones."""
 
 import json
 import shutil

@@ -38,7 +38,7 @@ RUN = [
 
 
 def start(folder: Path, steps: int, log: Path) -> subprocess.Popen:
-    """Its temporary files go beside the log."""
+    """Starts a run whose temporary files go beside the log."""
     command = [*TRAIN, *RUN, f"trainer.max_steps={steps}"]
     own = environment(TMPDIR=str(log.parent / "temporary"))
     with log.open("ab") as output:
@@ -65,7 +65,7 @@ def partials(folder: Path) -> list[str]:
 
 
 def doing(processes: list[psutil.Process]) -> list[str]:
-    """Of each that still runs: who it is, and in what function of the system each of its threads waits."""
+    """The processes that still run, each with the kernel function in which each of its threads waits."""
     return [
         f"{pid} ({psutil.Process(pid).status()}, child of {psutil.Process(pid).ppid()}): "
         + ", ".join((task / "wchan").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
@@ -85,7 +85,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def kill_one(process: subprocess.Popen, randomness: random.Random) -> tuple[str, list[psutil.Process]]:
-    """Returns who it was, and everybody."""
+    """Kills a rank or the parent; returns which, and all processes of the run."""
     parent = psutil.Process(process.pid)
     ranks = parent.children(recursive=True)
     victim = randomness.choice([parent, *ranks])
@@ -97,7 +97,7 @@ def kill_one(process: subprocess.Popen, randomness: random.Random) -> tuple[str,
 def disturbed(
     folder: Path, steps: int, randomness: random.Random, kills: list[str], wanted: int, log: Path, duration: float
 ) -> None:
-    """Starts until a run comes to its end; kills while kills are wanted, within the seconds of an undisturbed run."""
+    """Starts runs until one comes to its end, and kills them until `wanted` kills are reached."""
     while True:
         process = start(folder, steps, log)
         began = time.monotonic()

@@ -34,7 +34,7 @@ def test_the_number_of_parameters_is_that_of_the_built_model(name: str) -> None:
 
 
 def test_all_parameters_of_a_dense_layer_are_active() -> None:
-    """And as much as of a layer with experts, but for the router."""
+    """A dense layer has as many active parameters as a layer with experts, apart from the router."""
     config = CONFIGS["dense first layers"]
     idle = (config.num_experts - config.top_k) * 3 * config.d_model * config.d_ff
     assert total_parameters(config) - active_parameters(config) == 5 * idle

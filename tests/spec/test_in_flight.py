@@ -15,7 +15,7 @@ from tests.harness.schedules import layout_of
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_peak_in_flight_of_few_microbatches_is_that_of_many(schedule: str, recompute: str) -> None:
-    """Held to the whole order, of up to six ranks and as many rounds."""
+    """Compares with the whole order, for up to six ranks and six rounds."""
     record = SCHEDULES[schedule]
     stages = [record.stages_a_rank] if record.stages_a_rank else [1, 2, 3]
     for pp in range(1, 7):

@@ -23,7 +23,7 @@ Setting = tuple[ParallelLayout, ModelConfig, int, int]  # with the size of a bat
 
 @st.composite
 def legal_settings(draw: st.DrawFn) -> Setting:
-    """Of sizes that go together."""
+    """Draws a setting whose sizes divide each other."""
     pp, dp, tp, ep, etp = (draw(DEGREES) for _ in range(5))
     schedule = draw(st.sampled_from([*SCHEDULES]))
     virtual_stages = SCHEDULES[schedule].stages_a_rank or draw(st.integers(1, 3))
@@ -92,7 +92,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def any_settings(draw: st.DrawFn) -> Setting:
-    """A legal one with up to three values changed, which may leave it legal."""
+    """Draws a legal setting with up to three values changed; it may still be legal."""
     setting = draw(legal_settings())
     for key in draw(st.lists(st.sampled_from(sorted(CHANGES)), max_size=3)):
         setting = changed(setting, key, draw(CHANGES[key]))
@@ -285,7 +285,7 @@ def test_a_value_that_is_no_number_hides_no_other_fault() -> None:
 
 
 def offered(fault: Fault) -> list[tuple[str, Any]]:
-    """For the fault's own key, and for another that "would do"."""
+    """The values that a fault offers for its own key and for another."""
     found = [(fault.key, words) for words in re.findall(r"legal: ([^;]+)", fault.message)]
     found += [(fault.key, words) for words in re.findall(r"(?:nearest|for instance) (.+)$", fault.message)]
     found += re.findall(r"([a-z.]+)=([^;=]+) would do", fault.message)

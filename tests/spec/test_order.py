@@ -1,4 +1,4 @@
-"""What the planner says that ranks run is what torch's schedules say, and what ranks have run."""
+"""The order of a schedule's actions is torch's, and the one that ranks have executed."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which layers stand on which stage."""
+"""The layers of each stage."""
 
 from itertools import combinations
 
@@ -19,7 +19,7 @@ def stages(costs: Costs, layout: ParallelLayout) -> list[list[int]]:
 
 
 def paces(costs: Costs, parts: list[Part]) -> list[int]:
-    """What each stage costs."""
+    """The cost of each stage."""
     layers = [sum(costs.layers[layer] for layer in part.layers) for part in parts]
     return [cost + costs.first * part.first + costs.last * part.last for cost, part in zip(layers, parts, strict=True)]
 

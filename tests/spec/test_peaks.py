@@ -1,4 +1,4 @@
-"""Which device's peak is known."""
+"""The known peaks of devices."""
 
 import pytest
 

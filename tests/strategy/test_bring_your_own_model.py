@@ -47,7 +47,7 @@ class Outcome:
 
 
 def batches() -> list[dict[str, Tensor]]:
-    """Of each step, and one to validate with."""
+    """The batches of each step, and one for validation."""
     text = torch.randint(0, VOCABULARY, (STEPS + 1, BATCH, LENGTH + 1), generator=torch.Generator().manual_seed(1))
     return [{"tokens": batch[:, :-1].contiguous(), "targets": batch[:, 1:].contiguous()} for batch in text]
 
@@ -181,7 +181,7 @@ def test_a_plain_data_loader_is_divided_over_the_replicas(ranks) -> None:
 
 
 class Replanned(GPTModule):
-    """With other rows, or without those that are None."""
+    """A module whose plan has other rows, or lacks those that are None."""
 
     def __init__(self, **rows: Any) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ def mean_loss(rank: int, world_size: int, case: Case) -> float:
 
 
 class ScheduledModule(CaseModule):
-    """Halves its learning rate every step, and validates."""
+    """A module that halves its learning rate every step."""
 
     def configure_optimizers(self) -> Any:
         optimizer = super().configure_optimizers()

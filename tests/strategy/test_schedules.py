@@ -57,7 +57,7 @@ def fit_and_predict(rank: int, world_size: int, case: Case) -> tuple[list[float]
 
 
 def on_one_rank(rank: int, world_size: int, case: Case) -> tuple[list[float], list[float], Tensor]:
-    """The same in fp64 and by hand: a validation loss and a training loss of one batch are one number."""
+    """Computes the same with plain autograd in fp64; validation and training loss of one batch are the same number."""
     model = whole_model(case)
     optimizer = build_optimizer(OptimizerConfig(learning_rate=LEARNING_RATE), model.named_parameters())
     validated, trained = [], []

@@ -1,4 +1,4 @@
-"""Runs that are told to end, or have to: all ranks after the same batch, with a checkpoint that is whole."""
+"""Runs that are stopped: all ranks end after the same batch, with a whole checkpoint."""
 
 import math
 import os
@@ -24,7 +24,7 @@ CASE = Case(ParallelLayout(pp=2, microbatches=2), replace(SMALL, num_layers=2), 
 
 
 class AtStep(L.Callback):
-    """Does something on one rank in the third step, after its backward."""
+    """Calls a function on one rank in the third step, after its backward."""
 
     def __init__(self, rank: int, action: Any, not_finite: str = "stop") -> None:
         self.rank, self.action, self.not_finite, self.steps = rank, action, not_finite, 0
@@ -41,7 +41,7 @@ class AtStep(L.Callback):
 
 
 class InfiniteLoss(L.Callback):
-    """In the third step, and every gradient is what it would be."""
+    """Makes the loss infinite in the third step without changing a gradient."""
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, *rest: Any) -> None:
         if trainer.global_step == 2:
@@ -132,7 +132,7 @@ def slurm(**options: Any) -> SLURMEnvironment:
 
 
 def test_slurm_requeues_the_job_on_its_own_warning_alone() -> None:
-    """SLURM itself is not here; these are the words that it would be given."""
+    """Checks the command that SLURM would be given."""
     asked: list[list[str]] = []
 
     def call(command: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`python project/train.py -m`, from outside: a sweep that not all goes well in, started again, and broken off."""
+"""`python project/train.py -m` from outside: a sweep with failing jobs, started again, and interrupted."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The optional extras: Optuna's sweeper and submitit's launchers, with jobs that run for no time at all."""
+"""The optional extras, Optuna's sweeper and submitit's launchers, with jobs that train nothing."""
 
 import os
 from pathlib import Path

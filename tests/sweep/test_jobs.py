@@ -1,4 +1,4 @@
-"""A sweep's folder, read from its jobs' own."""
+"""A sweep's results, read from its jobs' folders."""
 
 import csv
 import json

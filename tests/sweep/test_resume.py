@@ -1,4 +1,4 @@
-"""Which jobs a second start passes over."""
+"""The jobs that a second start of a sweep skips."""
 
 from pathlib import Path
 

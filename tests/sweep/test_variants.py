@@ -1,4 +1,4 @@
-"""`+sweep=...`: which jobs it makes, asked of a script whose jobs run for no time at all."""
+"""The jobs of `+sweep=...`, run by a script that trains nothing."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def jobs(folder: Path, *overrides: str) -> list[list[str]]:
 
 
 def test_a_sweep_over_layouts_has_all_legal_ones_of_a_world_size_named_by_their_degrees(tmp_path: Path) -> None:
-    """What is said of the layout beside its degrees holds for each, and other keys multiply."""
+    """Other keys of the layout apply to each job, and other choices multiply the jobs."""
     found = jobs(tmp_path, "+sweep=layouts", "sweep.world_size=2", "parallel.schedule=GPipe", "seed=1,2")
     assert [job[0] for job in found[::2]] == [job[0] for job in found[1::2]]
     assert [job[0] for job in found[::2]] == [

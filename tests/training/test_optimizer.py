@@ -1,4 +1,4 @@
-"""What is decayed, and how the learning rate goes."""
+"""Weight decay and the learning rate's schedule."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""How a run ends, in words: on the terminal, in the exit status and in the summary."""
+"""The end of a run on the terminal, in the exit status and in the summary."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from project.state.checkpoint.error import CheckpointError
 
 @pytest.fixture
 def ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Trains as the leading rank, until the error."""
+    """Trains on the leading rank until `error` is raised."""
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(run, "leave_page", lambda folder: None)
 

@@ -1,4 +1,4 @@
-"""Damaged checkpoints: each an error of one line that names the file and what to do; `resume=auto` passes them by."""
+"""A damaged checkpoint is an error of one line with the file and a remedy; `resume=auto` skips it."""
 
 import errno
 import json
@@ -116,7 +116,7 @@ def test_resume_auto_without_a_checkpoint_of_its_own_says_that_it_begins_anew(
 
 
 def test_a_checkpoint_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root may read whatever has no rights: the system's answer is put in its place."""
+    """The system's error is simulated, because root may read every file."""
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
 
     def failing(path: Path) -> None:
@@ -138,7 +138,7 @@ def test_resume_auto_skips_a_checkpoint_that_is_removed_meanwhile(
 
 
 def remove(folder: Path) -> None:
-    """All but the manifest, which has been read."""
+    """Removes the files of tensors after the manifest was read."""
     for path in folder.glob("*.safetensors"):
         path.unlink()
 
@@ -159,7 +159,7 @@ def refusal(rank: int, world_size: int, folder: Path) -> str:
 
 
 def weights_of(folder: Path) -> Path:
-    """What a checkpoint is without the files of its ranks and optimizers."""
+    """Removes the files of ranks and optimizers, which leaves weights alone."""
     files = json.loads((folder / MANIFEST).read_text())["files"]
     for name in files:
         if name.startswith(("rank", "optimizer")):

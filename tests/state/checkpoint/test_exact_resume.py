@@ -52,7 +52,7 @@ def test_restarts_leave_no_more_checkpoints_than_were_asked_for(ranks, options, 
 
 
 def test_the_last_checkpoint_s_link_keeps_its_name_through_restarts(ranks, tmp_path: Path) -> None:
-    """Also where a run goes on from its first checkpoint, whose state knows of no link, and where it begins anew."""
+    """Covers a run that resumes from its first checkpoint, whose state has no link, and one that begins anew."""
     for steps, resume in ((2, None), (4, "step=2.ckpt"), (6, None)):
         train(ranks, Case(ParallelLayout(), SMALLER, steps=steps), tmp_path, resume and tmp_path / resume)
         assert [path.name for path in tmp_path.glob("last*")] == ["last.ckpt"]

@@ -37,7 +37,7 @@ class Trouble(L.Callback):
 
 
 def failing(rank: int, world_size: int, folder: Path, action: Callable[[], None] | None, asynchronous: bool) -> tuple:
-    """The error, and how many steps were done by then."""
+    """The error, and the number of steps before it."""
     counter = Counter(asynchronous)
     trouble = (Trouble(1, action),) if action else ()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -62,7 +62,7 @@ class Counter(L.Callback):
 
 
 def no_large_files() -> None:
-    """As on a disk that is full: the system refuses to let a file grow."""
+    """Makes the system refuse to let a file grow, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 

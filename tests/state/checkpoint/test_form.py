@@ -1,4 +1,4 @@
-"""What a run goes on from has the form of it: a key that is missing, or something else, is named with its file."""
+"""A checkpoint's JSON is checked against its schema: a key that is missing or malformed is named with its file."""
 
 import json
 from dataclasses import replace

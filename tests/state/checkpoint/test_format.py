@@ -1,4 +1,4 @@
-"""What is on the disk, and that others can read it."""
+"""The format on the disk, which torch's reader opens too."""
 
 import math
 from collections import OrderedDict

@@ -14,7 +14,7 @@ from tests.harness.checkpoint_files import write_checkpoint
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """With two checkpoints, the later one with the lower step, and something half-written."""
+    """A run with two checkpoints, the later of which has the lower step, and an unfinished one."""
     for number, name in enumerate(("step=20.ckpt", "step=10.ckpt")):
         path = tmp_path / "checkpoints" / name
         write_checkpoint(path)

@@ -16,7 +16,8 @@ RUN = (
     *("trainer.max_steps=4", "trainer.limit_val_batches=1"),
 )
 LOSSES = [4.163091540336609, 4.1429890394210815]
-"""Of steps 3 and 4, as that commit computed them on an AVX-512 machine; another may round the last bits otherwise."""
+"""Losses of steps 3 and 4 as that commit computed them on an AVX-512 machine; others may round the last bits
+differently."""
 
 
 @pytest.fixture

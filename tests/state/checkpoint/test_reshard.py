@@ -38,7 +38,7 @@ def case(name: str, steps: int) -> Case:
 
 
 class Comparison(L.Callback):
-    """Of what is on this rank before the first step with what was saved, bit by bit."""
+    """Compares this rank's tensors before the first step with the saved ones, bit by bit."""
 
     def __init__(self, saved: dict[str, Tensor]) -> None:
         self.saved, self.differing, self.compared = saved, [], 0

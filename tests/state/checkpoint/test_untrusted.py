@@ -1,4 +1,5 @@
-"""A stranger's checkpoint runs no code, reaches no other file, and takes no memory beyond what its size explains."""
+"""A checkpoint that is not trusted runs no code, reads no other file, and takes no more memory than its size
+explains."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Weights to Hugging Face's format and back: what `transformers` makes of them, and that no bit is lost."""
+"""Weights converted to Hugging Face's format and back: `transformers` computes the same, and no bit is lost."""
 
 import json
 from pathlib import Path

@@ -34,13 +34,13 @@ finally:
 
 
 def peak(*arguments: str) -> int:
-    """Bytes resident at most, mapped files among them."""
+    """The peak of resident bytes, including mapped files."""
     command = [sys.executable, "-c", CONVERT, str(ROOT / "project" / "convert.py"), *arguments]
     return int(run(command=command, timeout=300).stdout.split()[-1]) * 1024
 
 
 def hollow_mixtral(folder: Path) -> None:
-    """Zeros that take no room on the disk."""
+    """Writes a model of zeros as a sparse file."""
     chunks = [whole(mixtral_name(m.name, m.expert), torch.float32, m.shape) for m in matrices(CONFIG)]
     folder.mkdir()
     write_json(folder / "config.json", to_mixtral(CONFIG, "float32", None))

@@ -1,4 +1,4 @@
-"""What cannot be converted is refused with status 2, in words that name it, and leaves nothing behind."""
+"""A conversion that is impossible is refused with status 2 and the reason, and leaves nothing behind."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ Refusal = Callable[..., str]
 
 @pytest.fixture
 def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refusal:
-    """What `convert.py` says on stderr before it ends with status 2, on one line."""
+    """Returns what `convert.py` prints on stderr, on one line; its exit status has to be 2."""
 
     def run(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, arguments)])
@@ -34,7 +34,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 def of_model(folder: Path, model: ModelConfig) -> Path:
-    """A checkpoint that says so, and has no tensor."""
+    """A checkpoint with this model's config and no tensor."""
     partial = PartialFolder(folder, "0").create()
     partial.write_json(META, {"config": {"model": asdict(model)}})
     partial.seal(partial.files)
