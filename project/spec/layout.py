@@ -5,10 +5,11 @@ is a stage. The experts see the same ranks through axes of their own: `edp * ep 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 RECOMPUTE = ("none", "selective", "full")
-PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true")
+Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 class Coordinates(NamedTuple):

@@ -5,39 +5,47 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel
 
 from project.command_line.command import Config
 from project.data.tokenizer import tokenizer_faults
 from project.generation.prompt import Prompt
 from project.preflight.half_precision import precision_warnings
 from project.preflight.ranks import rank_faults
-from project.preflight.settings import ACCELERATORS, Settings, not_negative, or_null, table_faults, whole
+from project.preflight.settings import FromZero, NotNegative, Trainer
 from project.preflight.surroundings import Surroundings
 from project.spec.fault import Fault
-from project.spec.layout import PRECISIONS
 from project.spec.legality.layouts import layout_faults
+from project.spec.record import Count, Must, record_faults, rejected
 from project.spec.sections import layout_of, unknown_keys
 from project.state.weights.source import open_weights
 from project.state.weights.weights import Weights, WeightsError
 
-SETTINGS: Settings = {
-    "prompt": (lambda value: isinstance(value, str), "a text; one that looks like a number needs quotes of its own"),
-    "max_new_tokens": (whole(1), "a whole number of at least 1"),
-    "samples": (whole(1), "a whole number of at least 1"),
-    "seed": (whole(0), "a whole number, 0 or more"),
-    "temperature": (not_negative, "a number, 0 or more"),
-    "top_k": (or_null(whole(1)), "null or a whole number of at least 1"),
-    "trainer.num_nodes": (whole(1), "a whole number of at least 1"),
-}
-CHOICES = {"trainer.precision": PRECISIONS, "trainer.accelerator": ACCELERATORS}
+
+class Generation(BaseModel):
+    """The keys of no section."""
+
+    prompt: Annotated[str, Must("a text; one that looks like a number needs quotes of its own")]
+    max_new_tokens: Count
+    samples: Count
+    seed: FromZero
+    temperature: NotNegative
+    top_k: Annotated[Count | None, Must("null or a whole number of at least 1")]
+
+
 # This command's names of the keys that the layout's rules know by training's names.
 _CALLED = {"data.batch_size": "samples"}
 
 
 def faults(config: Config, around: Surroundings) -> list[Fault]:
     layout = layout_of(config["parallel"])
-    found = [*table_faults(config, CHOICES, SETTINGS), *unknown_keys("parallel", config["parallel"])]
+    found = [
+        *record_faults(Trainer, "trainer", config["trainer"]),
+        *record_faults(Generation, "", config),
+        *unknown_keys("parallel", config["parallel"]),
+    ]
     try:
         weights = open_weights(str(config["checkpoint"]))
         weights.check_tensors()
@@ -51,7 +59,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         if length > weights.config.max_seq_len:
             found.append(_too_long(config, weights, tp))
             length = tp
-    samples = config["samples"] if whole(1)(config["samples"]) else 1
+    samples = config["samples"] if "samples" not in rejected(Generation, config) else 1
     # All samples of all replicas, which are the same in each.
     batch = (samples * dp, length)
     model = replace(weights.config, capacity_factor=None)

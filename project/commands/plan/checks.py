@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
 
 from project.command_line.command import Config
 from project.planner.config import cluster_of, step_of
@@ -18,11 +20,20 @@ from project.planner.search.searched import Searched
 from project.preflight.document import document_faults
 from project.preflight.layout import model_and_layout_faults
 from project.preflight.places import folder_faults
+from project.preflight.settings import Trainer
 from project.preflight.surroundings import Surroundings
 from project.run_folder import read_summary
 from project.spec.fault import Fault
-from project.spec.layout import PRECISIONS
-from project.spec.legal_values import legal, said
+from project.spec.legal_values import said
+from project.spec.record import Must, record_faults
+
+_OF_TRAINER = ("precision", "accumulate_grad_batches")  # the keys of the section that a plan reads
+
+
+class Choices(BaseModel):
+    search: Annotated[bool, Field(strict=True), Must("true or false")]
+    calibrate: Annotated[bool, Field(strict=True), Must("true or false")]
+    objective: Objective
 
 
 def faults(config: Config, around: Surroundings) -> list[Fault]:
@@ -31,7 +42,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     places = list(folder_faults("hydra.run.dir", around.run_folder)) if around.run_folder else []
     if config.get("compare") is not None:
         return [*_compared(config["compare"]), *places]
-    found = list(_choices(config))
+    found = list(record_faults(Choices, "", config))
     if config["calibrate"] is True or found:
         return [*found, *places]
     if absent := [key for key in ("model", "parallel", "cluster") if not config.get(key)]:
@@ -39,7 +50,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     found = [
         *model_and_layout_faults(config),
         *cluster_faults(config["cluster"]),
-        *_trainer(config["trainer"]),
+        *record_faults(Trainer, "trainer", {key: config["trainer"][key] for key in _OF_TRAINER}),
         *places,
     ]
     if found or config["search"] is True:  # a search is for other layouts, whatever the given one needs
@@ -49,16 +60,6 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
 
 def warnings(config: Config, around: Surroundings) -> list[str]:
     return []
-
-
-def _choices(config: Any) -> Iterator[Fault]:
-    for key in ("search", "calibrate"):
-        if type(config[key]) is not bool:
-            yield Fault(key, said(config[key]), "must be true or false")
-    if config["objective"] not in get_args(Objective):
-        yield Fault(
-            "objective", said(config["objective"]), f"is not known; {legal(config['objective'], get_args(Objective))}"
-        )
 
 
 def nothing_fits(searched: Searched) -> Fault:
@@ -80,15 +81,6 @@ def _compared(folder: Any) -> Iterator[Fault]:
         yield Fault("compare", said(folder), "is no run folder: it has no summary.json")
     elif not summary.get("planned"):
         yield Fault("compare", said(folder), "has nothing that was planned: summary.json's `planned` is empty")
-
-
-def _trainer(trainer: Any) -> Iterator[Fault]:
-    if trainer["precision"] not in PRECISIONS:
-        reason = f"is not known; {legal(trainer['precision'], PRECISIONS)}"
-        yield Fault("trainer.precision", said(trainer["precision"]), reason)
-    accumulated = trainer["accumulate_grad_batches"]
-    if type(accumulated) is not int or accumulated < 1:
-        yield Fault("trainer.accumulate_grad_batches", said(accumulated), "must be a whole number of at least 1")
 
 
 def _too_few(config: Any) -> Iterator[Fault]:

@@ -1,0 +1,69 @@
+"""A section of a configuration held to a record: pydantic judges the values, the faults are in our words.
+
+A record is a class whose fields are annotated with types and constraints that pydantic knows, and with the words of the
+fault (`Must`). Nothing is converted: a word is no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from project.spec.fault import Fault
+from project.spec.legal_values import legal, said
+
+
+@dataclass(frozen=True)
+class Must:
+    """The words of a field's fault, after "must be"."""
+
+    be: str
+
+
+Count = Annotated[int, Field(strict=True, ge=1), Must("a whole number of at least 1")]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+AboveZero = Annotated[Number, Field(gt=0), Must("a number above 0")]
+Word = Annotated[str, Field(min_length=1)]
+
+
+def record_faults(record: type, section: str, values: Mapping[str, Any]) -> Iterator[Fault]:
+    """One fault for each key of `values` that the record has another kind of value for, in the order of its fields.
+
+    Keys that either lacks are passed over. `section` is the key of the section, empty for the whole configuration.
+    """
+    for name in rejected(record, values):
+        value, reason = values[name], _reason(_hints(record)[name], values[name])
+        yield Fault(f"{section}.{name}" if section else name, said(value), reason)
+
+
+def rejected(record: type, values: Mapping[str, Any]) -> list[str]:
+    """The fields whose value in `values` the record does not accept."""
+    try:
+        _adapter(record).validate_python(values)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        return list(
+            dict.fromkeys(str(one["loc"][0]) for one in found if one["type"] != "missing" or len(one["loc"]) > 1)
+        )
+    return []
+
+
+@cache
+def _adapter(record: type) -> TypeAdapter[Any]:
+    return TypeAdapter(record)
+
+
+@cache
+def _hints(record: type) -> dict[str, Any]:
+    return get_type_hints(record, include_extras=True)
+
+
+def _reason(hint: Any, value: object) -> str:
+    if get_origin(hint) is Literal:
+        return f"is not known; {legal(value, get_args(hint))}"
+    words = [extra.be for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Must)]
+    return f"must be {words[-1]}"  # of an alias and its use, the use
