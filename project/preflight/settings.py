@@ -1,22 +1,23 @@
-"""The settings of a run that no rule of the layout reads, as records: for each key its type and the words of its fault."""
+"""The settings of a run that no rule of the layout reads, as records: each key's type and the words of its fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BaseModel, Strict
 
 from project.spec.fault import Fault
 from project.spec.figures import FIGURES
 from project.spec.layout import Precision
 from project.spec.record import AboveZero, Count, Must, Number, Word, record_faults
 
-FromZero = Annotated[int, Field(strict=True, ge=0), Must("a whole number, 0 or more")]
-NotNegative = Annotated[Number, Field(ge=0), Must("a number, 0 or more")]
-Share = Annotated[Number, Field(ge=0, le=1), Must("a number from 0 to 1")]
-Below1 = Annotated[Number, Field(ge=0, lt=1)]
-Batches = FromZero | Annotated[float, Field(strict=True, gt=0, le=1)]
+FromZero = Annotated[int, Strict(), Ge(0), Must("a whole number, 0 or more")]
+NotNegative = Annotated[Number, Ge(0), Must("a number, 0 or more")]
+Share = Annotated[Number, Ge(0), Le(1), Must("a number from 0 to 1")]
+Below1 = Annotated[Number, Ge(0), Lt(1)]
+Batches = FromZero | Annotated[float, Strict(), Gt(0), Le(1)]
 """Lightning's way of counting batches: a whole number of them, or a fraction of all."""
 
 
@@ -27,7 +28,7 @@ def _known_figure(name: str) -> str:
 
 
 Figure = Annotated[str, AfterValidator(_known_figure)]
-Figures = Annotated[list[Figure], Field(min_length=1)]
+Figures = Annotated[list[Figure], MinLen(1)]
 
 
 class Run(BaseModel):

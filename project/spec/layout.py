@@ -5,10 +5,15 @@ is a stage. The experts see the same ranks through axes of their own: `edp * ep 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
+
+from pydantic import Strict
+
+from project.spec.record import Count, Must
 
 RECOMPUTE = ("none", "selective", "full")
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
+Partition = Annotated[tuple[Annotated[int, Strict()], ...], Strict()]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
@@ -31,17 +36,17 @@ class ParallelLayout:
     each stage by hand; None balances them by cost.
     """
 
-    pp: int = 1
-    dp: int = 1
-    tp: int = 1
-    ep: int = 1
-    etp: int = 1
+    pp: Count = 1
+    dp: Count = 1
+    tp: Count = 1
+    ep: Count = 1
+    etp: Count = 1
     dp_mode: Literal["replicate", "shard"] = "replicate"
     schedule: str = "1F1B"
-    microbatches: int = 1
-    virtual_stages: int = 1
+    microbatches: Count = 1
+    virtual_stages: Count = 1
     recompute: Literal["none", "selective", "full"] = "none"
-    partition: tuple[int, ...] | None = None
+    partition: Annotated[Partition | None, Must("null or a list of whole numbers, as in [2,2,2,2]")] = None
 
     @property
     def world_size(self) -> int:

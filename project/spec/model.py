@@ -1,15 +1,24 @@
-"""What the model is, in numbers: no torch here, so that a planner can read it in milliseconds."""
+"""The configuration of the model: its sizes and the choices that change what it computes."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from pydantic import Strict
+
+from project.spec.record import AboveZero, Count, Must, Number
+
+FromZero = Annotated[int, Strict(), Ge(0), Must("a whole number of at least 0")]
+NotNegative = Annotated[Number, Ge(0), Must("a number of at least 0")]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Mixtral-like decoder. The defaults are the reference document's system.
+    """A Mixtral-like decoder; the defaults are the reference document's system. Values of another type than the
+    annotations' are faults (`project.spec.legality.usable`), not errors.
 
-    `expert_balance` says how tokens are kept spread over the experts: by an auxiliary loss, by a bias on the
-    router's scores that no gradient touches (DeepSeek-V3, arXiv 2412.19437), or not at all.
+    `expert_balance` keeps tokens spread over the experts by an auxiliary loss, by a bias on the router's scores that no
+    gradient touches (DeepSeek-V3, arXiv 2412.19437), or not at all.
 
     The first `num_dense_layers` layers have one feed-forward network instead, as wide as the experts that a token
     passes through (DeepSeek-V2 and -V3 are built so).
@@ -19,29 +28,29 @@ class ModelConfig:
     None drops nothing.
     """
 
-    num_layers: int = 8
-    d_model: int = 1024
-    num_heads: int = 8
-    num_kv_heads: int = 8
-    head_dim: int = 128
-    d_ff: int = 4096
-    num_experts: int = 4
-    top_k: int = 2
-    vocab_size: int = 8192
-    max_seq_len: int = 4096
-    num_shared_experts: int = 0
-    num_dense_layers: int = 0
+    num_layers: Count = 8
+    d_model: Count = 1024
+    num_heads: Count = 8
+    num_kv_heads: Count = 8
+    head_dim: Count = 128
+    d_ff: Count = 4096
+    num_experts: Count = 4
+    top_k: Count = 2
+    vocab_size: Count = 8192
+    max_seq_len: Count = 4096
+    num_shared_experts: FromZero = 0
+    num_dense_layers: FromZero = 0
     score: Literal["softmax", "sigmoid"] = "softmax"
     expert_balance: Literal["auxiliary", "bias", "none"] = "auxiliary"
-    auxiliary_coefficient: float = 1e-2
+    auxiliary_coefficient: NotNegative = 1e-2
     auxiliary_per: Literal["sequence", "microbatch"] = "sequence"
-    z_coefficient: float = 0.0
-    bias_update_rate: float = 1e-3
-    capacity_factor: float | None = None
-    capacity_group: int = 64
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
-    init_std: float = 0.02
+    z_coefficient: NotNegative = 0.0
+    bias_update_rate: NotNegative = 1e-3
+    capacity_factor: Annotated[AboveZero | None, Must("null or a number above 0")] = None
+    capacity_group: Count = 64
+    rope_theta: AboveZero = 10_000.0
+    norm_eps: NotNegative = 1e-5
+    init_std: NotNegative = 0.02
 
     @property
     def moe_layers(self) -> range:

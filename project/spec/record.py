@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from annotated_types import Ge, Gt, MinLen
+from pydantic import AllowInfNan, Strict, TypeAdapter, ValidationError
 
 from project.spec.fault import Fault
 from project.spec.legal_values import legal, said
@@ -24,10 +25,10 @@ class Must:
     be: str
 
 
-Count = Annotated[int, Field(strict=True, ge=1), Must("a whole number of at least 1")]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-AboveZero = Annotated[Number, Field(gt=0), Must("a number above 0")]
-Word = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Strict(), Ge(1), Must("a whole number of at least 1")]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+AboveZero = Annotated[Number, Gt(0), Must("a number above 0")]
+Word = Annotated[str, MinLen(1)]
 
 
 def record_faults(record: type, section: str, values: Mapping[str, Any]) -> Iterator[Fault]:
@@ -36,7 +37,7 @@ def record_faults(record: type, section: str, values: Mapping[str, Any]) -> Iter
     Keys that either lacks are passed over. `section` is the key of the section, empty for the whole configuration.
     """
     for name in rejected(record, values):
-        value, reason = values[name], _reason(_hints(record)[name], values[name])
+        value, reason = values[name], _reason(hints(record)[name], values[name])
         yield Fault(f"{section}.{name}" if section else name, said(value), reason)
 
 
@@ -58,12 +59,17 @@ def _adapter(record: type) -> TypeAdapter[Any]:
 
 
 @cache
-def _hints(record: type) -> dict[str, Any]:
+def hints(record: type) -> dict[str, Any]:
+    """The annotated types of the fields."""
     return get_type_hints(record, include_extras=True)
 
 
 def _reason(hint: Any, value: object) -> str:
     if get_origin(hint) is Literal:
         return f"is not known; {legal(value, get_args(hint))}"
-    words = [extra.be for extra in getattr(hint, "__metadata__", ()) if isinstance(extra, Must)]
-    return f"must be {words[-1]}"  # of an alias and its use, the use
+    return f"must be {words_of(hint)}"
+
+
+def words_of(hint: Any) -> str:
+    """The words of an annotated type's fault; those of the outermost annotation where there are several."""
+    return [extra.be for extra in hint.__metadata__ if isinstance(extra, Must)][-1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Strict
 
 from project.command_line.command import Config
 from project.planner.config import cluster_of, step_of
@@ -31,8 +31,8 @@ _OF_TRAINER = ("precision", "accumulate_grad_batches")  # the keys of the sectio
 
 
 class Choices(BaseModel):
-    search: Annotated[bool, Field(strict=True), Must("true or false")]
-    calibrate: Annotated[bool, Field(strict=True), Must("true or false")]
+    search: Annotated[bool, Strict(), Must("true or false")]
+    calibrate: Annotated[bool, Strict(), Must("true or false")]
     objective: Objective
 
 

@@ -14,6 +14,7 @@ from typing import Literal, get_args, get_type_hints
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import is_legal
 from project.spec.legality.size import divisors
+from project.spec.legality.splits import dense_splits, expert_splits
 from project.spec.model import ModelConfig
 from project.spec.schedules.table import SCHEDULES
 
@@ -24,32 +25,16 @@ DP_MODES = get_args(get_type_hints(ParallelLayout)["dp_mode"])
 
 def degrees(model: ModelConfig, gpus: int, batch: int, seq_len: int) -> Iterator[ParallelLayout]:
     """One microbatch, one stage a rank, nothing recomputed."""
-    for tp in divisors(gpus):
-        if model.num_kv_heads % tp:
+    for pp, dp, tp in dense_splits(gpus, model, batch):
+        plain = ParallelLayout(pp=pp, dp=dp, tp=tp, schedule="GPipe")
+        if not is_legal(plain, model, batch, seq_len):
             continue
-        for pp in divisors(gpus // tp):
-            dp = gpus // (tp * pp)
-            if pp > model.num_layers or batch % dp:
-                continue
-            plain = ParallelLayout(pp=pp, dp=dp, tp=tp, schedule="GPipe")
-            if not is_legal(plain, model, batch, seq_len):
-                continue
-            for split in _experts(plain, model):
-                for mode in DP_MODES if dp > 1 or split.edp > 1 else DP_MODES[:1]:
-                    layout = replace(split, dp_mode=mode)
-                    if mode == DP_MODES[0] or is_legal(layout, model, batch, seq_len):
-                        yield layout
-
-
-def _experts(plain: ParallelLayout, model: ModelConfig) -> Iterator[ParallelLayout]:
-    if model.num_dense_layers >= model.num_layers:
-        yield plain
-        return
-    among = plain.dp * plain.tp
-    for etp in divisors(among):
-        for ep in divisors(among // etp):
-            if model.num_experts % ep == 0 and model.d_ff % etp == 0:
-                yield replace(plain, ep=ep, etp=etp)
+        for ep, etp in expert_splits(dp * tp, model):
+            split = replace(plain, ep=ep, etp=etp)
+            for mode in DP_MODES if dp > 1 or split.edp > 1 else DP_MODES[:1]:
+                layout = replace(split, dp_mode=mode)
+                if mode == DP_MODES[0] or is_legal(layout, model, batch, seq_len):
+                    yield layout
 
 
 def microbatches(layout: ParallelLayout, batch: int) -> list[int]:

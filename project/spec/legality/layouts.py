@@ -1,11 +1,8 @@
-"""Is a layout legal for a model and a batch, and which layouts are? Numbers only, no torch: it answers in milliseconds,
-before any process starts.
-"""
+"""The legality of a layout for a model and a batch, and the layouts that are legal: numbers only, in milliseconds."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from project.spec.fault import Fault
@@ -13,41 +10,46 @@ from project.spec.layout import ParallelLayout
 from project.spec.legality.rule import all_kept, broken
 from project.spec.legality.rules import RULES
 from project.spec.legality.size import divisors
-from project.spec.legality.usable import unusable
+from project.spec.legality.splits import dense_splits, expert_splits
+from project.spec.legality.usable import Batch, is_usable, unusable
 from project.spec.model import ModelConfig
 from project.spec.schedules.file import is_schedule_file
 from project.spec.schedules.table import SCHEDULES
 
 
 def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
-    """All that is wrong with layout and model, alone and together; one fault a key, named as on the command line.
+    """Everything wrong with layout and model, alone and together; one fault a key, named as on the command line.
 
     `batch_size` counts the sequences of one step over all ranks. A value of a wrong type is a fault, not an error.
     """
-    values = _values(layout, model, batch_size, seq_len)
     useless = unusable_values(layout, model, batch_size, seq_len)
+    values = _values(layout, model, batch_size, seq_len)
     usable = {key: value for key, value in values.items() if key not in {fault.key for fault in useless}}
     return [*useless, *broken(RULES, usable)]
 
 
 def unusable_values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
-    """Those among the faults that forbid to ask for anything better: values of a wrong type."""
-    return list(unusable(_values(layout, model, batch_size, seq_len)))
+    """The faults that are values of a wrong type, for which nothing better can be looked for."""
+    return unusable(layout, model, Batch(batch_size, seq_len))
 
 
 def legal_layouts(
     model: ModelConfig, world_size: int, batch_size: int, seq_len: int, like: ParallelLayout | None = None
 ) -> list[ParallelLayout]:
     """Every legal split over `world_size` ranks: those with the experts on the tensor-parallel ranks first, then by
-    falling tp and rising dp. What is not a degree comes from `like`, but for microbatches that are illegal there.
+    falling tp and rising dp. What is not a degree comes from `like`, except for microbatches that are illegal there.
     """
     like = like or ParallelLayout()
-    if any(unusable(_values(ParallelLayout(), model, batch_size, seq_len))):
+    if not is_usable(ParallelLayout(), model, Batch(batch_size, seq_len)):
         return []
-    degrees = sorted(_degrees(world_size, model, batch_size), key=lambda d: (d["ep"], d["etp"]) != (d["tp"], 1))
-    changed: list[dict[str, Any]] = [{**each, "partition": None} for each in degrees]
-    layouts = (_with_microbatches(dataclasses.replace(like, **each), model, batch_size, seq_len) for each in changed)
-    return [layout for layout in layouts if layout is not None and _fits_file(layout, like)]
+    found = []
+    for pp, dp, tp in dense_splits(world_size, model, batch_size):
+        for ep, etp in expert_splits(dp * tp, model):
+            split = dataclasses.replace(like, pp=pp, dp=dp, tp=tp, ep=ep, etp=etp, partition=None)
+            legal = _with_microbatches(split, model, batch_size, seq_len)
+            if legal is not None and _fits_file(legal, like):
+                found.append(legal)
+    return sorted(found, key=lambda at: ((at.ep, at.etp) != (at.tp, 1), -at.tp, at.dp, -at.ep, at.etp))
 
 
 def legal_schedules(model: ModelConfig, layout: ParallelLayout, batch_size: int, seq_len: int) -> list[ParallelLayout]:
@@ -69,7 +71,7 @@ def legal_microbatches(
     """The layout with every number of microbatches that it can have, the fewest first."""
     counts = divisors(max(batch_size // layout.dp, 1))
     found = [dataclasses.replace(layout, microbatches=count) for count in counts]
-    return [layout for layout in found if _is_legal(_values(layout, model, batch_size, seq_len))]
+    return [layout for layout in found if is_legal(layout, model, batch_size, seq_len)]
 
 
 def _with_microbatches(
@@ -79,7 +81,7 @@ def _with_microbatches(
     least. None where none are legal."""
     for count in (layout.microbatches, *reversed(divisors(max(batch_size // layout.dp, 1)))):
         other = dataclasses.replace(layout, microbatches=count)
-        if _is_legal(_values(other, model, batch_size, seq_len)):
+        if is_legal(other, model, batch_size, seq_len):
             return other
     return None
 
@@ -92,11 +94,8 @@ def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
 
 def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
     """Whether `layout_faults` would find nothing, at less cost."""
-    return _is_legal(_values(layout, model, batch_size, seq_len))
-
-
-def _is_legal(values: dict[str, Any]) -> bool:
-    return not any(unusable(values)) and all_kept(RULES, values)
+    usable = is_usable(layout, model, Batch(batch_size, seq_len))
+    return usable and all_kept(RULES, _values(layout, model, batch_size, seq_len))
 
 
 def _values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> dict[str, Any]:
@@ -106,15 +105,3 @@ def _values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len
         "data.batch_size": batch_size,
         "data.seq_len": seq_len,
     }
-
-
-def _degrees(world_size: int, model: ModelConfig, batch_size: int) -> Iterator[dict[str, int]]:
-    """Without those that have no chance at a glance: a thousand ranks can be split in tens of thousands of ways."""
-    for tp in reversed(divisors(world_size)):
-        for dp in divisors(world_size // tp):
-            pp = world_size // (dp * tp)
-            if pp > model.num_layers or dp > batch_size or tp > model.num_kv_heads:
-                continue
-            for ep in reversed(divisors(dp * tp)):
-                for etp in divisors(dp * tp // ep):
-                    yield {"pp": pp, "dp": dp, "tp": tp, "ep": ep, "etp": etp}

@@ -1,51 +1,62 @@
-"""Values that no rule can work with, by the type of the key."""
+"""Values of a wrong type, which no rule can work with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import get_args, get_type_hints
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+from annotated_types import Ge
 
 from project.spec.fault import Fault
 from project.spec.layout import ParallelLayout
 from project.spec.legal_values import is_number, legal, said
-from project.spec.legality.size import Values
 from project.spec.model import ModelConfig
+from project.spec.record import Count, hints, rejected, words_of
 from project.spec.schedules.table import SCHEDULES
 
-_TYPES = {
-    **{f"parallel.{name}": hint for name, hint in get_type_hints(ParallelLayout).items()},
-    **{f"model.{name}": hint for name, hint in get_type_hints(ModelConfig).items()},
-    **{"data.batch_size": int, "data.seq_len": int},
-}
-_FROM_ZERO = ("model.num_shared_experts", "model.num_dense_layers")
-_ABOVE_ZERO = ("model.rope_theta", "model.capacity_factor")
+
+@dataclass(frozen=True)
+class Batch:
+    """The batch of one iteration, over all ranks: its sequences, and the tokens of each."""
+
+    batch_size: Count
+    seq_len: Count
 
 
-def unusable(values: Values) -> Iterator[Fault]:
-    for key, value in values.items():
-        reason = _reason(key, value, _TYPES[key])
-        if reason is not None:
-            yield Fault(key, said(value), reason)
+def unusable(layout: ParallelLayout, model: ModelConfig, batch: Batch) -> list[Fault]:
+    return [fault for record in (layout, model, batch) for fault in _faults(record)]
 
 
-def _reason(key: str, value: object, wanted: object) -> str | None:
-    if wanted is int:
-        least = 0 if key in _FROM_ZERO else 1
-        if type(value) is int and value >= least:
-            return None
-        near = f"; nearest {max(least, round(value))}" if is_number(value) else ""
-        return f"must be a whole number of at least {least}{near}"
-    if wanted is float or wanted == float | None:
-        if (value is None and wanted is not float) or (is_number(value) and _is_enough(key, value)):
-            return None
-        null = "" if wanted is float else "null or "
-        return f"must be {null}a number {'above' if key in _ABOVE_ZERO else 'of at least'} 0"
-    if wanted == tuple[int, ...] | None:
-        if value is None or (isinstance(value, tuple) and all(type(part) is int for part in value)):
-            return None
-        return "must be null or a list of whole numbers, as in [2,2,2,2]"
-    return None if isinstance(value, str) else f"must be a word; {legal(value, get_args(wanted) or tuple(SCHEDULES))}"
+def is_usable(layout: ParallelLayout, model: ModelConfig, batch: Batch) -> bool:
+    """Whether `unusable` would find nothing, at less cost."""
+    return not any(_names(record) for record in (layout, model, batch))
 
 
-def _is_enough(key: str, value: float) -> bool:
-    return value > 0 if key in _ABOVE_ZERO else value >= 0
+_SECTIONS: Mapping[type, str] = {ParallelLayout: "parallel", ModelConfig: "model", Batch: "data"}
+
+
+def _faults(record: Any) -> Iterator[Fault]:
+    for name in _names(record):
+        value = getattr(record, name)
+        yield Fault(f"{_SECTIONS[type(record)]}.{name}", said(value), _reason(type(record), name, value))
+
+
+def _names(record: Any) -> list[str]:
+    """The fields with values of a wrong type. A word that is not known is the fault of a rule instead."""
+    values = vars(record)
+    return [name for name in rejected(type(record), values) if not _is_word(type(record), name, values[name])]
+
+
+def _is_word(kind: type, name: str, value: object) -> bool:
+    return isinstance(value, str) and not hasattr(hints(kind)[name], "__metadata__")
+
+
+def _reason(kind: type, name: str, value: object) -> str:
+    hint = hints(kind)[name]
+    if not hasattr(hint, "__metadata__"):
+        return f"must be a word; {legal(value, get_args(get_type_hints(kind)[name]) or tuple(SCHEDULES))}"
+    if hint.__origin__ is not int or not is_number(value):
+        return f"must be {words_of(hint)}"
+    least: Any = next(extra.ge for extra in hint.__metadata__ if isinstance(extra, Ge))
+    return f"must be {words_of(hint)}; nearest {max(least, round(value))}"
