@@ -22,7 +22,6 @@ KNOWN: dict[str, set[Circle]] = {
         frozenset({"project.strategy.launcher", "project.strategy.ranks"}),
         frozenset(f"project.strategy.{name}" for name in ("checkpoint", "hybrid", "module", "precision", "state")),
     },
-    "planner": {frozenset(f"project.planner.document.{name}" for name in ("derive", "predictions", "quantities"))},
 }
 
 
