@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from project.spec.schedules.table import SCHEDULES
+
 # Each row is one command; each of its lines is one complaint.
 CASES = {
     "parallel.tp=3": ["parallel.tp=3: does not divide model.num_heads=8", "legal: 1, 2, 4, 8; nearest 2 or 4"],
@@ -76,8 +78,8 @@ CASES = {
         "parallel.dp_mode=fsdp: is not known; legal: replicate, shard",
     ],
     "parallel.schedule=1f1b parallel.recompute=ful model.score=soft trainer.precision=fp32 trainer.accelerator=cdua": [
-        "parallel.schedule=1f1b: is not known, nor the path of a .csv file; legal: 1F1B, GPipe, Interleaved1F1B, "
-        "LoopedBFS, InterleavedZeroBubble, ZBVZeroBubble, DualPipeV; nearest 1F1B",
+        "parallel.schedule=1f1b: is not known, nor the path of a .csv file; legal: "
+        f"{', '.join(SCHEDULES)}; nearest 1F1B",
         "parallel.recompute=ful: is not known; legal: none, selective, full; nearest full",
         "model.score=soft: is not known; legal: softmax, sigmoid; nearest softmax",
         "trainer.precision=fp32: is not known; legal: 32-true, bf16-mixed, bf16-true, 16-mixed, 64-true",

@@ -148,7 +148,10 @@ def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepT
     taken = {held: of.held(held) for held in set(what)}
     ranks = [taken[held] for held in what]
     slowest = max(ranks, key=lambda rank: rank.total)
-    bubble = (sum(idle(rank, layout) for rank in ranks) - idle(slowest, layout)) / layout.virtual_stages
+    schedule = schedule_of(layout)
+    waits = [schedule.wait(*_as_run(rank, layout)) for rank in ranks]
+    bubble = (sum(waits) - schedule.wait(*_as_run(slowest, layout))) / layout.virtual_stages
+    bubble += layout.microbatches * schedule.stall(*_as_run(slowest, layout))
     messages = _message_seconds(work, layout, cluster)
     pipeline = max(layout.microbatches * slowest.total + bubble, _one_microbatch(ranks, layout)) + messages
     gradients = gradient_seconds(work, layout, cluster)
@@ -157,11 +160,10 @@ def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepT
     return StepTime(pipeline, bubble, messages, gradients, optimizer_seconds(work, layout, cluster))
 
 
-def idle(rank: Durations, layout: ParallelLayout) -> float:
-    """Seconds that the slowest rank waits for another, with one stage a rank. Where layers are recomputed the gradients
-    of the weights are computed with those of the inputs, and fill nothing."""
-    inputs, weights = rank.of("I", layout.recompute), rank.of("W", layout.recompute)
-    return schedule_of(layout).wait(rank.forward, inputs, weights)
+def _as_run(rank: Durations, layout: ParallelLayout) -> tuple[float, float, float]:
+    """Seconds of forward, gradients of inputs and gradients of weights. Where layers are recomputed the latter two are
+    computed together, as the former, and nothing is left that could fill a bubble."""
+    return rank.forward, rank.of("I", layout.recompute), rank.of("W", layout.recompute)
 
 
 def _one_microbatch(ranks: list[Durations], layout: ParallelLayout) -> float:

@@ -33,6 +33,10 @@ def whole_pass(forward: float, inputs: float, weights: float) -> float:
     return forward + inputs + weights
 
 
+def no_stall(forward: float, inputs: float, weights: float) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Schedule:
     """`words` are a line of `--help`, of at most 38 characters.
@@ -53,7 +57,8 @@ class Schedule:
     `bubble` is the fraction of a step in which ranks compute nothing, if all stages take as long and messages no time;
     None where no closed form is known. `wait(forward, inputs, weights)` is the time that the slowest rank waits for
     another rank to pass a microbatch on, by the time that this takes the other one; weight gradients that fill it are
-    taken off. It is for one stage a rank, and is divided by their number.
+    taken off. It is for one stage a rank, and is divided by their number. `stall(forward, inputs, weights)` is the time
+    that a rank of a full pipeline waits for its neighbours for each microbatch.
 
     `torch_class` is the schedule's name in `torch.distributed.pipelining`; None if torch has none, and its runtime is
     given `order`.
@@ -71,6 +76,7 @@ class Schedule:
     splits_backward: bool = False
     bubble: Callable[[ParallelLayout], float | None] = no_closed_form
     wait: Callable[[float, float, float], float] = whole_pass
+    stall: Callable[[float, float, float], float] = no_stall
     torch_class: str | None = None
 
     def least_microbatches(self, pp: int) -> int:
