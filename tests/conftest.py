@@ -20,7 +20,7 @@ settings.register_profile("parity", max_examples=500)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--parity-cases", type=int, default=60, help="how many cases the parity matrix has")
+    parser.addoption("--parity-cases", type=int, default=66, help="how many cases the parity matrix has")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
