@@ -11,6 +11,7 @@ from project.spec.schedules.interleaved_zero_bubble import INTERLEAVED_ZERO_BUBB
 from project.spec.schedules.looped_bfs import LOOPED_BFS
 from project.spec.schedules.one_f_one_b import ONE_F_ONE_B
 from project.spec.schedules.schedule import Schedule
+from project.spec.schedules.v_half import V_HALF
 from project.spec.schedules.zero_bubble_v import ZERO_BUBBLE_V
 
 SCHEDULES: dict[str, Schedule] = {
@@ -23,6 +24,7 @@ SCHEDULES: dict[str, Schedule] = {
         INTERLEAVED_ZERO_BUBBLE,
         ZERO_BUBBLE_V,
         DUAL_PIPE_V,
+        V_HALF,
     )
 }
 
