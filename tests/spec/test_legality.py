@@ -161,7 +161,7 @@ def schedule_runs(layout: ParallelLayout) -> bool:
             return True
         case "Interleaved1F1B" | "InterleavedZeroBubble":
             return microbatches % max(1, microbatches // pp) == 0
-        case "ZBVZeroBubble" | "VHalf":
+        case "ZBVZeroBubble" | "VHalf" | "VMin":
             return virtual_stages == 2
         case "DualPipeV":
             return virtual_stages == 2 and microbatches >= 2 * pp

@@ -12,6 +12,7 @@ from project.spec.schedules.looped_bfs import LOOPED_BFS
 from project.spec.schedules.one_f_one_b import ONE_F_ONE_B
 from project.spec.schedules.schedule import Schedule
 from project.spec.schedules.v_half import V_HALF
+from project.spec.schedules.v_min import V_MIN
 from project.spec.schedules.zero_bubble_v import ZERO_BUBBLE_V
 
 SCHEDULES: dict[str, Schedule] = {
@@ -25,6 +26,7 @@ SCHEDULES: dict[str, Schedule] = {
         ZERO_BUBBLE_V,
         DUAL_PIPE_V,
         V_HALF,
+        V_MIN,
     )
 }
 
