@@ -5,27 +5,26 @@ from typing import Any
 
 import lightning.pytorch as L
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
+from project.compat.lightning_checkpoint import Monitored, OpenModelCheckpoint
+from project.compat.lightning_logging import accumulates_on, row_to_be_logged
 from project.loggers import MetricsCsv
 
 
 def write_row(trainer: L.Trainer) -> None:
     """Of the step that is over into `metrics.csv`, before a checkpoint says that it is. Lightning logs when all
     callbacks are done: a run that is killed in between would go on behind the step, and the row be nobody's."""
-    connector = trainer._logger_connector
-    in_a_batch = connector._first_loop_iter is not None
-    if not in_a_batch or not connector.should_update_logs:
+    metrics = row_to_be_logged(trainer)
+    if metrics is None:
         return
-    row = convert_tensors_to_scalars(connector.metrics["log"])
+    row = convert_tensors_to_scalars(metrics)
     step = row.pop("step", None)
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCsv) and step is not None:
             logger.log_metrics(row, int(step))
 
 
-class Checkpoint(ModelCheckpoint):
+class Checkpoint(OpenModelCheckpoint):
     """All of `ModelCheckpoint`'s options. With `save_last="link"` there is always a last checkpoint to go on from: one
     that is not among the best, or not due at the end, is saved all the same and stays until the next. The link moves
     when its checkpoint is whole.
@@ -36,41 +35,41 @@ class Checkpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.fit_loop._should_accumulate():  # gradients are not saved: not halfway through a step
+        if not accumulates_on(trainer):  # gradients are not saved: not halfway through a step
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
             stop = getattr(trainer.strategy, "stop", None)
-            if stop is not None and stop.agreed and not self._should_skip_saving_checkpoint(trainer):
+            if stop is not None and stop.agreed and not self.skips_saving(trainer):
                 self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.save_last and not self._should_skip_saving_checkpoint(trainer):
+        if self.save_last and not self.skips_saving(trainer):
             self.save_now(trainer)
 
     def save_now(self, trainer: L.Trainer) -> None:
-        candidates = self._monitor_candidates(trainer)
-        self._save_topk_checkpoint(trainer, candidates)
-        self._save_last_checkpoint(trainer, candidates)
+        monitored = self.monitored(trainer)
+        self.save_best(trainer, monitored)
+        self.save_last_one(trainer, monitored)
 
-    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+    def save(self, trainer: L.Trainer, path: str) -> None:
         write_row(trainer)
-        super()._save_checkpoint(trainer, filepath)
+        super().save(trainer, path)
 
-    def _save_monitor_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        super()._save_monitor_checkpoint(trainer, monitor_candidates)
-        if self.save_last == "link" and self._last_global_step_saved != trainer.global_step:
-            previous, self.beside_the_best = self.beside_the_best, self.format_checkpoint_name(monitor_candidates)
-            self._save_checkpoint(trainer, self.beside_the_best)
-            if previous and self._should_remove_checkpoint(trainer, previous, self.beside_the_best):
-                self._remove_checkpoint(trainer, previous)
+    def save_monitored(self, trainer: L.Trainer, monitored: Monitored) -> None:
+        super().save_monitored(trainer, monitored)
+        if self.save_last == "link" and self.saved_at_step != trainer.global_step:
+            previous, self.beside_the_best = self.beside_the_best, self.format_checkpoint_name(monitored)
+            self.save(trainer, self.beside_the_best)
+            if previous and self.is_to_be_removed(trainer, previous, self.beside_the_best):
+                self.remove(trainer, previous)
 
-    def _save_last_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+    def save_last_one(self, trainer: L.Trainer, monitored: Monitored) -> None:
         """Under its one name, whoever has left a link there. Lightning gives it another, `last-v1`, where the state
         that a run went on from does not know of it: that of its first checkpoint, or of none."""
         if self.save_last == "link":
-            self.last_model_path = self.format_checkpoint_name(monitor_candidates, self.CHECKPOINT_NAME_LAST)
-        super()._save_last_checkpoint(trainer, monitor_candidates)
+            self.last_model_path = self.format_checkpoint_name(monitored, self.CHECKPOINT_NAME_LAST)
+        super().save_last_one(trainer, monitored)
 
-    def _should_remove_checkpoint(self, trainer: L.Trainer, previous: str, current: str) -> bool:
+    def is_to_be_removed(self, trainer: L.Trainer, previous: str, current: str) -> bool:
         """Lightning's spares the one that a run went on from: every restart would leave one behind."""
         assert self.dirpath is not None
         return previous != current and Path(self.dirpath).absolute() in Path(previous).absolute().parents
@@ -84,9 +83,9 @@ class Checkpoint(ModelCheckpoint):
             self.beside_the_best = state_dict.get("beside_the_best", "")
 
     @staticmethod
-    def _link_checkpoint(trainer: L.Trainer, filepath: str, linkpath: str) -> None:
-        link = getattr(trainer.strategy, "link_checkpoint", None)
-        if link is None:
-            ModelCheckpoint._link_checkpoint(trainer, filepath, linkpath)
+    def link(trainer: L.Trainer, path: str, link: str) -> None:
+        own = getattr(trainer.strategy, "link_checkpoint", None)
+        if own is None:
+            OpenModelCheckpoint.link(trainer, path, link)
         else:
-            link(filepath, linkpath)
+            own(path, link)

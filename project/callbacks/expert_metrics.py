@@ -10,6 +10,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 
 from project.callbacks.observed import ObservedModule, observed
+from project.compat.lightning_logging import logs_this_step
 from project.observe.expert_load import imbalance
 
 
@@ -29,7 +30,7 @@ class ExpertMetrics(Callback):
     ) -> None:
         if trainer.is_global_zero and trainer.global_step > self.step:
             self.step = trainer.global_step
-            if trainer._logger_connector.should_update_logs:
+            if logs_this_step(trainer):
                 self.waiting = expert_metrics(observed(pl_module))
 
     def on_train_batch_start(

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
+
+from project.compat.torch_cuda import record_memory_history, write_memory_history
 
 MOST_EVENTS = 200_000
 
@@ -23,7 +24,7 @@ class MemorySnapshot(Callback):
         if trainer.strategy.root_device.type != "cuda":
             rank_zero_warn("debug=memory: only CUDA's allocator keeps a history, so that none is written here")
             return
-        torch.cuda.memory._record_memory_history(max_entries=MOST_EVENTS)
+        record_memory_history(MOST_EVENTS)
         self.recording = True
 
     def on_train_batch_end(
@@ -43,5 +44,4 @@ class MemorySnapshot(Callback):
         if self.recording:
             self.recording = False
             self.folder.mkdir(parents=True, exist_ok=True)
-            torch.cuda.memory._dump_snapshot(str(self.folder / f"rank_{trainer.global_rank}.pickle"))
-            torch.cuda.memory._record_memory_history(enabled=None)
+            write_memory_history(self.folder / f"rank_{trainer.global_rank}.pickle")

@@ -13,7 +13,6 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -25,6 +24,7 @@ from project.command_line.refusal import in_sweep, refuse, speaks
 from project.command_line.resolvers import register_help, register_resolvers
 from project.command_line.terminal import report_warnings
 from project.command_line.verbatim import verbatim
+from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
 from project.engine.devices import count_gpus
 from project.preflight.places import folder_faults
@@ -49,7 +49,7 @@ def check(
     """Returns if the command line is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     register_resolvers()
     register_help(command)
-    args = get_args_parser().parse_args(list(argv))
+    args = command_line_parser().parse_args(list(argv))
     if _is_no_run(args):
         return
     name, overrides = args.config_name or command.name, _overrides(args)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader
 
 from project.data.corpus import Corpus, CorpusError, tokens_needed
@@ -148,8 +147,8 @@ class TokenDataModule(LightningDataModule):
         failed."""
         if self.trainer is None:
             return self._position
-        progress = cast(_ProcessedTracker, self.trainer.fit_loop.epoch_loop.batch_progress.total)
-        return progress.processed
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return batches.processed
 
     def _sampler(self, split: str, shuffle: bool) -> StepSampler:
         self.prepare()

@@ -15,8 +15,8 @@ from weakref import WeakSet
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from project.compat.torch_tensors import plain_tensors, storage_id
 from project.engine.recompute import Recomputed
 
 
@@ -75,15 +75,6 @@ def bytes_beside(tensors: Iterable[Tensor], weights: Iterable[Tensor]) -> int:
 
 
 def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
-    """The bytes of each storage, by its address."""
-    found = (plain.untyped_storage() for tensor in tensors for plain in inner(tensor))
-    return {storage._cdata: storage.nbytes() for storage in found}
-
-
-def inner(tensor: Tensor) -> Iterator[Tensor]:
-    """The plain tensors inside a DTensor, or inside the result of an asynchronous collective."""
-    if is_traceable_wrapper_subclass(tensor):
-        parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
-        yield from (plain for part in parts if isinstance(part, Tensor) for plain in inner(part))
-    else:
-        yield tensor
+    """The bytes of each storage, by its number."""
+    found = (plain.untyped_storage() for tensor in tensors for plain in plain_tensors(tensor))
+    return {storage_id(storage): storage.nbytes() for storage in found}

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._distributed_c10d import Work
-from torch._ops import HigherOrderOperator, OpOverload
-from torch.distributed._functional_collectives import AsyncCollectiveTensor, _is_view_op
-from torch.utils._pytree import tree_leaves
+from torch.distributed.distributed_c10d import Work
 
-WAIT = torch.ops._c10d_functional.wait_tensor.default
+from project.compat.torch_collectives import AsyncCollectiveTensor
+from project.compat.torch_dispatch import HigherOrderOperator, OpOverload, is_view
+from project.compat.torch_tensors import storage_id, tree_leaves
 
 
 class CollectiveSpan(NamedTuple):
@@ -37,7 +36,7 @@ class CollectiveSpans:
         """Waits for the results that the operation would wait for inside, where the ledger does not see it."""
         if not self.pending or AsyncCollectiveTensor not in types or not isinstance(operation, OpOverload):
             return
-        if not _is_view_op(operation):
+        if not is_view(operation):
             for argument in tree_leaves((args, kwargs)):
                 if isinstance(argument, AsyncCollectiveTensor):
                     argument.trigger_wait()
@@ -68,4 +67,4 @@ class CollectiveSpans:
 
 
 def key(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return storage_id(tensor.untyped_storage())

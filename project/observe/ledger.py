@@ -15,14 +15,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import ProcessGroup
+from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from project.compat.torch_collectives import WAIT
+from project.compat.torch_dispatch import TorchDispatchMode, in_backward
 from project.engine.message_tags import GRADIENT
-from project.observe.collective_spans import WAIT, CollectiveSpan, CollectiveSpans
+from project.observe.collective_spans import CollectiveSpan, CollectiveSpans
 from project.observe.message import Message, kind_of, message
 
 DIRECTIONS = ("forward", "backward", "step")
@@ -88,7 +88,7 @@ class Ledger(TorchDispatchMode):
     def direction_of(self, sent: Message) -> str:
         if sent.kind in ("send", "recv"):
             return "backward" if sent.tag == GRADIENT else "forward"
-        if torch._C._current_autograd_node() is not None:
+        if in_backward():
             return "backward"
         return "forward" if self.computing else "step"
 

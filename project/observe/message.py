@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._distributed_c10d import ProcessGroup, _resolve_process_group
-from torch._ops import HigherOrderOperator, OpOverload
-from torch.distributed.distributed_c10d import GroupName
-from torch.utils._pytree import tree_leaves
+from torch.distributed import ProcessGroup
+
+from project.compat.torch_collectives import group_named
+from project.compat.torch_dispatch import HigherOrderOperator, OpOverload, arguments_by_name
+from project.compat.torch_tensors import tree_leaves
 
 NAMESPACES = ("c10d", "_c10d_functional", "_dtensor")
 NOT_SENT = ("wait_tensor", "check_for_nan", "_wrap_tensor_autograd")
@@ -66,7 +67,7 @@ def kind_of(operation: OpOverload | HigherOrderOperator) -> str | None:
     """The kind of an operation, or None if it sends nothing. The kind of an unknown operation is its name."""
     if isinstance(operation, HigherOrderOperator):
         return None
-    namespace, _, name = operation._schema.name.partition("::")
+    namespace, _, name = operation.name().partition(".")[0].partition("::")
     if namespace not in NAMESPACES or name in NOT_SENT:
         return None
     bare = name.replace("_", "")
@@ -77,7 +78,7 @@ def message(operation: OpOverload, args: tuple, kwargs: Mapping[str, Any]) -> Me
     """The message of an operation that has a kind."""
     kind = kind_of(operation)
     assert kind is not None
-    call = dict(zip((argument.name for argument in operation._schema.arguments), args, strict=False)) | dict(kwargs)
+    call = arguments_by_name(operation, args, kwargs)
     group = group_of(call)
     return Message(kind, group, sent(kind, call, group.size(), group.rank()), call.get("tag", 0))
 
@@ -86,7 +87,7 @@ def group_of(call: Mapping[str, Any]) -> ProcessGroup:
     group = call["process_group"] if "process_group" in call else call["group_name"]
     if isinstance(group, torch.ScriptObject):
         return ProcessGroup.unbox(group)
-    return _resolve_process_group(GroupName(group)) if isinstance(group, str) else group
+    return group_named(group) if isinstance(group, str) else group
 
 
 def sent(kind: str, call: Mapping[str, Any], ranks: int, rank: int) -> int:

@@ -6,6 +6,8 @@ import os
 
 from dotenv import find_dotenv, load_dotenv
 
+from project.compat.wandb_internals import workspace_json
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -28,6 +30,6 @@ def main() -> None:
         parser.error(f"{missing.name} is missing: pip install -e '.[dashboard]'")
     view = workspace(asked.entity, asked.project, asked.layers, asked.experts, asked.ranks)
     if asked.print:
-        print(json.dumps(json.loads(view._to_model().spec.model_dump_json(by_alias=True)), indent=2))
+        print(json.dumps(json.loads(workspace_json(view)), indent=2))
     else:
         print(view.save().url)
