@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
+from project.compat.lightning_wandb import OpenWandbLogger
 from project.observe.metrics_file import MetricsFile
 from project.run_folder import read_summary
 from project.spec.figures import FIGURES, figure
@@ -89,7 +90,7 @@ class MetricsCsv(Logger):
         return ""
 
 
-class RunFolderWandb(WandbLogger):
+class RunFolderWandb(OpenWandbLogger):
     """Keeps its files in the run folder and says nothing. The run begins on rank 0, after ranks were forked, and is
     finished when Lightning finalizes its loggers: a forked rank leaves without what wandb registers for the exit.
 
@@ -102,23 +103,23 @@ class RunFolderWandb(WandbLogger):
         settings: dict[str, Any] = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
         settings["x_transaction_log_flush_interval"] = FLUSHED_AFTER_S
         super().__init__(save_dir=run_folder, offline=offline, settings=settings, **init)
-        del self._wandb_init["anonymous"]  # wandb warns of it, whatever its value
+        del self.init_arguments["anonymous"]  # wandb warns of it, whatever its value
         self.folder, self.artifacts = Path(run_folder), artifacts
 
     def continue_run_of(self, run_folder: Path) -> None:
         """Before the run begins: as another part of that run, if it was logged."""
         known = run_folder / RUN_ID
         if known.exists():
-            self._wandb_init["id"] = self._id = known.read_text(encoding="utf-8").strip()
+            self.go_on_with(known.read_text(encoding="utf-8").strip())
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
-        begins = self._experiment is None
+        begins = self.begun is None
         if begins:
             config = self.folder / "config.yaml"
             if config.exists():
-                self._wandb_init["config"] = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
+                self.init_arguments["config"] = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
         run = super().experiment
         if begins and isinstance(run.id, str):
             (self.folder / RUN_ID).write_text(f"{run.id}\n", encoding="utf-8")
@@ -129,10 +130,9 @@ class RunFolderWandb(WandbLogger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         super().finalize(status)
-        if self._experiment is None:
+        run = self.let_go()
+        if run is None:
             return
-        run, self._experiment = self._experiment, None
-        self._wandb_init["id"] = run.id
         summary = read_summary(self.folder) or {}
         for prefix, figures in (("result", summary), ("planned", summary.get("planned") or {})):
             found = {f"{prefix}/{name}": figure(figures, name) for name in FIGURES}

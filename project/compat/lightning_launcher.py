@@ -3,7 +3,7 @@
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.fabric.strategies.launchers.multiprocessing import _check_bad_cuda_fork
+import torch
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher, _WorkerOutput
 
@@ -17,10 +17,15 @@ class ForkingLauncher(_MultiProcessingLauncher):
 
     def __init__(self, strategy: ParallelStrategy) -> None:
         super().__init__(strategy, start_method="fork")
+        self.strategy = strategy
 
     def check_cuda_is_untouched(self) -> None:
-        """Raises `RuntimeError` if this process has a CUDA context, which no fork survives."""
-        _check_bad_cuda_fork()
+        """Raises `RuntimeError` if the ranks need GPUs and this process has a CUDA context, which no fork survives.
+        Lightning's own check finds that out in the ranks alone."""
+        if torch.cuda.is_initialized() and self.strategy.root_device.type == "cuda":
+            raise RuntimeError(
+                "CUDA was used before the ranks were forked, which then cannot use it: begin with the fit"
+            )
 
     def rank_zero_output(self, trainer: L.Trainer, results: Any) -> RankZeroOutput:
         """Returns what rank 0 tells the parent. Lightning's own also ships the weights; of a model in pieces rank 0
