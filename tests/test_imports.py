@@ -57,7 +57,7 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("project", cache_dir=None)
 
 
-def test_a_circle_is_found() -> None:
+def test_a_circle_of_imports_is_found() -> None:
     graph = grimp.ImportGraph()
     for importer, imported in (("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "e"), ("x", "a")):
         graph.add_import(importer=importer, imported=imported)
@@ -72,7 +72,7 @@ def test_no_modules_import_one_another_in_a_circle(graph: grimp.ImportGraph) -> 
 
 @pytest.mark.parametrize("room", KNOWN)
 @pytest.mark.xfail(strict=True, reason="these circles are still to be removed")
-def test_the_known_circles_are_gone(room: str, graph: grimp.ImportGraph) -> None:
+def test_the_known_circles_of_imports_are_gone(room: str, graph: grimp.ImportGraph) -> None:
     assert not [circle for circle in circles(graph) if any(circle <= known for known in KNOWN[room])]
 
 

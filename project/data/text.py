@@ -1,4 +1,4 @@
-"""The user's own files as a corpus: which there are, and what is wrong with them."""
+"""The user's own files as a corpus, and their faults."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TextCorpus:
     def _find(self) -> tuple[list[Path], list[Fault]]:
         if not self.value:
             return [], [Fault(self.key, "[]", "names no file; give files or globs, as in data.files=[notes/**/*.txt]")]
-        found: dict[tuple[int, int], Path] = {}  # by what the file system knows a file by: links lead to the same one
+        found: dict[tuple[int, int], Path] = {}  # by device and inode, so that links to one file count once
         faults = []
         for pattern in self.value:
             path = Path(pattern).expanduser()

@@ -1,7 +1,7 @@
-"""One file of the user's as documents: plain text, JSON, CSV and Parquet, as they are or compressed.
+"""Reads a user's file as documents: plain text, JSON, CSV or Parquet, possibly compressed.
 
-The kind is told by the name's ending, in either case; a file of another name whose lines are JSON objects is JSON lines
-too. Whatever is no text, and would be tokenized as if it were, is refused with the file and the reason.
+The name's ending, in either case, determines the format; a file with another ending whose lines are JSON objects is
+read as JSON lines. A file that is not text is refused with its name and the reason, before it is tokenized.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ KEY = "data.files"
 COMPRESSED = (".gz", ".zst")
 ALLOWED_CONTROLS = b"\t\n\v\f\r\x1b"
 CONTROLS = bytes(code for code in [*range(32), 127] if code not in ALLOWED_CONTROLS)
-MOST_CONTROLS = 0.001  # of a text's bytes; a stray one is in many a web page, binary data has one in ten
-LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is shorter than many a document
+MOST_CONTROLS = 0.001  # of a text's bytes: many web pages have a stray one, and in binary data one byte in ten is one
+LONGEST_FIELD = 2**31 - 1  # of CSV, in characters; Python's default of 128 KiB is shorter than many documents
 
 
 def kind_of(path: Path) -> str:
-    """The last ending in lower case, that of a compression left out: `.jsonl` of `A.JSONL.gz`."""
+    """The last ending in lower case, without those of compression: `.jsonl` for `A.JSONL.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     while suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
@@ -39,7 +39,11 @@ def is_compressed(path: Path) -> bool:
 
 
 def read_texts(path: Path, text_key: str) -> Iterator[str]:
-    """The documents of a file, the empty ones among them. Raises `CorpusError` at the first that cannot be read."""
+    """Yields the documents of a file, including empty ones.
+
+    Raises:
+        CorpusError: at the first document that cannot be read.
+    """
     kind = kind_of(path)
     try:
         if kind == ".parquet":
@@ -99,7 +103,8 @@ def _decoded(path: Path, content: bytes, offset: int = 0) -> str:
 
 
 def _refuse_binary(path: Path, content: bytes, offset: int) -> None:
-    """Tokens, pictures and programs may happen to be UTF-8: they have control characters, and texts have none."""
+    """Refuses content with control characters: tokens, pictures and programs may be valid UTF-8, but texts have
+    none."""
     controls = len(content) - len(content.translate(None, CONTROLS))
     if not controls or (b"\0" not in content and controls <= 1 + MOST_CONTROLS * len(content)):
         return
@@ -115,15 +120,15 @@ def _refuse_binary(path: Path, content: bytes, offset: int) -> None:
 
 
 def mended(text: str) -> str:
-    """With halves of surrogate pairs joined, and each that stands alone replaced by U+FFFD, as a decoder does: JSON can
-    say them, and UTF-8 cannot."""
+    """The text with surrogate pairs joined and lone surrogates replaced by U+FFFD, as a decoder does: JSON can hold
+    them, UTF-8 cannot."""
     if not any("\ud800" <= character <= "\udfff" for character in text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _text_of(record: Any, text_key: str, fault: Callable[[str], CorpusError]) -> str:
-    """The text of a row; an empty one for null, as Parquet has it."""
+    """The text of a row; an empty text for null, as in Parquet."""
     if not isinstance(record, dict):
         raise fault(f"is no object but {_called(record)}; each needs a text under data.text_key={text_key}")
     if text_key not in record:
@@ -162,7 +167,7 @@ def _hint(text_key: str, value: Any) -> str:
 
 
 def _looks_like_json_lines(path: Path) -> bool:
-    """Whether the first two lines are JSON objects, each on a line of its own."""
+    """True if each of the first two lines is a JSON object."""
     with _opened(path) as file:
         lines = [file.readline(2**20) for _ in range(2)]
     return all(line.lstrip().startswith(b"{") and _is_object(line) for line in lines)
@@ -196,7 +201,7 @@ def _at(path: Path, place: int | str) -> Callable[[str], CorpusError]:
 
 
 def _json(path: Path, text_key: str) -> Iterator[str]:
-    """A list of objects, one object, or JSON lines under this name."""
+    """Reads a list of objects, one object, or JSON lines in a file named `.json`."""
     with _opened(path) as file:
         text = _decoded(path, file.read())
     try:
@@ -219,7 +224,7 @@ def _whole(path: Path) -> Callable[[str], CorpusError]:
 
 
 def _separated(path: Path, text_key: str, separator: str) -> Iterator[str]:
-    """The column `text_key` of a table whose first row names its columns."""
+    """Reads the column `text_key` of a table whose first row has the columns' names."""
     csv.field_size_limit(LONGEST_FIELD)
     with _opened(path) as file:
         text = _decoded(path, file.read())

@@ -36,19 +36,19 @@ def layers() -> list[set[str]]:
 
 
 @pytest.mark.parametrize("path", [path for path in PATHS if path not in OF_A_RUN])
-def test_what_the_page_names_exists(path: str) -> None:
+def test_the_architecture_page_names_only_what_exists(path: str) -> None:
     assert any((folder / path).exists() for folder in (ROOT, ROOT / "project")), path
 
 
-def test_the_picture_is_the_import_contract() -> None:
+def test_the_architecture_s_picture_is_the_import_contract() -> None:
     assert drawn() == layers()
 
 
-def test_every_room_is_in_the_picture() -> None:
+def test_every_room_is_in_the_architecture_s_picture() -> None:
     assert rooms() - set().union(*drawn()) <= {"report"}
 
 
-def test_every_room_has_its_paragraph() -> None:
+def test_every_room_has_its_paragraph_in_the_architecture() -> None:
     headings = " ".join(re.findall(r"^### (.*)$", PAGE, re.MULTILINE))
     scripts = {"train", "plan", "generate", "convert", "dashboard"}
     assert {room for room in rooms() - scripts if not re.search(rf"\b{room}\b", headings)} == set()
@@ -62,7 +62,7 @@ def test_every_folder_of_the_repository_is_in_the_tree() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_between_pages_lead_somewhere(page: str) -> None:
+def test_links_between_documents_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         file, _, heading = target.partition("#")

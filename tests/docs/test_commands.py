@@ -68,9 +68,7 @@ def complaint(
 
 
 @pytest.mark.parametrize("line", of(*COMPOSED))
-def test_it_is_composed_and_checked_without_a_fault_but_in_what_the_reader_fills_in(
-    line: str, complaint: Callable[..., str]
-) -> None:
+def test_every_composed_command_in_the_documents_is_legal(line: str, complaint: Callable[..., str]) -> None:
     name, rest = COMMAND.match(line).groups()
     words = shlex.split(rest)
     if said := complaint(name, words):
@@ -79,13 +77,13 @@ def test_it_is_composed_and_checked_without_a_fault_but_in_what_the_reader_fills
         assert at_fault <= open_keys(words), said
 
 
-def test_a_renamed_key_would_be_noticed(complaint: Callable[..., str]) -> None:
+def test_a_renamed_key_in_a_documented_command_is_noticed(complaint: Callable[..., str]) -> None:
     said = complaint("train", ["parallel.recomputed=full", "resume=RUN_FOLDER"])
     assert re.findall(r"^  (\S+?)=", said, re.MULTILINE) == ["parallel.recomputed", "resume"]
 
 
 @pytest.mark.parametrize("line", of(*PARSED))
-def test_its_arguments_are_understood(
+def test_the_arguments_of_every_other_command_in_the_documents_are_understood(
     line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     name, rest = COMMAND.match(line).groups()
@@ -99,7 +97,7 @@ def test_its_arguments_are_understood(
         assert "usage:" not in capsys.readouterr().err
 
 
-def test_every_page_s_commands_are_found() -> None:
+def test_every_document_s_commands_are_found() -> None:
     assert len(of(*COMPOSED)) > 30
     assert len(of(*PARSED)) == 3
     assert all(COMMAND.match(line) for _, line in ALL)

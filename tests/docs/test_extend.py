@@ -68,7 +68,7 @@ def run_folder(printed: str, folder: Path) -> Path:
     return folder / re.findall(r"run folder: (\S+)", printed)[-1]
 
 
-def test_the_page_has_a_file_for_each_thing_it_adds() -> None:
+def test_the_extension_page_has_a_file_for_each_thing_it_adds() -> None:
     assert set(FILES) == {
         "mine/train_gpt.py",
         "mine/ahead.csv",
@@ -141,5 +141,5 @@ def test_the_experiment_of_ones_own_is_planned(folder: Path) -> None:
     assert "d_ff 256" in run(command_with("+experiment=wide"), folder)
 
 
-def test_each_command_of_the_page_is_run_by_a_test_above() -> None:
+def test_every_command_of_the_extension_page_is_run_by_a_test() -> None:
     assert len(COMMANDS) == 10

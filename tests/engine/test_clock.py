@@ -19,7 +19,7 @@ def ahead(rank: int, world_size: int) -> tuple[int, int]:
     return clock.ahead_ns, clock.round_trip_ns
 
 
-def test_a_clock_that_is_ahead_is_found_out_to_half_a_round_trip(ranks) -> None:
+def test_a_clock_s_offset_is_found_to_half_a_round_trip(ranks) -> None:
     first, second, third, fourth = ranks.run(4, ahead)
     assert first == second == (0, 0)
     assert third == fourth

@@ -60,7 +60,7 @@ def test_with_fewer_cores_than_ranks_the_cores_are_shared_and_bubbles_filled():
     assert span(ParallelLayout(tp=4, ep=4, microbatches=4), 2)[0] == pytest.approx(3 * 4 * 4 / 2)
 
 
-def test_what_a_rank_waits_inside_an_action_is_the_others_to_compute_in():
+def test_other_ranks_compute_while_a_rank_waits_inside_an_action():
     two = ParallelLayout(tp=2, ep=2, microbatches=4)
     stage, wait = [Durations(1.0, 1.0, 1.0)], [1.5]
     seconds, busy = shared_span(two, stage, 2, 0.0, wait)

@@ -4,7 +4,7 @@ from project.command_line.check import check
 from project.commands.train.command import TRAIN
 
 
-def test_all_faults_of_all_kinds_are_listed_at_once(complaint: Callable[..., str]) -> None:
+def test_preflight_lists_all_faults_of_all_kinds_at_once(complaint: Callable[..., str]) -> None:
     said = complaint(
         *("parallel.tp=3", "parallel.pp=9", "data.batch_size=7", "trainer.precision=fp8", "model.top_kk=1"),
         *("data=text", "data.files=[nowhere.txt]", "resume=nowhere.ckpt", "trainer.max_steps=none"),

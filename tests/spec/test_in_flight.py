@@ -37,7 +37,7 @@ def test_the_peak_in_flight_of_thousands_of_microbatches_is_computed_from_a_few(
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_rank_s_share_is_the_most_that_its_stages_hold_together(schedule: str) -> None:
+def test_a_rank_s_peak_in_flight_is_the_most_that_its_stages_hold_together(schedule: str) -> None:
     layout = layout_of(schedule, pp=4, microbatches=16)
     for rank, row in enumerate(order_of(layout)):
         at_once = accumulate({"F": 1, "B": -1, "I": 0, "W": -1}[action.kind] for action in row)

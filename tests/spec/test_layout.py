@@ -19,7 +19,7 @@ def test_a_stage_is_a_contiguous_block_and_tp_is_innermost() -> None:
     assert [layout.coordinates(rank).ep for rank in range(4)] == [0, 1, 2, 3]
 
 
-def test_the_expert_axes_see_the_ranks_that_the_dense_ones_see() -> None:
+def test_the_expert_axes_cover_the_same_ranks_as_the_dense_axes() -> None:
     layout = ParallelLayout(dp=4, tp=2, ep=2, etp=2)
     assert layout.edp * layout.ep * layout.etp == layout.dp * layout.tp
     assert len({layout.coordinates(rank)[3:] for rank in range(layout.world_size)}) == 8

@@ -139,7 +139,7 @@ def test_a_schedule_file_may_put_neighbouring_stages_on_one_rank(tmp_path: Path)
     assert stage_to_rank(layout) == [0, 0, 1, 1]
 
 
-def test_actions_that_overlap_cannot_wait_for_each_other(tmp_path: Path) -> None:
+def test_overlapping_actions_of_a_schedule_file_cannot_wait_for_each_other(tmp_path: Path) -> None:
     text = "(0F0;1F0)OVERLAP_F_B,1B0,0B0\n"
     layout = ParallelLayout(virtual_stages=2, schedule=written(tmp_path, text))
     assert schedule_file_faults(layout.schedule, layout) == [
