@@ -29,7 +29,7 @@ from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Workload
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import CLUSTERS, load_cluster, write_cluster
-from project.planner.search.search import overrides
+from project.planner.search.space import overrides
 from project.spec.layer.implementation import ours
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig

@@ -16,7 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from project.planner.search.search import space
+from project.planner.search import space
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 

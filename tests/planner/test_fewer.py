@@ -4,13 +4,11 @@ import dataclasses
 
 import pytest
 
-from project.planner.document.search_sheets import fewer as sheet
-from project.planner.document.search_sheets import verdict
+from project.planner.document.search_sheets import fewer_sheet, fewer_verdict
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.search.candidate import Candidate, closed_form_seconds, value
-from project.planner.search.fewer import REACH, counts, fewer
-from project.planner.search.search import Found, search
-from project.planner.search.searched import Searched
+from project.planner.search.branch_and_bound import Found, search
+from project.planner.search.candidate import Candidate, closed_form_seconds, objective_value
+from project.planner.search.outcome import REACH, Outcome, search_fewer, smaller_counts
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
@@ -24,19 +22,19 @@ SIXTEEN = load_cluster("h100_2x8")
     [(16, [8, 4, 2, 1]), (7, [4, 2, 1]), (12, [6, 3, 2, 1]), (100, [50, 25, 16, 8, 4, 2, 1]), (1, [])],
 )
 def test_fewer_gpus_are_tried_by_halves_and_then_powers_of_two(gpus: int, tried: list[int]):
-    assert list(counts(gpus)) == tried
+    assert list(smaller_counts(gpus)) == tried
 
 
 def test_8_of_16_gpus_do_nearly_as_well_on_a_model_that_is_bound_by_launches():
     sixteen = search(STEP, SIXTEEN)
-    found = fewer(STEP, SIXTEEN, sixteen, "time")
+    found = search_fewer(STEP, SIXTEEN, sixteen, "time")
     assert [gpus for gpus, _ in found] == [8, 4, 2, 1]
     assert found[0][1].best[0].seconds < 1.3 * sixteen.best[0].seconds
 
 
 def test_trying_fewer_gpus_stops_where_nothing_comes_near():
     """The smallest layout on one GPU needs about fifteen times the memory of sixteen, far from nearly as little."""
-    found = fewer(STEP, SIXTEEN, search(STEP, SIXTEEN, objective="memory"), "memory")
+    found = search_fewer(STEP, SIXTEEN, search(STEP, SIXTEEN, objective="memory"), "memory")
     assert not found[-1][1].best
     assert found[-1][1].cut
     assert all(there.best for _, there in found[:-1])
@@ -46,7 +44,7 @@ def test_the_ten_cheapest_layouts_are_found_on_any_number_of_gpus():
     """Compares with every candidate on four, two and one GPUs."""
     few = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=4)
     whole = search(STEP, few, objective="cost")
-    found = fewer(STEP, few, whole, "cost")
+    found = search_fewer(STEP, few, whole, "cost")
     assert [gpus for gpus, _ in found] == [2, 1]
     looked_at = {one.layout for there in (whole, *(there for _, there in found)) for one in there.best}
     every = [one.layout for gpus in (4, 2, 1) for one in search(STEP, few, gpus, slack=100.0).best]
@@ -58,12 +56,12 @@ def test_the_ten_cheapest_layouts_are_found_on_any_number_of_gpus():
 
 def test_an_odd_number_of_gpus_has_smaller_numbers_tried():
     seven = dataclasses.replace(SIXTEEN, nodes=1, gpus_per_node=7)
-    found = fewer(STEP, seven, search(STEP, seven), "time")
+    found = search_fewer(STEP, seven, search(STEP, seven), "time")
     assert [gpus for gpus, there in found if there.best] == [4, 2, 1]
 
 
-def told(objective: str, of_all: float, others: dict[int, float | None], cut: bool = False) -> Searched:
-    """A result on eight GPUs with the seconds or bytes of the best layout; None if there is none."""
+def told(objective: str, of_all: float, others: dict[int, float | None], cut: bool = False) -> Outcome:
+    """An outcome on eight GPUs with the seconds or bytes of the best layout; None if there is none."""
 
     def found(gpus: int, its: float | None) -> Found:
         seconds, held = (1.0, int(its or 0)) if objective == "memory" else (its or 0.0, 1)
@@ -72,7 +70,7 @@ def told(objective: str, of_all: float, others: dict[int, float | None], cut: bo
 
     cluster = dataclasses.replace(SIXTEEN, nodes=1)
     whole, less = found(8, of_all), [(gpus, found(gpus, its)) for gpus, its in others.items()]
-    return Searched(cluster, objective, whole.best[0], whole, whole.best, None, less, [], 1, "")  # type: ignore[arg-type]
+    return Outcome(cluster, objective, whole.best[0], whole, whole.best, None, less, [], 1, "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -91,11 +89,11 @@ def told(objective: str, of_all: float, others: dict[int, float | None], cut: bo
     ],
 )
 def test_the_verdict_on_fewer_gpus_goes_by_the_objective_and_what_was_tried(objective, of_all, others, cut, said):
-    assert verdict(told(objective, of_all, others, cut)) == said
+    assert fewer_verdict(told(objective, of_all, others, cut)) == said
 
 
 def test_every_number_of_gpus_that_was_tried_is_a_row_in_order():
-    rows = sheet(told("cost", 1.0, {4: 1.5, 2: 1.7, 1: 2.0})).rows
+    rows = fewer_sheet(told("cost", 1.0, {4: 1.5, 2: 1.7, 1: 2.0})).rows
     assert [row[0] for row in rows] == ["8", "4", "2", "1"]
     assert [row[-1] for row in rows] == ["x 1.00", "x 0.75", "x 0.42", "x 0.25"]
-    assert value(Candidate(ParallelLayout(dp=4), 1.5, 1), "cost") == 6
+    assert objective_value(Candidate(ParallelLayout(dp=4), 1.5, 1), "cost") == 6

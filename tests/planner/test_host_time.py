@@ -12,7 +12,7 @@ from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Durations, Workload
 from project.planner.machine.cluster import Host
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.search.search import search
+from project.planner.search.branch_and_bound import search
 from project.planner.step import Step
 from project.spec.layer.implementation import ours
 from project.spec.layout import ParallelLayout

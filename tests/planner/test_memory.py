@@ -9,7 +9,7 @@ from project.planner.cost.parameters import parameters_on
 from project.planner.memory.activations import kept
 from project.planner.memory.memory import buffers, by_module, least, memory, peak
 from project.planner.search import space
-from project.planner.search.nearest import nearest_fitting
+from project.planner.search.space import nearest_fitting
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig

@@ -11,11 +11,11 @@ from project.command_line.check import check
 from project.commands.train.command import TRAIN
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.memory.memory import peak
-from project.planner.search import settle, space
-from project.planner.search.candidate import closed_form_seconds
-from project.planner.search.limit import within
+from project.planner.search import space
+from project.planner.search.branch_and_bound import SLACK, search, within
+from project.planner.search.candidate import SETTLED, closed_form_seconds
 from project.planner.search.pareto import front
-from project.planner.search.search import SLACK, overrides, search
+from project.planner.search.space import overrides
 from project.planner.step import Step
 from project.planner.timeline.simulated_step import simulate_step
 from project.spec.layout import ParallelLayout
@@ -140,7 +140,7 @@ def test_a_search_s_pareto_front_has_the_layouts_that_none_beats_in_time_and_mem
 
 def test_a_search_times_its_best_action_by_action(found, smallest):
     for there in (found, smallest):
-        for one in there.best[: settle.SETTLED]:
+        for one in there.best[:SETTLED]:
             assert one.settled
             assert one.seconds == simulate_step(STEP, one.layout, SIXTEEN).seconds
 

@@ -8,8 +8,8 @@ from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import workload
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import load_cluster
+from project.planner.search.branch_and_bound import search
 from project.planner.search.candidate import Candidate
-from project.planner.search.search import search
 from project.planner.search.sensitivity import applying, ends, turns, unstable
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout

@@ -14,9 +14,8 @@ from project.planner.document.sheet import number
 from project.planner.machine.cluster_file import cluster_faults
 from project.planner.memory.memory import peak
 from project.planner.search.candidate import Objective
-from project.planner.search.nearest import nearest_fitting
-from project.planner.search.search import overrides
-from project.planner.search.searched import Searched
+from project.planner.search.outcome import Outcome
+from project.planner.search.space import nearest_fitting, overrides
 from project.preflight.document import document_faults
 from project.preflight.layout import model_and_layout_faults
 from project.preflight.places import folder_faults
@@ -62,9 +61,9 @@ def warnings(config: Config, around: Surroundings) -> list[str]:
     return []
 
 
-def nothing_fits(searched: Searched) -> Fault:
+def nothing_fits(outcome: Outcome) -> Fault:
     """The fault of a cluster for which a search found no layout that fits."""
-    cluster, nearest = searched.cluster, searched.nearest
+    cluster, nearest = outcome.cluster, outcome.nearest
     room, gpus = cluster.memory_per_rank(cluster.gpus), cluster.gpus
     if nearest is None:
         return Fault("cluster", cluster.name, f"no layout of its {gpus} GPUs is legal for this model and batch")

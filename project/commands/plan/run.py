@@ -20,16 +20,9 @@ from project.planner.config import Config, cluster_of, plan_of, step_of, write_j
 from project.planner.document.comparison import compare
 from project.planner.document.search_sheets import COMMANDS, search_sheets
 from project.planner.document.sheets import sheets
-from project.planner.memory.memory import peak
-from project.planner.search.candidate import Candidate, rank_by
-from project.planner.search.fewer import fewer
-from project.planner.search.search import search
-from project.planner.search.searched import Searched, as_entries
-from project.planner.search.sensitivity import turns
-from project.planner.search.settle import settled_seconds
+from project.planner.search.outcome import Outcome, outcome_entries, search_all
 from project.run_folder import read_summary, write_atomically
 
-NEAR_THE_BEST = 300  # candidates that are ranked again at the ends of the stated intervals
 PLANS_OWN = ("search", "objective", "calibrate", "document", "compare", "cluster", "parallel", "trainer.precision")
 
 
@@ -44,7 +37,8 @@ def run_plan(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
 
         calibrate(CONFIGS / "cluster", folder)
     elif config["search"]:
-        found = searched(config, train_command(overrides, config["trainer"]["precision"]))
+        prefix = train_command(overrides, config["trainer"]["precision"])
+        found = search_all(step_of(config), cluster_of(config), config["objective"], prefix)
         if not found.best:
             refuse([nothing_fits(found)], os.environ)
         print_search(found, folder)
@@ -60,38 +54,7 @@ def print_comparison(folder: Path) -> None:
     Console().print(compare(summary).table())
 
 
-def searched(config: Config, prefix: str) -> Searched:
-    """Searches. `prefix` is the command that a layout's overrides are added to. Where no layout fits, `best` is empty
-    and `nearest` is the layout that needs the least memory."""
-    step, cluster, objective = step_of(config), cluster_of(config), config["objective"]
-    found = search(step, cluster, objective=objective)
-    less = fewer(step, cluster, found, objective) if found.best else []
-    nearest = [] if found.best else search(step, cluster, objective="memory", room=float("inf")).best
-    others = [smaller for _, smaller in less] if objective == "cost" else []
-    best = sorted(
-        (one for there in (found, *others) for one in there.best),
-        key=lambda one: rank_by(one, objective),
-    )
-    return Searched(
-        cluster,
-        objective,
-        asked=Candidate(
-            step.layout,
-            settled_seconds(step, step.layout, cluster),
-            peak(step, int(cluster.reserved_bytes)),
-            settled=True,
-        ),
-        found=found,
-        best=best,
-        nearest=nearest[0] if nearest else None,
-        fewer=less,
-        turns=turns(best[:NEAR_THE_BEST], step, cluster, objective),
-        tokens=step.batch * step.seq_len * step.accumulate,
-        prefix=prefix,
-    )
-
-
-def print_search(what: Searched, folder: Path) -> None:
+def print_search(what: Outcome, folder: Path) -> None:
     from rich.console import Console
 
     read = list(search_sheets(what))
@@ -106,7 +69,7 @@ def print_search(what: Searched, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     heading = f"# Search: {what.cluster.gpus} GPUs of {what.cluster.name}\n\n"
     write_atomically(folder / "search.md", heading + "\n".join(sheet.markdown() for sheet in read))
-    write_atomically(folder / "search.json", json.dumps(as_entries(what), allow_nan=False) + "\n")
+    write_atomically(folder / "search.json", json.dumps(outcome_entries(what), allow_nan=False) + "\n")
     console.print(f"run folder: {folder}", soft_wrap=True)
 
 

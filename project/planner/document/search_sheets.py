@@ -1,14 +1,13 @@
-"""What a search found, as the sheets of a plan."""
+"""The outcome of a search as sheets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from project.planner.document.sheet import Sheet, number
-from project.planner.search.candidate import Candidate, Objective, value
-from project.planner.search.fewer import AS_WELL, REACH
-from project.planner.search.search import WANTED, Found
-from project.planner.search.searched import Searched
+from project.planner.search.branch_and_bound import WANTED, Found
+from project.planner.search.candidate import Candidate, Objective, objective_value
+from project.planner.search.outcome import AS_WELL, REACH, Outcome
 from project.planner.search.sensitivity import Turn, applying, unstable
 from project.spec.layout import ParallelLayout
 
@@ -17,53 +16,53 @@ WORSE = {"time": "take longer", "memory": "hold more", "cost": "cost more a toke
 NEAR = {"time": "time of the fastest", "memory": "memory of the smallest (reserved bytes apart)", "cost": "least cost"}
 
 
-def search_sheets(searched: Searched) -> Iterator[Sheet]:
-    yield best(searched)
-    yield commands(searched)
-    yield fewer(searched)
-    yield pareto(searched)
-    yield stability(searched)
+def search_sheets(outcome: Outcome) -> Iterator[Sheet]:
+    yield best_sheet(outcome)
+    yield commands_sheet(outcome)
+    yield fewer_sheet(outcome)
+    yield pareto_sheet(outcome)
+    yield stability_sheet(outcome)
 
 
-def best(searched: Searched) -> Sheet:
+def best_sheet(outcome: Outcome) -> Sheet:
     rows = []
-    for place, one in enumerate(searched.best[:WANTED], 1):
-        rows.append((str(place), *_cells(searched, one)))
-    asked = searched.asked
-    fits = asked.memory <= searched.cluster.memory_per_rank(asked.layout.world_size)
-    rows.append(("asked" if fits else "asked, does not fit", *_cells(searched, asked)))
-    timed, weighed = (sum(getattr(there, count) for there in searched.every) for count in ("timed", "weighed"))
+    for place, one in enumerate(outcome.best[:WANTED], 1):
+        rows.append((str(place), *_cells(outcome, one)))
+    asked = outcome.asked
+    fits = asked.memory <= outcome.cluster.memory_per_rank(asked.layout.world_size)
+    rows.append(("asked" if fits else "asked, does not fit", *_cells(outcome, asked)))
+    timed, weighed = (sum(getattr(there, count) for there in outcome.every) for count in ("timed", "weighed"))
     note = (
-        f"ranked by {searched.objective}; {timed:,} timed and {weighed:,} weighed on these and fewer GPUs, in "
-        f"{sum(there.seconds for there in searched.every):.1f} s of a core; no others that fit come within "
-        f"{REACH[searched.objective]:g} times the {NEAR[searched.objective]}; memory is exact, "
-        f"{number(searched.cluster.reserved_bytes, 'B')} reserved included"
+        f"ranked by {outcome.objective}; {timed:,} timed and {weighed:,} weighed on these and fewer GPUs, in "
+        f"{sum(there.seconds for there in outcome.every):.1f} s of a core; no others that fit come within "
+        f"{REACH[outcome.objective]:g} times the {NEAR[outcome.objective]}; memory is exact, "
+        f"{number(outcome.cluster.reserved_bytes, 'B')} reserved included"
     )
     columns = ("", "layout", "pipeline", "step>", "memory>", "1M tokens>")
     return Sheet("The best layouts", columns, rows, note, {len(rows) - 2})
 
 
-def _cells(searched: Searched, one: Candidate) -> tuple[str, ...]:
+def _cells(outcome: Outcome, one: Candidate) -> tuple[str, ...]:
     return (
-        degrees(one.layout),
-        pipeline(one.layout),
+        _degrees_text(one.layout),
+        _pipeline_text(one.layout),
         number(one.seconds, "s"),
-        memory(one),
-        searched.cost(one),
+        _memory_text(one),
+        outcome.cost(one),
     )
 
 
-def memory(one: Candidate) -> str:
-    """To the megabyte: what is reserved is most of it for a small model."""
+def _memory_text(one: Candidate) -> str:
+    """Gigabytes to three digits: the reserved part is most of it for a small model."""
     return f"{one.memory / 1e9:,.3f} GB"
 
 
-def degrees(layout: ParallelLayout) -> str:
+def _degrees_text(layout: ParallelLayout) -> str:
     shards = " sharded" if layout.dp_mode == "shard" else ""
     return f"pp{layout.pp} dp{layout.dp}{shards} tp{layout.tp} ep{layout.ep} etp{layout.etp}"
 
 
-def pipeline(layout: ParallelLayout) -> str:
+def _pipeline_text(layout: ParallelLayout) -> str:
     stages = f" x{layout.virtual_stages}" if layout.virtual_stages > 1 else ""
     again = "" if layout.recompute == "none" else f", recompute {layout.recompute}"
     return (
@@ -71,46 +70,47 @@ def pipeline(layout: ParallelLayout) -> str:
     )
 
 
-def commands(searched: Searched) -> Sheet:
-    rows = [(str(place), searched.command(one)) for place, one in enumerate(searched.best[:WANTED], 1)]
+def commands_sheet(outcome: Outcome) -> Sheet:
+    rows = [(str(place), outcome.command(one)) for place, one in enumerate(outcome.best[:WANTED], 1)]
     return Sheet(COMMANDS, ("", "command"), rows)
 
 
-def fewer(searched: Searched) -> Sheet:
-    """Each number of GPUs that was tried, against all of them."""
-    objective, of_all = searched.objective, value(searched.found.best[0], searched.objective)
+def fewer_sheet(outcome: Outcome) -> Sheet:
+    """A row for each number of GPUs that was tried, compared with all of them."""
+    objective, of_all = outcome.objective, objective_value(outcome.found.best[0], outcome.objective)
     rows = []
-    for gpus, there in ((searched.cluster.gpus, searched.found), *searched.fewer):
+    for gpus, there in ((outcome.cluster.gpus, outcome.found), *outcome.fewer):
         if there.best:
             one = there.best[0]
-            _, _, *numbers = _cells(searched, one)
-            rows.append((str(gpus), degrees(one.layout), *numbers, f"x {value(one, objective) / of_all:.2f}"))
+            _, _, *numbers = _cells(outcome, one)
+            ratio = objective_value(one, objective) / of_all
+            rows.append((str(gpus), _degrees_text(one.layout), *numbers, f"x {ratio:.2f}"))
         else:
-            rows.append((str(gpus), why_none(there, objective), "", "", "", ""))
+            rows.append((str(gpus), _why_none(there, objective), "", "", "", ""))
     columns = ("GPUs>", "best layout", "step>", "memory>", "1M tokens>", f"{objective}>")
-    return Sheet("Fewer GPUs", columns, rows, verdict(searched))
+    return Sheet("Fewer GPUs", columns, rows, fewer_verdict(outcome))
 
 
-def why_none(there: Found, objective: Objective) -> str:
+def _why_none(there: Found, objective: Objective) -> str:
     if not there.splits:
         return "none is legal"
     return f"none that fits is within {REACH[objective]:g} times the best" if there.cut else "none fits"
 
 
-def verdict(searched: Searched) -> str:
-    """By the objective, of what was tried."""
-    if not searched.fewer:
+def fewer_verdict(outcome: Outcome) -> str:
+    """The answer to whether fewer GPUs would do, by the objective."""
+    if not outcome.fewer:
         return "There are no fewer than one."
-    objective, of_all = searched.objective, value(searched.found.best[0], searched.objective)
-    values = {gpus: value(there.best[0], objective) for gpus, there in searched.fewer if there.best}
-    tried = f"tried: {', '.join(str(gpus) for gpus, _ in searched.fewer)}"
+    objective, of_all = outcome.objective, objective_value(outcome.found.best[0], outcome.objective)
+    values = {gpus: objective_value(there.best[0], objective) for gpus, there in outcome.fewer if there.best}
+    tried = f"tried: {', '.join(str(gpus) for gpus, _ in outcome.fewer)}"
     least = min(values, key=values.__getitem__, default=0)
     if objective == "cost" and values and values[least] < of_all:
         return f"A token costs least on {_gpus(least)}; {tried}."
     enough = [gpus for gpus, its in values.items() if its <= AS_WELL * of_all]
     if enough:
         return f"{_gpus(min(enough))} would do as well (within {AS_WELL - 1:.0%}); {tried}."
-    none = [there for _, there in searched.fewer if there.splits and not there.best]
+    none = [there for _, there in outcome.fewer if there.splits and not there.best]
     worse = [WORSE[objective]] if values or any(there.cut for there in none) else []
     worse += ["do not fit"] if any(not there.cut for there in none) else []
     return f"Fewer GPUs {' or '.join(worse) or 'have no legal layout'}; {tried}."
@@ -120,49 +120,47 @@ def _gpus(number: int) -> str:
     return f"{number} GPU{'s' if number > 1 else ''}"
 
 
-def pareto(searched: Searched) -> Sheet:
+def pareto_sheet(outcome: Outcome) -> Sheet:
     rows = [
-        (degrees(one.layout), pipeline(one.layout), number(one.seconds, "s"), memory(one))
-        for one in searched.found.fronts
+        (_degrees_text(one.layout), _pipeline_text(one.layout), number(one.seconds, "s"), _memory_text(one))
+        for one in outcome.found.fronts
     ]
-    found, gpus = searched.found, searched.cluster.gpus
+    found, gpus = outcome.found, outcome.cluster.gpus
     note = (
-        f"On {gpus} GPUs nothing within {found.slack:g} times the {NEAR[searched.objective]} is both as fast and "
+        f"On {gpus} GPUs nothing within {found.slack:g} times the {NEAR[outcome.objective]} is both as fast and "
         "smaller. All are timed action by action where that is not too many."
     )
     return Sheet("Time against memory", ("layout", "pipeline", "step>", "memory>"), rows, note)
 
 
-def stability(searched: Searched) -> Sheet:
-    lost = unstable(searched.turns)
+def stability_sheet(outcome: Outcome) -> Sheet:
+    lost = unstable(outcome.turns)
     rows = [
         (
             f"{turn.quantity}, {turn.end} end",
-            f"{degrees(turn.winner.layout)}, {pipeline(turn.winner.layout)}",
+            f"{_degrees_text(turn.winner.layout)}, {_pipeline_text(turn.winner.layout)}",
             number(turn.winner.seconds, "s"),
             f"{turn.loses:+.1%}",
         )
-        for turn in searched.turns
+        for turn in outcome.turns
     ]
     columns = ("at", "best there", "step>", "the stated best>")
-    return Sheet(
-        "Where the ranking turns over", columns, rows, " ".join([*_stable(searched, lost), *_absent(searched)])
-    )
+    return Sheet("Where the ranking turns over", columns, rows, " ".join([*_stable(outcome, lost), *_absent(outcome)]))
 
 
-def _stable(searched: Searched, lost: Sequence[Turn]) -> Iterator[str]:
-    intervals = applying(searched.cluster, searched.objective)
+def _stable(outcome: Outcome, lost: Sequence[Turn]) -> Iterator[str]:
+    intervals = applying(outcome.cluster, outcome.objective)
     if lost:
         named = ", ".join(sorted({turn.quantity for turn in lost}))
-        yield f"unstable: by {searched.objective} the best as stated is beaten within the stated interval of {named}."
+        yield f"unstable: by {outcome.objective} the best as stated is beaten within the stated interval of {named}."
     elif intervals:
         yield f"stable: the best as stated is not beaten by 1 % within the stated intervals of {', '.join(intervals)}."
     else:
         yield "Nothing can turn over: memory depends on none of the stated intervals."
 
 
-def _absent(searched: Searched) -> Iterator[str]:
-    if searched.cluster.host is not None and searched.objective != "memory":
+def _absent(outcome: Outcome) -> Iterator[str]:
+    if outcome.cluster.host is not None and outcome.objective != "memory":
         yield (
             "Launch cost and bandwidth do not apply where ranks share cores: both are part of what was measured of a "
             "rank's program, for which no interval is stated."

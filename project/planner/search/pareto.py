@@ -1,4 +1,4 @@
-"""What nothing else beats in everything."""
+"""The Pareto front of two quantities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def front(candidates: Iterable[T], first: Callable[[T], float], second: Callable[[T], float]) -> list[T]:
-    """Those of which no other is as small in one and smaller in the other; by rising `first`."""
+    """Candidates that no other matches in one quantity and undercuts in the other, by rising `first`."""
     kept: list[T] = []
     for candidate in sorted(candidates, key=lambda one: (first(one), second(one))):
         if not kept or second(candidate) < second(kept[-1]):

@@ -1,5 +1,5 @@
-"""Whether a ranking holds over all that a cluster's file leaves open: the intervals of launch cost, latency,
-bandwidth, and what small tiles of a matrix product reach. No torch."""
+"""Sensitivity of a ranking to the intervals that a cluster's file states: launch cost, latency, bandwidth, and the
+efficiency of small tiles of a matrix product."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from project.planner.machine.cluster import Cluster, Link, Stated, Tiles
-from project.planner.search.candidate import Candidate, Objective, closed_form_seconds, value
+from project.planner.search.candidate import Candidate, Objective, closed_form_seconds, objective_value
 from project.planner.step import Step
 
 S = TypeVar("S", bound=Stated)
@@ -16,8 +16,8 @@ NOTICEABLE = 0.01  # a winner that wins by less has won nothing
 
 
 class Turn(NamedTuple):
-    """At one end of one interval: what is best there, with its seconds there; by the objective its value, and that of
-    the layout that is best as stated."""
+    """One end of one interval: the layout that is best there, with its seconds there, its value by the objective, and
+    the value there of the layout that is best as stated."""
 
     quantity: str
     end: str
@@ -27,13 +27,14 @@ class Turn(NamedTuple):
 
     @property
     def loses(self) -> float:
-        """By how much the layout that is best as stated is worse there."""
+        """Fraction by which the layout that is best as stated is worse there."""
         return self.stated_best / self.best - 1
 
 
 def turns(best: Sequence[Candidate], step: Step, cluster: Cluster, objective: Objective) -> list[Turn]:
-    """`best` as `search` found it, the best first. What the action by action timing added to the closed form is taken
-    to scale with it. None where the objective depends on none of the intervals."""
+    """Ranks candidates again at both ends of each interval; `best` is sorted, the best first. The difference between
+    simulated and closed-form time is taken to scale with the latter. Empty where the objective depends on no
+    interval."""
     found: list[Turn] = []
     if not best or not applying(cluster, objective):
         return found
@@ -43,7 +44,7 @@ def turns(best: Sequence[Candidate], step: Step, cluster: Cluster, objective: Ob
             one._replace(seconds=one.seconds * closed_form_seconds(step, one.layout, changed) / closed)
             for one, closed in zip(best, as_stated, strict=True)
         ]
-        values = [value(one, objective) for one in there]
+        values = [objective_value(one, objective) for one in there]
         least = min(range(len(best)), key=values.__getitem__)
         found.append(Turn(quantity, end, there[least], values[least], values[0]))
     return found
@@ -54,8 +55,8 @@ def unstable(found: Sequence[Turn]) -> list[Turn]:
 
 
 def applying(cluster: Cluster, objective: Objective = "time") -> tuple[str, ...]:
-    """The intervals that a ranking depends on: of memory none. Where ranks share a node's cores launches and bytes are
-    part of what was measured of a rank's program (`Host`), which has no interval."""
+    """The intervals that a ranking depends on; memory depends on none. Where ranks share a node's cores, launches and
+    bytes are part of the measured cost of a rank's program (`Host`), which has no interval."""
     if objective == "memory":
         return ()
     if cluster.host is not None:
@@ -70,7 +71,7 @@ def ends(cluster: Cluster) -> Iterator[tuple[str, str, Cluster]]:
 
 
 def _changed(cluster: Cluster, quantity: str, end: str) -> Cluster:
-    """Both tiers' links go to their ends together, and so does what tiles of all sizes reach."""
+    """The cluster at one end of an interval. Both links change together, and so do the tiles of all sizes."""
     if quantity == "launch cost":
         return replace(cluster, launch_s=_at(cluster.launch_s, end))
     if quantity in ("latency", "bandwidth"):

@@ -1,14 +1,15 @@
-"""The best layout of all that are legal. No torch.
+"""The search for the best layout, by branch and bound.
 
-Every candidate is timed by the closed forms of `step_time` and weighed exactly (`planner.memory`); those that
-hold more than a device has are left out. Left out unseen are those that a lower bound shows to take (or, if that is the
-objective, to hold) more than `SLACK` times the best so far, once there are as many better ones as are wanted. The best
-are timed again, action by action (`project.planner.search.settle`).
+Every candidate is timed by closed forms (`project.planner.cost.step_time`) and its memory is computed exactly
+(`project.planner.memory`); those that hold more than a device has are left out. Degrees whose lower bound of time (or,
+if that is the objective, of memory) exceeds the pruning threshold are never looked at: `SLACK` times the best so far,
+once there are as many better candidates as are wanted. The best are simulated (`project.planner.search.candidate`).
 """
 
 from __future__ import annotations
 
 import time
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -17,9 +18,14 @@ from project.planner.cost.workload import workload
 from project.planner.machine.cluster import Cluster
 from project.planner.memory.memory import least, peak
 from project.planner.search import space
-from project.planner.search.candidate import Candidate, Objective, closed_form_seconds, value
-from project.planner.search.limit import Limit
-from project.planner.search.settle import settled, time_against_memory
+from project.planner.search.candidate import (
+    Candidate,
+    Objective,
+    closed_form_seconds,
+    objective_value,
+    settled,
+    time_against_memory,
+)
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 
@@ -28,12 +34,35 @@ WANTED = 10
 LAST_WAVE = 0.9  # of a microbatch's time, what remains where larger ones fill the last wave of tiles
 
 
+def within(slack: float, best: float, objective: Objective, cluster: Cluster) -> float:
+    """`slack` times the best value; for memory, of the bytes beside the reserved ones."""
+    reserved = int(cluster.reserved_bytes) if objective == "memory" else 0
+    return reserved + slack * (best - reserved)
+
+
+class Threshold:
+    """Pruning threshold of the search, by the objective: `now` is `slack` times the best value so far, at least the
+    last of the `wanted` best values, and at most `at_first`."""
+
+    def __init__(self, at_first: float, slack: float, wanted: int, objective: Objective, cluster: Cluster) -> None:
+        self.at_first, self.now, self.slack, self.wanted = at_first, at_first, slack, wanted
+        self.objective, self.cluster = objective, cluster
+        self.best: list[float] = []
+
+    def note(self, value: float) -> None:
+        insort(self.best, value)
+        del self.best[self.wanted :]
+        if len(self.best) == self.wanted:
+            near = within(self.slack, self.best[0], self.objective, self.cluster)
+            self.now = min(self.at_first, max(near, self.best[-1]))
+
+
 @dataclass
 class Found:
-    """`best` is what was looked at and fits, by the objective, best first: all that is within `slack` of the best, and
-    as many as were wanted, within a limit. `splits` counts the legal degrees, `timed` and `weighed` the candidates
-    whose time and whose memory was worked out; `cut` is whether any was left out for what it takes, rather than for
-    its memory. `seconds` are of one core."""
+    """`best` has the candidates that fit, by the objective, best first: at least all within `slack` times the best, and
+    as many as were wanted, within the limit. `splits` counts the legal degrees, `timed` and `weighed` the candidates
+    whose time and whose memory was computed; `cut` says whether any was pruned for its value rather than for its
+    memory. `seconds` are of one core."""
 
     best: list[Candidate] = field(default_factory=list)
     slack: float = SLACK
@@ -45,7 +74,7 @@ class Found:
 
     @property
     def fronts(self) -> list[Candidate]:
-        """Time against memory."""
+        """Pareto front of time against memory."""
         return time_against_memory(self.best)
 
 
@@ -59,27 +88,28 @@ def search(
     limit: float = float("inf"),
     room: float | None = None,
 ) -> Found:
-    """Of the step's model and batch, whatever its layout is, on the cluster or so many of its `gpus`. Nothing beyond
-    `limit` by the objective is of interest. `room` is the bytes of a device, the cluster's unless given."""
+    """Searches all layouts of the step's model and batch (its own layout does not matter) on the cluster, or on `gpus`
+    of its GPUs. Candidates with a value above `limit` are pruned. `room` is the bytes that a rank may hold, by default
+    what the cluster has."""
     began = time.process_time()
     gpus = cluster.gpus if gpus is None else gpus
     room = cluster.memory_per_rank(gpus) if room is None else room
-    looking = _Looking(step, cluster, gpus, objective, room, Limit(limit, slack, wanted, objective, cluster))
-    candidates = list(looking.through())
-    near = [one for one in candidates if value(one, objective) <= looking.limit.now]
-    looking.found.best = settled(near, step, cluster, objective)
-    looking.found.seconds = time.process_time() - began
-    return looking.found
+    state = _Search(step, cluster, gpus, objective, room, Threshold(limit, slack, wanted, objective, cluster))
+    candidates = list(state.through())
+    near = [one for one in candidates if objective_value(one, objective) <= state.threshold.now]
+    state.found.best = settled(near, step, cluster, objective)
+    state.found.seconds = time.process_time() - began
+    return state.found
 
 
-class _Looking:
-    """Through all candidates for those within the limit."""
+class _Search:
+    """One search: goes through all candidates, and prunes."""
 
     def __init__(
-        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, limit: Limit
+        self, step: Step, cluster: Cluster, gpus: int, objective: Objective, room: float, threshold: Threshold
     ) -> None:
         self.step, self.cluster, self.gpus, self.objective = step, cluster, gpus, objective
-        self.room, self.limit, self.found = room, limit, Found(slack=limit.slack)
+        self.room, self.threshold, self.found = room, threshold, Found(slack=threshold.slack)
         self.by_memory = objective == "memory"
         self.price = gpus if objective == "cost" else 1  # of a second
         self.reserved = int(cluster.reserved_bytes)
@@ -99,12 +129,12 @@ class _Looking:
                         yield one
 
     def bound(self, degrees: ParallelLayout) -> float:
-        """What any pipeline over them takes, or holds, at least: one large microbatch makes the most of everything but
-        for the last wave of its tiles."""
+        """Lower bound of the value of any pipeline over these degrees: one large microbatch is the most efficient,
+        except for the last wave of its tiles."""
         return self.smallest(degrees) if self.by_memory else LAST_WAVE * self.fastest(degrees)
 
     def shapes(self, degrees: ParallelLayout) -> Iterator[ParallelLayout]:
-        """With microbatches and recomputation: those that may come near the best, and fit."""
+        """Adds microbatches and recomputation, and leaves out what cannot fit or come near the best."""
         if self.smallest(degrees) > self.room:
             return
         for microbatches in space.microbatches(degrees, self.step.batch):
@@ -117,15 +147,15 @@ class _Looking:
                     yield some
 
     def fastest(self, layout: ParallelLayout) -> float:
-        """By the objective: what its time costs."""
+        """Lower bound of time or cost, without a bubble."""
         return self.price * self.step.accumulate * fastest(workload(self.step, layout), layout, self.cluster)
 
     def least(self, layout: ParallelLayout) -> float:
         return least(replace(self.step, layout=layout), self.reserved)
 
     def smallest(self, degrees: ParallelLayout) -> float:
-        """Of all microbatches and recomputations: what is held is a constant and a part for each token of a
-        microbatch, or of the batch but one."""
+        """Least bytes over all microbatches and recomputations. Bytes are linear in the tokens of a microbatch, so
+        one of the two ends is least."""
         ends = {1, self.step.batch // degrees.dp}
         return min(
             self.least(replace(degrees, microbatches=number, recompute=recompute))
@@ -134,7 +164,7 @@ class _Looking:
         )
 
     def measured(self, layout: ParallelLayout) -> Candidate | None:
-        """What it is ranked by first, for that may be enough to leave it out."""
+        """Computes first what the candidate is ranked by, which may be enough to prune it."""
         seconds = 0.0 if self.by_memory else self.time(layout)
         if self.is_beyond(seconds * self.price):
             return None
@@ -142,12 +172,12 @@ class _Looking:
         if held > self.room or (self.by_memory and self.is_beyond(held)):
             return None
         one = Candidate(layout, self.time(layout) if self.by_memory else seconds, held)
-        self.limit.note(value(one, self.objective))
+        self.threshold.note(objective_value(one, self.objective))
         return one
 
     def is_beyond(self, value: float) -> bool:
-        self.found.cut |= value > self.limit.now
-        return value > self.limit.now
+        self.found.cut |= value > self.threshold.now
+        return value > self.threshold.now
 
     def time(self, layout: ParallelLayout) -> float:
         self.found.timed += 1
@@ -156,11 +186,3 @@ class _Looking:
     def weigh(self, layout: ParallelLayout) -> int:
         self.found.weighed += 1
         return peak(replace(self.step, layout=layout), self.reserved)
-
-
-def overrides(layout: ParallelLayout) -> str:
-    """The part of `project/train.py`'s command line that says it."""
-    names = ("pp", "dp", "tp", "ep", "etp", "dp_mode", "schedule", "microbatches", "virtual_stages", "recompute")
-    said = [f"parallel.{name}={getattr(layout, name)}" for name in names]
-    sizes = "null" if layout.partition is None else f"[{','.join(map(str, layout.partition))}]"
-    return " ".join([*said, f"parallel.partition={sizes}"])
