@@ -8,7 +8,7 @@ that are whole on each of its ranks and saw a part of the tokens, over dp for al
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
+from project.compat.torch_tensors import clamp_in_place, scale_in_place
 from project.engine.mesh import Mesh
 
 
@@ -84,18 +85,25 @@ def replicas(grad: DTensor, mesh: Mesh) -> int:
 
 
 @torch.no_grad()
-def global_norm(
-    parameters: Iterable[nn.Parameter], mesh: Mesh, device: torch.device, call: bool = False
-) -> tuple[float, bool]:
-    """The 2-norm over every gradient of the model, each counted once however many ranks hold it; fp64, the same bits
-    on all ranks. Not finite on all ranks if it is not on one.
-
-    Along with it goes whether any rank calls the others, who are all here once a step."""
+def squared_norm(parameters: Iterable[nn.Parameter], mesh: Mesh, device: torch.device) -> Tensor:
+    """This rank's summand of the squared 2-norm over every gradient of the model, a float64 scalar: the ranks that hold
+    the same gradient share it. The sum over all ranks is not finite if a gradient on one of them is not."""
     square = torch.zeros((), dtype=torch.float64, device=device)
     for _, grad in gradients(parameters):
         wide = torch.promote_types(grad.dtype, torch.float32)
         square += torch.linalg.vector_norm(grad.to_local(), dtype=wide).double() ** 2 / replicas(grad, mesh)
-    both = torch.stack((square, square.new_tensor(float(call))))
-    dist.all_reduce(both)
-    total, calls = both.tolist()
-    return math.sqrt(total), calls > 0
+    return square
+
+
+def clip_to_norm(grads: Sequence[Tensor], norm: float, limit: float) -> None:
+    """Scales the gradients in place if `norm`, that of the whole model's gradient, is above the limit: one coefficient
+    on all ranks."""
+    coefficient = limit / (norm + 1e-6)
+    if grads and coefficient < 1.0:
+        scale_in_place(list(grads), coefficient)
+
+
+def clip_to_value(grads: Sequence[Tensor], limit: float) -> None:
+    """Clamps each entry in place to at most `limit` in magnitude."""
+    if grads:
+        clamp_in_place(list(grads), limit)

@@ -41,11 +41,6 @@ class Mesh:
         return (self.dense if set(names) <= {"pp", "dp", "tp"} else self.expert)[names]
 
     @cached_property
-    def replicas_and_stages(self) -> DeviceMesh:
-        """The ranks that know different parts of a step's statistics: tensor-parallel ranks know the same."""
-        return flat(self.dense["pp", "dp"])
-
-    @cached_property
     def edp(self) -> DeviceMesh:
         return self.dp if self.expert is self.dense else self.expert["edp"]
 
@@ -56,7 +51,7 @@ class Mesh:
     def axis_names(self) -> dict[str, str]:
         """The axis of each process group, by the group's name. Axes over the same ranks are one, by the first name:
         dense before expert, one axis before several flattened; "world" is all ranks, where no axis is."""
-        meshes = (self.dense, self.replicas_and_stages, self.expert, *flattened_meshes(self.expert))
+        meshes = (self.dense, self.expert, *flattened_meshes(self.expert))
         groups = [(axis, mesh.get_group(axis)) for mesh in meshes for axis in mesh.mesh_dim_names or ()]
         assert dist.group.WORLD is not None
         names: dict[str, str] = {}
@@ -82,7 +77,7 @@ def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | No
     return Mesh(layout, dense, device_mesh(world, device_type, ("pp", "edp", "ep", "etp"), shape, timeout))
 
 
-FLATTENED = (("pp", "dp"), ("ep", "etp"))
+FLATTENED = ("ep", "etp")
 
 
 @cache
@@ -102,9 +97,8 @@ def device_mesh(
     along = [ranks.movedim(axis, -1).flatten(0, -2).tolist() for axis in range(len(axes))]
     groups = [group_among(world, tuple(map(tuple, sets)), timeout) for sets in along]
     mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=axes)
-    for together in FLATTENED:
-        if set(together) <= set(axes):
-            flat(mesh[together])
+    if set(FLATTENED) <= set(axes):
+        flat(mesh[FLATTENED])
     return mesh
 
 

@@ -1,5 +1,7 @@
 """This rank's parts of a model: built without storage, split, and only then filled."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import nn
 
@@ -48,3 +50,9 @@ def split(
     if layout.dp_mode == "shard":
         shard_over_replicas(built, model.units(built), mesh)
     return built
+
+
+def named_weights(parts: Iterable[nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:
+    """This rank's parameters by their global names."""
+    for part in parts:
+        yield from part.named_parameters()

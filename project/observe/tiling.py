@@ -64,13 +64,13 @@ def tiled(ranks: Sequence[RankStep], layout: ParallelLayout) -> list[list[Tile]]
     """The tiles of each rank from `start_ns` to `end_ns`, from all ranks' records of the same step."""
     places = [layout.coordinates(rank) for rank in range(len(ranks))]
     done: dict[tuple[int, int], dict[Key, int]] = defaultdict(dict)
-    arrivals: dict[int, list[list[int]]] = defaultdict(list)
+    arrivals: list[list[int]] = []
     for place, rank in zip(places, ranks, strict=True):
         done[place.dp, place.tp] |= {key: span.end_ns for key, span in numbered(rank.spans)}
-        arrivals[place.tp].append([phase.start_ns for phase in rank.phases if phase.name == "statistics"])
-    last_arrivals = {tp: [max(times) for times in zip(*each, strict=False)] for tp, each in arrivals.items()}
+        arrivals.append([phase.start_ns for phase in rank.phases if phase.name == "statistics"])
+    last_arrivals = [max(times) for times in zip(*arrivals, strict=False)]
     return [
-        list(clipped(of_rank(rank, done[place.dp, place.tp], last_arrivals[place.tp], layout.stages), rank))
+        list(clipped(of_rank(rank, done[place.dp, place.tp], last_arrivals, layout.stages), rank))
         for place, rank in zip(places, ranks, strict=True)
     ]
 

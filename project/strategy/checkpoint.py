@@ -1,20 +1,18 @@
-"""The strategy's half that Lightning asks for checkpoints: saved under one layout, resumed under any.
+"""A run's checkpoints as Lightning asks the strategy for them: saved under one layout, resumed under any.
 
-The format is `project.state.checkpoint`, what is saved `strategy.state`, how it is written `strategy.writer`.
+The format is `project.state.checkpoint`, the state by global names `project.state.run_state`.
 """
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 import torch.distributed as dist
-from lightning.pytorch.trainer.states import TrainerFn
-from torch.optim import Optimizer
+from torch import nn
 
 from project.compat.lightning_strategy import random_state, set_random_state
 from project.spec.layout import ParallelLayout
@@ -24,49 +22,31 @@ from project.state.checkpoint.last import put_link
 from project.state.checkpoint.manifest import META, rank_file, weights_alone
 from project.state.checkpoint.partial import remove_checkpoint
 from project.state.checkpoint.reader import Checkpoint
-from project.strategy.module import HybridModule
-from project.strategy.ranks import RanksStrategy
-from project.strategy.snapshot import fill
-from project.strategy.state import NamedOptimizer, SavedGroups, Tensors, weights
-from project.strategy.writer import CheckpointWriter, raise_everywhere
+from project.state.checkpoint.snapshot import fill
+from project.state.checkpoint.writer import CheckpointWriter, raise_everywhere
+from project.state.run_state import NamedOptimizer, SavedGroups, Tensors, weights
 
 
-class CheckpointedStrategy(RanksStrategy):
-    """`asynchronous` says that files are written while training goes on; `run_config` goes into every checkpoint."""
+class RunCheckpoints:
+    """Writes while training goes on if `asynchronous`; `run_config` goes into every checkpoint.
 
-    def __init__(
-        self, layout: ParallelLayout, timeout: timedelta, asynchronous: bool, run_config: Mapping[str, Any]
-    ) -> None:
-        super().__init__(layout, timeout)
+    Attributes:
+        random_state: this rank's random numbers as they were saved, to go on with; None under another layout.
+    """
+
+    def __init__(self, layout: ParallelLayout, asynchronous: bool, run_config: Mapping[str, Any]) -> None:
+        self.layout, self.run_config = layout, run_config
         self.writer = CheckpointWriter(asynchronous)
-        self.run_config = run_config
         self.random_state: dict[str, Any] | None = None
 
-    @property
-    def hybrid_module(self) -> HybridModule:
-        assert isinstance(self.lightning_module, HybridModule)
-        return self.lightning_module
+    # -- save ---------------------------------------------------------------------------------------------------------
 
-    def lightning_module_state_dict(self) -> dict[str, Any]:
-        return dict(weights(self.hybrid_module))
-
-    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        named = self.named_optimizers()[self.optimizers.index(optimizer)]
-        return {"tensors": named.tensors(), "groups": named.groups()}
-
-    def named_optimizers(self) -> list[NamedOptimizer]:
-        return [NamedOptimizer(index, each, self.hybrid_module) for index, each in enumerate(self.optimizers)]
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Each rank its share (`strategy.checkpoint`).
+    def save(self, checkpoint: dict[str, Any], path: Path, device: torch.device, *, at_once: bool) -> None:
+        """Writes this rank's share of Lightning's `checkpoint`, whose tensors and per-rank entries it takes out.
 
         Raises:
             CheckpointError: on all ranks, if one could not write.
         """
-        if storage_options is not None:
-            raise TypeError("storage_options are for a CheckpointIO plugin, which this strategy does not use")
         kinds = {"weights": checkpoint.pop("state_dict")}
         optimizers = checkpoint.pop("optimizer_states", None)
         if optimizers is not None:
@@ -74,81 +54,68 @@ class CheckpointedStrategy(RanksStrategy):
         rank_state = {
             "optimizers": [each["groups"] for each in optimizers or ()],
             "lr_schedulers": checkpoint.pop("lr_schedulers", []),
-            "random": random_state(cuda=self.root_device.type == "cuda"),
+            "random": random_state(cuda=device.type == "cuda"),
         }
         meta = checkpoint | {
             "layout": asdict(self.layout),
-            "world_size": self.world_size,
+            "world_size": dist.get_world_size(),
             "weights_only": optimizers is None,
             "versions": versions(),
             "config": self.run_config,
         }
-        # The last one has nothing to overlap with, and needs no memory for a copy.
-        training = self.hybrid_module.trainer.training and not self.hybrid_module.trainer.fit_loop.epoch_loop.done
-        self.writer.save(Path(self.broadcast(filepath)), kinds, rank_state, meta, at_once=not training)
+        self.writer.save(path, kinds, rank_state, meta, at_once=at_once)
 
-    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Whatever layout it was saved under. Fills weights, and while fitting the optimizers; the rest is Lightning's.
+    def remove(self, path: Path) -> None:
+        """Removes it when the checkpoint underway is whole: until then the older one is the last."""
+        self.writer.then(lambda: remove_checkpoint(path))
+
+    def link(self, path: Path, link: Path) -> None:
+        """Moves the link when the checkpoint underway is whole, so that it never leads nowhere."""
+        self.writer.then(lambda: put_link(path, link))
+
+    # -- load ---------------------------------------------------------------------------------------------------------
+
+    def load_weights(self, path: str, parts: Sequence[nn.Module], *, fitting: bool) -> Checkpoint:
+        """Opens the checkpoint, whatever layout it was saved under, and fills the parts' weights and buffers.
 
         Raises:
-            CheckpointError: for one that is damaged, not to be trusted, of another model, or, while fitting, of weights
-                alone.
+            CheckpointError: on all ranks, for one that is damaged, not to be trusted, of another model, or, while
+                fitting, of weights alone.
         """
-        checkpoint = Checkpoint(self.broadcast(str(checkpoint_path)))
-        fitting = self.hybrid_module.trainer.state.fn == TrainerFn.FITTING
+        checkpoint = Checkpoint(path)
         if fitting and weights_alone(checkpoint.files):
             raise CheckpointError(checkpoint.path, "has weights alone, no run to go on with", BEGIN)
-        raise_everywhere(verified(checkpoint, self.global_rank, self.world_size))
-        here = weights(self.hybrid_module)
-        names: list[Any] = [None] * self.world_size
+        raise_everywhere(verified(checkpoint, dist.get_rank(), dist.get_world_size()))
+        here = weights(parts)
+        names: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(names, list(here))
         raise_everywhere(another_model(checkpoint, here, set().union(*names)))
         fill(here, checkpoint)
-        restored = dict(checkpoint.meta)
-        if fitting:
-            self.restore_optimizers(checkpoint, has_form(restored, Run, checkpoint.path / META))
-        return restored
+        return checkpoint
 
-    def restore_optimizers(self, checkpoint: Checkpoint, restored: dict[str, Any]) -> None:
+    def load_optimizers(
+        self, checkpoint: Checkpoint, optimizers: Sequence[NamedOptimizer], schedulers: int
+    ) -> dict[str, Any]:
+        """Fills the optimizers and returns what is left for Lightning to restore: loops, callbacks, and the states of
+        so many schedulers."""
+        restored = has_form(dict(checkpoint.meta), Run, checkpoint.path / META)
         same = restored["layout"] == asdict(self.layout)
-        needed = [self.global_rank] if same else range(restored["world_size"])
+        needed = [dist.get_rank()] if same else range(restored["world_size"])
         ranks = [has_form(checkpoint.of_rank(rank), Rank, checkpoint.path / rank_file(rank)) for rank in needed]
-        saved, optimizers = SavedGroups(ranks), self.named_optimizers()
+        saved = SavedGroups(ranks)
         for optimizer in optimizers:
             fill(optimizer.to_be_filled(checkpoint), checkpoint)
             optimizer.restore_groups(saved)
-        trainer = self.hybrid_module.trainer
         restored["lr_schedulers"] = [
-            saved.scheduler(number, ranks[0]["lr_schedulers"][number], optimizers[0])
-            for number, _ in enumerate(trainer.lr_scheduler_configs)
+            saved.scheduler(number, ranks[0]["lr_schedulers"][number], optimizers[0]) for number in range(schedulers)
         ]
         restored["optimizer_states"] = []  # Lightning looks whether they are there
         self.random_state = ranks[0]["random"] if same else None
+        return restored
 
-    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Done by `load_checkpoint`."""
-
-    def remove_checkpoint(self, filepath: str | Path) -> None:
-        """When what is underway is whole: until then the older one is the last."""
-        self.writer.then(lambda: remove_checkpoint(Path(filepath)))
-
-    def link_checkpoint(self, filepath: str | Path, link: str | Path) -> None:
-        """As `remove_checkpoint`, so that the link never leads nowhere."""
-        self.writer.then(lambda: put_link(Path(filepath), Path(link)))
-
-    def on_train_start(self) -> None:
-        """The last thing before the first batch: what sets a run up may have drawn numbers."""
-        super().on_train_start()
+    def restore_random_numbers(self) -> None:
         if self.random_state is not None:
             set_random_state(self.random_state)
-
-    def on_train_end(self) -> None:
-        super().on_train_end()
-        self.writer.drain()
-
-    def teardown(self) -> None:
-        super().teardown()
-        self.writer.release()
 
 
 def verified(checkpoint: Checkpoint, share: int, of: int) -> CheckpointError | None:
@@ -160,7 +127,7 @@ def verified(checkpoint: Checkpoint, share: int, of: int) -> CheckpointError | N
 
 
 def another_model(checkpoint: Checkpoint, here: Tensors, everywhere: set[str]) -> CheckpointError | None:
-    """If what it was saved of is not this one: the first difference."""
+    """The first difference between the saved model and this one; None if they agree."""
     remedy = "resume with the model that it was saved of"
     for name, tensor in here.items():
         if name not in checkpoint.weights:

@@ -1,50 +1,61 @@
-"""Tensor x expert x pipeline parallel training under plain `trainer.fit`."""
+"""Tensor x expert x pipeline parallel training under plain `trainer.fit`.
 
-import math
-from collections.abc import Iterable, Mapping
+The strategy adapts `project.engine.step` to Lightning's loop and holds the parts that a run needs besides: its ranks
+(`strategy.ranks`, `strategy.launcher`), checkpoints (`strategy.checkpoint`), precision and stopping.
+"""
+
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
 
 import lightning.pytorch as L
-import torch
 import torch.distributed as dist
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins import Precision
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from torch.distributed.tensor.parallel import loss_parallel
+from torch.distributed.device_mesh import DeviceMesh
+from torch.optim import Optimizer
 
-from project.compat.lightning_strategy import replace_signal_handlers
-from project.compat.torch_tensors import scale_in_place
-from project.engine.finite import NotFinite, first_not_finite
-from project.engine.gradients import finish_sums, global_norm, local_gradients
+from project.compat.lightning_strategy import LaunchedStrategy, before_optimizer_step, replace_signal_handlers
+from project.engine.clock import Clock
+from project.engine.finite import NotFinite
 from project.engine.materialize import local_tensor
-from project.engine.parts import build_parts
-from project.engine.pipeline import Pipeline
+from project.engine.mesh import Mesh
+from project.engine.parts import build_parts, named_weights
 from project.engine.spans import Phases, Span
+from project.engine.split_model import SplitModel
 from project.engine.stage import Watch
+from project.engine.step import Step, Sums
 from project.spec.layout import ParallelLayout
-from project.spec.placement import stages_of
-from project.strategy.checkpoint import CheckpointedStrategy
-from project.strategy.module import HybridModule
+from project.state.run_state import NamedOptimizer, weights
+from project.strategy.checkpoint import RunCheckpoints
+from project.strategy.last_action import TIMED_OUT
+from project.strategy.launcher import ForkLauncher, one_line
+from project.strategy.posted_action import PostedActions
 from project.strategy.precision import HybridPrecision
-from project.strategy.stop import listen_while_fitting, requeue_this_job
+from project.strategy.ranks import Ranks, gathered, join, meet
+from project.strategy.stop import StopRequest, listen_while_fitting, requeue_this_job
+
+Found = TypeVar("Found")
 
 
-class HybridParallelStrategy(CheckpointedStrategy):
-    """Give it a layout and a `HybridModule`; one rank takes the same road as sixteen.
+class HybridParallelStrategy(LaunchedStrategy):
+    """Trains a `HybridModule` under a layout; one rank takes the same road as sixteen.
 
-    `precision` is for what Lightning refuses to any model-parallel strategy, 16-mixed and 64-true; whatever else may as
-    well be the Trainer's.
+    `precision` is for what Lightning refuses to any model-parallel strategy, 16-mixed and 64-true; the others may as
+    well be the Trainer's. `timeout` is every process group's.
+
+    Lightning's hooks see what it documents. `on_after_backward` sees the gradients with the fp16 loss scale, in an
+    optimizer step's last batch already summed over ranks; where somebody has that hook, who may change gradients in it,
+    the norm is taken once more after it. `on_before_optimizer_step` sees them without the scale, before clipping.
 
     Attributes:
-        grad_norm: the global gradient norm of the last optimizer step, before clipping; the same on all ranks.
-        took_step: whether that step was taken: one whose gradient or loss is not finite is not.
-        watchers: of every stage's forward computation, as long as they are in the list.
-        phases: of the last batch, what went on around its actions: `schedule`, in it `loss`; `statistics`, summed over
-            ranks; `gradients`, their synchronisation, norm and clipping; `optimizer`.
+        step: the optimizer step (`project.engine.step`), from `setup` on.
+        checkpoints, stop: the run's checkpoints, and whether it was told to stop.
     """
 
     def __init__(
@@ -57,127 +68,266 @@ class HybridParallelStrategy(CheckpointedStrategy):
         not_finite: Literal["stop", "skip"] = "stop",
     ) -> None:
         self._precision = precision
-        super().__init__(layout, timeout, asynchronous_checkpoints, run_config or {})
-        self.grad_norm, self.took_step = float("nan"), False
-        self.losses_of_step: list[Tensor] = []
-        self.not_finite = not_finite
-        self.watchers: list[Watch] = []
-        self.phases = Phases()
-        self._pipeline: Pipeline | None = None
+        super().__init__(timeout=timeout)
+        self.layout, self.timeout, self.not_finite = layout, timeout, not_finite
+        self.checkpoints = RunCheckpoints(layout, asynchronous_checkpoints, run_config or {})
+        self.stop = StopRequest()
+        self.posted_actions: PostedActions | None = None
+        self._ranks: Ranks | None = None
+        self._step: Step | None = None
+        self._last_of_window = False
 
-    def connect(self, model: L.LightningModule) -> None:
-        if not isinstance(model, HybridModule):
-            raise TypeError(f"HybridParallelStrategy trains a HybridModule, which {type(model).__name__} is not")
-        super().connect(model)
+    # -- ranks --------------------------------------------------------------------------------------------------------
+
+    def new_launcher(self) -> ForkLauncher | None:
+        assert self.cluster_environment is not None
+        return None if self.cluster_environment.creates_processes_externally else ForkLauncher(self, self.stop)
+
+    def found_first(self, find: Callable[[], Found | None]) -> Found | None:
+        """Returns what `find` finds before the fit: in the process that will fork the ranks, or on rank 0 of those that
+        are there already, which then all know it."""
+        if self.launcher is not None:
+            return find()
+        self._join()
+        return self.broadcast(find() if self.is_global_zero else None)
+
+    def setup_environment(self) -> None:
+        self._join()
+        self._ranks = meet(self.layout, self.root_device, self.timeout, self.num_processes)
+
+    def _join(self) -> None:
+        assert self.accelerator is not None
+        assert self.cluster_environment is not None
+        self.accelerator.setup_device(self.root_device)
+        self.set_world_ranks()
+        join(self.cluster_environment, self.root_device, self.timeout)
+        if self.launcher is None and self.posted_actions is None:
+            assert dist.group.WORLD is not None
+            store = dist.group.WORLD.get_group_store()
+            self.posted_actions = PostedActions(store, self.global_rank, self.world_size, self.timeout)
+
+    @property
+    def mesh(self) -> Mesh:
+        assert self._ranks is not None, "there is no mesh before the processes are up"
+        return self._ranks.mesh
+
+    @property
+    def device_mesh(self) -> DeviceMesh:
+        """The mesh of the dense weights, for Lightning."""
+        return self.mesh.dense
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of all ranks; this process's own before they are up."""
+        return Clock() if self._ranks is None else self._ranks.clock
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        return {"num_replicas": self.layout.dp, "rank": self.mesh.dp.get_local_rank()}
+
+    def note(self, action: str) -> None:
+        """Notes what this rank begins, for the watchdog."""
+        assert self.lightning_module is not None
+        text = f"step {self.lightning_module.trainer.global_step + 1}, {action}"
+        if isinstance(self.launcher, ForkLauncher):
+            self.launcher.last_actions.note(self.global_rank, text)
+        elif self.posted_actions is not None:
+            self.posted_actions.note(text)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Raises:
+        NotArrived: where that is what the exception means, and no launcher sees all ranks.
+        """
+        super().on_exception(exception)
+        if self.posted_actions is None or not TIMED_OUT.search(one_line(exception)):
+            return
+        if (late := self.posted_actions.not_arrived()) is not None:
+            raise late from None  # whoever asks for the cause is to hear this one
 
     def teardown(self) -> None:
         super().teardown()
-        self._pipeline = None
+        if self._step is not None:
+            self._step.pipeline = None
+        if self.posted_actions is not None:
+            self.posted_actions.end()
+        self.checkpoints.writer.release()
 
-    # -- precision ------------------------------------------------------------------------------------------------
+    # -- precision ----------------------------------------------------------------------------------------------------
 
     @property
     def precision_plugin(self) -> HybridPrecision:
         if self._precision_plugin is None:
-            self._precision_plugin = HybridPrecision(self._precision or "32-true", self)
+            self._precision_plugin = HybridPrecision(self._precision or "32-true", lambda: self.grad_norm)
         assert isinstance(self._precision_plugin, HybridPrecision)
         return self._precision_plugin
 
     @precision_plugin.setter
     def precision_plugin(self, precision_plugin: Precision | None) -> None:
-        """Whatever the Trainer chose, in the form that knows of schedules. Nothing yet is left at nothing: a plugin
-        that the strategy has before the Trainer asks would beat the Trainer's precision without a word."""
+        """Takes the Trainer's choice in the form that knows schedules. None stays None: a plugin that the strategy has
+        before the Trainer asks would beat the Trainer's precision without a word."""
         if precision_plugin is None:
             self._precision_plugin = None
             return
         chosen = str(precision_plugin.precision)
         if self._precision and chosen not in ("32-true", self._precision):
             raise ValueError(f"the strategy's precision is {self._precision}, the Trainer's {chosen}: give one of them")
-        self._precision_plugin = HybridPrecision(self._precision or chosen, self)
+        self._precision_plugin = HybridPrecision(self._precision or chosen, lambda: self.grad_norm)
 
-    # -- model ----------------------------------------------------------------------------------------------------
+    # -- model --------------------------------------------------------------------------------------------------------
 
-    def build_parts(self, module: HybridModule) -> list[nn.Module]:
-        return build_parts(module, self.layout, self.mesh, self.root_device, self.precision_plugin.weight_dtype)
+    def connect(self, model: L.LightningModule) -> None:
+        if not isinstance(model, SplitModel):
+            raise TypeError(f"HybridParallelStrategy trains a HybridModule, which {type(model).__name__} is not")
+        super().connect(model)
+
+    @property
+    def parts(self) -> list[nn.Module]:
+        """This rank's parts of the model, in the order of their stages."""
+        return list(cast(nn.ModuleList, self.trained.parts))
+
+    @property
+    def trained(self) -> L.LightningModule:
+        assert self.lightning_module is not None
+        return self.lightning_module
+
+    def build_parts(self, module: SplitModel) -> list[nn.Module]:
+        return build_parts(module, self.layout, self.mesh, self.root_device, self.precision_plugin.compute.weight_dtype)
 
     def setup(self, trainer: L.Trainer) -> None:
         listen = partial(listen_while_fitting, trainer, self.stop, self.cluster_environment)
         replace_signal_handlers(trainer, listen)
         super().setup(trainer)
+        self._step = Step(
+            cast(SplitModel, self.trained),
+            self.parts,
+            self.layout,
+            self.mesh,
+            self.root_device,
+            self.precision_plugin.compute,
+            self.precision_plugin.loss_scale,
+            self.not_finite,
+            self._flags,
+            self.note,
+        )
         self.barrier()
 
     def parameters_here(self) -> int:
-        return sum(local_tensor(parameter).numel() for _, parameter in self.hybrid_module.named_weights())
+        return sum(local_tensor(parameter).numel() for _, parameter in named_weights(self.parts))
 
-    # -- a batch --------------------------------------------------------------------------------------------------
+    # -- a batch ------------------------------------------------------------------------------------------------------
+
+    @property
+    def step(self) -> Step:
+        assert self._step is not None, "there is no step before the strategy's setup"
+        self._step.accumulate = self.trained.trainer.accumulate_grad_batches
+        return self._step
+
+    @property
+    def loss_factor(self) -> float:
+        """See `Step.loss_factor`. An epoch's last, incomplete window is divided as a complete one: Lightning's rule."""
+        return self.step.loss_factor
 
     def run_batch(self, inputs: Tensor, targets: Tensor, *, train: bool, **model_kwargs: Any) -> Tensor:
         """Runs the schedule over one batch, all microbatches, forward and (in training) backward.
 
         Returns the mean loss over the microbatches and the replicas, the same on every rank."""
-        self.phases.take()
-        pipeline = self._pipeline_for(inputs)
-        with loss_parallel(), self.phases.during("schedule"):
-            losses = (pipeline.train if train else pipeline.evaluate)(inputs, targets, **model_kwargs)
-        loss = torch.zeros((), device=self.root_device, dtype=torch.float64)
-        if losses:
-            replica_loss = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
-            loss += replica_loss / self.layout.dp
-        mean = self.sum_over_replicas_and_stages(loss)
         if train:
-            self.losses_of_step.append(mean)
-        return mean
+            return self.train_batch(inputs, targets, **model_kwargs).loss
+        return self.step.evaluate_batch(inputs, targets, **model_kwargs)
+
+    def train_batch(
+        self, inputs: Tensor, targets: Tensor, statistics: Callable[[], Tensor] | None = None, **model_kwargs: Any
+    ) -> Sums:
+        """As `run_batch` in training, and sums `statistics` along with the loss (`Step.train_batch`)."""
+        return self.step.train_batch(inputs, targets, statistics, last=self._last_of_window, **model_kwargs)
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """The model's outputs for one batch, whole, on every rank of a replica."""
-        return self._pipeline_for(inputs).predict(inputs, **model_kwargs)
+        return self.step.predict_batch(inputs, **model_kwargs)
 
     def sum_over_replicas_and_stages(self, tensor: Tensor) -> Tensor:
-        """What each stage of each replica knows of a tensor, zero where it knows nothing, put together on all."""
-        ranks = self.mesh.replicas_and_stages
-        if ranks.size() > 1:
-            with self.phases.during("statistics"):
-                dist.all_reduce(tensor, group=ranks.get_group())
-        return tensor
+        """Sums a tensor in place over stages and replicas, by an all-reduce of its own; zero where a stage knows
+        nothing of it."""
+        with self.step.phases.during("statistics"):
+            return tensor.copy_(self.step.sum_over_ranks([], [tensor])[0])
 
     @property
-    def loss_factor(self) -> float:
-        """On a microbatch's mean loss, so that gradients add up to those of the mean over the replicas, their
-        microbatches and the accumulated batches of an optimizer step (of an epoch's last, incomplete one too:
-        Lightning's own rule); times the fp16 loss scale."""
-        assert self.lightning_module is not None
-        accumulated = self.lightning_module.trainer.accumulate_grad_batches
-        return self.precision_plugin.scale / (self.layout.dp * self.layout.microbatches * accumulated)
+    def grad_norm(self) -> float:
+        """The global gradient norm of the last optimizer step, before clipping; the same on all ranks."""
+        return float("nan") if self._step is None else self._step.grad_norm
 
-    def _microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        with self.phases.during("loss"), self.precision_plugin.compute_context():
-            loss = self.hybrid_module.loss(outputs, targets)
-        return (loss.full_tensor() if isinstance(loss, DTensor) else loss) * self.loss_factor
+    @property
+    def took_step(self) -> bool:
+        """Whether the last optimizer step was taken: one whose gradient or loss is not finite is not."""
+        return self._step is not None and self._step.finite
 
-    def _pipeline_for(self, inputs: Tensor) -> Pipeline:
-        if self._pipeline is None:
-            microbatch = torch.Size((len(inputs) // self.layout.microbatches, *inputs.shape[1:]))
-            shape = self.hybrid_module.activation_shape(microbatch, self.layout)
-            dtype = self.precision_plugin.weight_dtype
-            self._pipeline = Pipeline(
-                self.layout,
-                self.mesh.pp,
-                self.root_device,
-                list(self.hybrid_module.parts),
-                inputs,
-                torch.empty(shape, dtype=dtype, device="meta", requires_grad=True),
-                self._microbatch_loss,
-                self.precision_plugin.compute_context,
-                self.watchers,
-                self.note,
-            )
-        return self._pipeline
+    @property
+    def watchers(self) -> list[Watch]:
+        return self.step.watchers
+
+    @property
+    def phases(self) -> Phases:
+        return self.step.phases
 
     def take_spans(self) -> list[Span]:
-        """What this rank's stages did in the last batch; none if that was asked already."""
-        return [] if self._pipeline is None else self._pipeline.take_spans()
+        """The last batch's actions on this rank; none if they were taken already."""
+        return self.step.take_spans()
 
-    # -- a step ---------------------------------------------------------------------------------------------------
+    # -- a step -------------------------------------------------------------------------------------------------------
+
+    def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Runs the plugin's hooks around a backward that the schedule has run."""
+        closure_loss = self.precision_plugin.pre_backward(closure_loss, self.trained)
+        return self.precision_plugin.post_backward(closure_loss, self.trained)
+
+    def optimizer_step(
+        self,
+        optimizer: Optimizer,
+        closure: Callable[[], Any],
+        model: L.LightningModule | nn.Module | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Takes an optimizer step. Lightning calls this for the last batch of a window; the closure runs its
+        `training_step` and the hooks around backward."""
+        self._last_of_window = True
+        try:
+            result = closure()
+        finally:
+            self._last_of_window = False
+        step = self.step
+        if not step.gradients_finished or step.flagged[1]:
+            step.take_norm()
+        if step.flagged[0]:
+            self._answer()
+        change = partial(before_optimizer_step, self.precision_plugin, self.trained, optimizer)
+        step.done = self.trained.trainer.global_step
+        try:
+            step.update(optimizer, change, **kwargs)
+        except NotFinite:
+            self.checkpoints.writer.drain()
+            raise
+        return result
+
+    def _flags(self) -> tuple[bool, bool]:
+        """Whether this rank has a reason to call the others, and whether a hook may change gradients after the norm."""
+        called = self.stop.signal is not None or self.checkpoints.writer.failed
+        hooked = changes_gradients(self.trained, L.LightningModule) or any(
+            changes_gradients(callback, L.Callback)
+            for callback in self.trained.trainer.callbacks  # type: ignore[attr-defined]
+        )
+        return called, hooked
+
+    def _answer(self) -> None:
+        """Learns on all ranks which of them was told to stop, or could not write.
+
+        Raises:
+            CheckpointError: on all ranks.
+        """
+        signals = gathered((self.stop.signal, self.checkpoints.writer.failed))
+        if any(failed for _, failed in signals):
+            self.checkpoints.writer.drain()
+        self.stop.signal = next((number for number, _ in signals if number is not None), None)
+        self.stop.agreed = self.stop.signal is not None
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Raises:
@@ -185,70 +335,73 @@ class HybridParallelStrategy(CheckpointedStrategy):
         """
         super().on_train_batch_start(batch, batch_idx)
         if self.stop.agreed:
-            self.writer.drain()
+            self.checkpoints.writer.drain()
             if self.is_global_zero:
                 requeue_this_job(self.cluster_environment, self.stop.signal)
             raise SIGTERMException
 
-    def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The schedule has run it; what is left are the hooks around it."""
-        assert self.lightning_module is not None
-        closure_loss = self.precision_plugin.pre_backward(closure_loss, self.lightning_module)
-        return self.precision_plugin.post_backward(closure_loss, self.lightning_module)
+    # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def weights(self) -> Iterable[nn.Parameter]:
-        return (parameter for _, parameter in self.hybrid_module.named_weights())
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        return dict(weights(self.parts))
 
-    def finish_gradients(self) -> None:
-        """Once an optimizer step, before hooks, clipping and update see the gradients."""
-        self.note("the sums of gradients")
-        if self._pipeline is not None:
-            self._pipeline.reduce_gradients()
-        finish_sums(self.weights(), self.mesh)
-        if self.precision_plugin.scale != 1.0:
-            scale_in_place(local_gradients(self.weights()), 1.0 / self.precision_plugin.scale)
-        calls = self.stop.signal is not None or self.writer.failed
-        self.grad_norm, called = global_norm(self.weights(), self.mesh, self.root_device, calls)
-        losses, self.losses_of_step = self.losses_of_step, []
-        if called:
-            self.answer()
-        loss = sum(loss.item() for loss in losses) / max(1, len(losses))
-        self.took_step = math.isfinite(self.grad_norm) and math.isfinite(loss)
-        if not self.took_step:
-            self.judge(loss)
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        named = self.named_optimizers()[self.optimizers.index(optimizer)]
+        return {"tensors": named.tensors(), "groups": named.groups()}
 
-    def answer(self) -> None:
-        """A rank has been told to stop, or could not write: now all ranks know.
+    def named_optimizers(self) -> list[NamedOptimizer]:
+        plain = [each.optimizer if isinstance(each, LightningOptimizer) else each for each in self.optimizers]
+        return [NamedOptimizer(index, each, self.parts) for index, each in enumerate(plain)]
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Saves each rank's share.
 
         Raises:
-            CheckpointError: on all ranks.
+            CheckpointError: on all ranks, if one could not write.
         """
-        signals = self.gathered((self.stop.signal, self.writer.failed))
-        if any(failed for _, failed in signals):
-            self.writer.drain()
-        self.stop.signal = next((number for number, _ in signals if number is not None), None)
-        self.stop.agreed = self.stop.signal is not None
+        if storage_options is not None:
+            raise TypeError("storage_options are for a CheckpointIO plugin, which this strategy does not use")
+        # The last one has nothing to overlap with, and needs no memory for a copy.
+        trainer = self.trained.trainer
+        training = trainer.training and not trainer.fit_loop.epoch_loop.done
+        self.checkpoints.save(checkpoint, Path(self.broadcast(filepath)), self.root_device, at_once=not training)
 
-    def judge(self, loss: float) -> None:
-        """A gradient or a loss that is not finite: under fp16 a gradient may overflow, at a scale that will be lowered.
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Fills weights and, while fitting, the optimizers; returns what is left for Lightning to restore.
 
         Raises:
-            NotFinite: on all ranks, unless such steps are skipped, when the checkpoint underway is whole.
+            CheckpointError: see `RunCheckpoints.load_weights`.
         """
-        if self.precision_plugin.loss_scale is not None and math.isfinite(loss):
-            return
-        place = first_not_finite(self.weights_by_stage())
-        step = self.hybrid_module.trainer.global_step + 1
-        first = place or "the loss itself, on the last stage"
-        said = f"step {step}: loss {loss}, gradient norm {self.grad_norm}; first not finite is {first}"
-        if self.not_finite == "skip":
-            rank_zero_warn(f"{said}; the step is skipped")
-            return
-        self.writer.drain()
-        raise NotFinite(f"{said}; nothing was updated: lower the learning rate and resume from a checkpoint")
+        trainer = self.trained.trainer
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        checkpoint = self.checkpoints.load_weights(self.broadcast(str(checkpoint_path)), self.parts, fitting=fitting)
+        if not fitting:
+            return dict(checkpoint.meta)
+        schedulers = len(trainer.lr_scheduler_configs)
+        return self.checkpoints.load_optimizers(checkpoint, self.named_optimizers(), schedulers)
 
-    def weights_by_stage(self) -> Iterable[tuple[int, str, Tensor]]:
-        stages = stages_of(self.mesh.pp.get_local_rank(), self.layout)
-        for stage, part in zip(stages, self.hybrid_module.parts, strict=True):
-            for name, weight in part.named_parameters():
-                yield stage, name, weight
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Does nothing: `load_checkpoint` has filled the optimizers."""
+
+    def remove_checkpoint(self, filepath: str | Path) -> None:
+        self.checkpoints.remove(Path(filepath))
+
+    def link_checkpoint(self, filepath: str | Path, link: str | Path) -> None:
+        self.checkpoints.link(Path(filepath), Path(link))
+
+    def on_train_start(self) -> None:
+        """Restores random numbers last of all before the first batch: setting a run up may have drawn some."""
+        super().on_train_start()
+        self.checkpoints.restore_random_numbers()
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self.checkpoints.writer.drain()
+
+
+def changes_gradients(observer: Any, base: type) -> bool:
+    """Whether it has an `on_after_backward` of its own, in which it may."""
+    hook = observer.on_after_backward
+    return getattr(hook, "__func__", hook) is not base.on_after_backward  # type: ignore[attr-defined]

@@ -14,20 +14,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as L
 import torch.multiprocessing as mp
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from project.compat.lightning_launcher import ForkingLauncher
 from project.spec.fault import Told
 from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
-from project.strategy.stop import SIGNALS
-
-if TYPE_CHECKING:
-    from project.strategy.ranks import RanksStrategy
+from project.strategy.stop import SIGNALS, StopRequest
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
@@ -54,9 +52,11 @@ class Joined:
 
 
 class ForkLauncher(ForkingLauncher):
-    def __init__(self, strategy: "RanksStrategy") -> None:
+    """Forks a process for each rank. `stop` notes the signals that a rank is sent while it fits."""
+
+    def __init__(self, strategy: ModelParallelStrategy, stop: StopRequest) -> None:
         super().__init__(strategy)
-        self.strategy, self.num_processes, self.stop = strategy, strategy.num_processes, strategy.stop
+        self.strategy, self.num_processes, self.stop = strategy, strategy.num_processes, stop
         self.has_fit = False
         self.ranks: list[BaseProcess] = []
         self.last_actions = LastActions(self.num_processes)
@@ -159,7 +159,7 @@ class ForkLauncher(ForkingLauncher):
             raise
         return joined.output
 
-    def _await(self, joined: "Joined", result: Connection, errors: Sequence[Connection], deadline: float) -> None:
+    def _await(self, joined: Joined, result: Connection, errors: Sequence[Connection], deadline: float) -> None:
         """The result and the errors are read as soon as they are there: a rank cannot end before what it has put into
         a full pipe is taken out, nor while its logger takes its time to."""
         while joined.awaited and (left := deadline - time.monotonic()) > 0:

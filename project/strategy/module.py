@@ -1,30 +1,25 @@
-"""A LightningModule that `HybridParallelStrategy` trains: a `SplitModel` whose steps the strategy runs."""
+"""A LightningModule that `HybridParallelStrategy` trains: a `SplitModel` whose batches the strategy runs."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as L
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
+from project.engine.parts import named_weights
 from project.engine.split_model import SplitModel
-
-if TYPE_CHECKING:
-    from project.strategy.hybrid import HybridParallelStrategy
+from project.strategy.hybrid import HybridParallelStrategy
 
 
 class HybridModule(L.LightningModule, SplitModel):
-    """A LightningModule whose `training_step` asks the strategy to run forward and backward in one.
-
-    `parts` holds what is on this rank. Parameters keep their global names: see `named_weights`.
-    """
+    """Its `training_step` asks the strategy to run forward and backward in one. `parts` holds what is on this rank, in
+    the order of its stages; parameters keep their global names (`named_weights`)."""
 
     parts: nn.ModuleList
 
     @property
-    def strategy(self) -> "HybridParallelStrategy":
-        from project.strategy.hybrid import HybridParallelStrategy  # which imports this module
-
+    def strategy(self) -> HybridParallelStrategy:
         strategy = self.trainer.strategy
         if not isinstance(strategy, HybridParallelStrategy):
             raise TypeError(f"{type(self).__name__} is trained by Trainer(strategy=HybridParallelStrategy(...))")
@@ -41,9 +36,8 @@ class HybridModule(L.LightningModule, SplitModel):
 
     def named_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """This rank's parameters by their global names."""
-        for part in self.parts:
-            yield from part.named_parameters()
+        return named_weights(self.parts)
 
     def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: Lightning calls this between `training_step` and backward, and here the gradients are there by
-        then. The strategy zeroes them after the optimizer's step."""
+        """Does nothing: Lightning calls this between `training_step` and backward, when the gradients are there
+        already. The step clears them after the optimizer's."""

@@ -1,72 +1,39 @@
-"""Precision under a schedule that runs backward inside `training_step`, with gradients on several meshes."""
+"""Lightning's precision plugin for a schedule that runs backward inside `training_step`."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import lightning.pytorch as L
 import torch
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch.optim import Optimizer
 
-from project.compat.lightning_strategy import before_optimizer_step
-from project.compat.torch_tensors import clamp_in_place, scale_in_place
-from project.engine.gradients import local_gradients
-from project.engine.loss_scale import LossScale
-from project.spec.layout import PRECISIONS
-
-if TYPE_CHECKING:
-    from project.strategy.hybrid import HybridParallelStrategy
-
-WEIGHT_DTYPE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
-AUTOCAST_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+from project.engine.gradients import clip_to_norm, clip_to_value, local_gradients
+from project.engine.precision import ComputePrecision
 
 
 class HybridPrecision(Precision):
-    """Autocast belongs around a stage's forward, not around the step; the step is taken or skipped by all ranks."""
+    """Holds the compute precision and the fp16 loss scale, which the step uses and checkpoints keep. `grad_norm`
+    returns the norm of the whole model's gradient, for clipping."""
 
-    def __init__(self, precision: str, strategy: "HybridParallelStrategy") -> None:
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision={precision!r}: legal are {', '.join(PRECISIONS)}")
+    def __init__(self, precision: str, grad_norm: Callable[[], float]) -> None:
+        self.compute = ComputePrecision(precision)
         self.precision = precision  # type: ignore[assignment]
-        self.strategy = strategy
-        self.weight_dtype = WEIGHT_DTYPE.get(precision, torch.float32)
-        self.loss_scale = LossScale() if precision == "16-mixed" else None
+        self.loss_scale = self.compute.loss_scale()
+        self.grad_norm = grad_norm
 
     @property
     def scale(self) -> float:
         return self.loss_scale.scale if self.loss_scale else 1.0
 
-    def compute_context(self) -> AbstractContextManager:
-        """Around a stage's forward and the loss."""
-        dtype = AUTOCAST_DTYPE.get(self.precision)
-        if dtype is None:
-            return nullcontext()
-        return torch.autocast(self.strategy.root_device.type, dtype=dtype, cache_enabled=False)
-
     def convert_input(self, data: Any) -> Any:
-        return data.to(self.weight_dtype) if isinstance(data, torch.Tensor) and data.is_floating_point() else data
+        floating = isinstance(data, torch.Tensor) and data.is_floating_point()
+        return data.to(self.compute.weight_dtype) if floating else data
 
     def forward_context(self) -> AbstractContextManager:
+        """No autocast around a whole step: the step enters it around each stage's forward."""
         return nullcontext()
-
-    def optimizer_step(  # type: ignore[override]
-        self, optimizer: Optimizer, model: L.LightningModule, closure: Callable[[], Any], **kwargs: Any
-    ) -> Any:
-        """Backward, one reduction, the norm, hooks and clipping, and the step: or none where some rank's gradient
-        overflowed."""
-        result = closure()
-        with self.strategy.phases.during("gradients"):
-            self.strategy.finish_gradients()
-            before_optimizer_step(self, model, optimizer)
-        with self.strategy.phases.during("optimizer"):
-            if self.strategy.took_step:
-                optimizer.step(**kwargs)
-            if self.loss_scale:
-                self.loss_scale.update(self.strategy.took_step)
-            optimizer.zero_grad()
-        return result
 
     def clip_gradients(
         self,
@@ -74,16 +41,14 @@ class HybridPrecision(Precision):
         clip_val: int | float = 0.0,
         gradient_clip_algorithm: GradClipAlgorithmType = GradClipAlgorithmType.NORM,
     ) -> None:
-        """By the norm of the whole model's gradient, one coefficient on all ranks; or by value."""
+        """Clips by the norm of the whole model's gradient, with one coefficient on all ranks, or by value."""
         grads = local_gradients(self.main_params(optimizer))
-        if clip_val <= 0 or not grads:
+        if clip_val <= 0:
             return
         if gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
-            clamp_in_place(grads, clip_val)
+            clip_to_value(grads, clip_val)
         else:
-            coefficient = float(clip_val) / (self.strategy.grad_norm + 1e-6)
-            if coefficient < 1.0:
-                scale_in_place(grads, coefficient)
+            clip_to_norm(grads, self.grad_norm(), float(clip_val))
 
     def state_dict(self) -> dict[str, Any]:
         return self.loss_scale.state_dict() if self.loss_scale else {}

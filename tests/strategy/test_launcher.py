@@ -23,8 +23,8 @@ from tests.harness.trainer import cpu_trainer
 
 
 environment = SimpleNamespace(main_port=0)
-strategy = SimpleNamespace(cluster_environment=environment, num_processes=4, stop=StopRequest())
-launcher = ForkLauncher(strategy)
+strategy = SimpleNamespace(cluster_environment=environment, num_processes=4)
+launcher = ForkLauncher(strategy, StopRequest())
 
 def work(kind):
     rank = int(os.environ["LOCAL_RANK"])

@@ -98,8 +98,7 @@ def _once_a_step(step: Step, pp_rank: int) -> Iterator[Transfer]:
     if layout.dp_mode == "shard":
         yield from _shards(step, parts)
     yield from _gradients(step, parts)
-    yield _once(step, WORLD, "gradient norm", "all_reduce", "step", 2 * DOUBLE)  # and whether a rank calls the others
-    yield from _logged(step)
+    yield from _summed(step)
 
 
 def _once(
@@ -151,8 +150,9 @@ def _unit(step: Step, axes: tuple[str, ...], numbers: int) -> Iterator[Transfer]
         yield _once(step, axes, "weights", "reduce_scatter", "step", given)
 
 
-def _logged(step: Step) -> Iterator[Transfer]:
-    """After each batch: the loss, and the table of all layers' statistics and loads."""
-    numbers = step.config.num_layers * (STATISTICS + step.config.num_experts)
-    for given in (DOUBLE, numbers * DOUBLE):
-        yield _once(step, ("pp", "dp"), "log", "all_reduce", "step", given, step.accumulate)
+def _summed(step: Step) -> Iterator[Transfer]:
+    """After each batch the loss and the table of all layers' statistics and loads; with a step's last batch also the
+    squared norm and two flags."""
+    numbers = 1 + step.config.num_layers * (STATISTICS + step.config.num_experts)
+    yield _once(step, WORLD, "log", "all_reduce", "step", numbers * DOUBLE, step.accumulate - 1)
+    yield _once(step, WORLD, "gradient norm and log", "all_reduce", "step", (3 + numbers) * DOUBLE)

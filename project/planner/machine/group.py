@@ -15,7 +15,7 @@ from typing import NamedTuple
 from project.spec.layout import ParallelLayout
 
 # The first that has a group's ranks names it.
-AXES = (("pp",), ("dp",), ("tp",), ("pp", "dp"), ("edp",), ("ep",), ("etp",), ("ep", "etp"))
+AXES = (("pp",), ("dp",), ("tp",), ("edp",), ("ep",), ("etp",), ("ep", "etp"))
 WORLD = ("pp", "dp", "tp")
 
 

@@ -31,7 +31,7 @@ class Trouble(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 3:
-            trainer.strategy.writer.drain()
+            trainer.strategy.checkpoints.writer.drain()
             if trainer.global_rank == self.rank:
                 self.action()
 
@@ -55,7 +55,7 @@ class Counter(L.Callback):
         self.asynchronous, self.steps = asynchronous, 0
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        trainer.strategy.writer.asynchronous = self.asynchronous
+        trainer.strategy.checkpoints.writer.asynchronous = self.asynchronous
 
     def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
         self.steps = trainer.global_step

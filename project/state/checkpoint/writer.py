@@ -26,9 +26,9 @@ from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.hashed_file import Hashed
 from project.state.checkpoint.manifest import META, rank_file, tensor_file
 from project.state.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
+from project.state.checkpoint.snapshot import Kinds, Snapshot
 from project.state.checkpoint.tensor_file import Chunk
 from project.state.checkpoint.values import dumps
-from project.strategy.snapshot import Kinds, Snapshot
 
 POLL_S = 0.02
 OWN_FOLDER = "give each run a folder of its own (hydra.run.dir, or dirpath of ModelCheckpoint)"

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from project.engine.parts import named_weights
 from project.state.checkpoint.reader import Checkpoint
-from project.strategy.module import HybridModule
 
 Tensors = dict[str, Tensor]
 
@@ -24,9 +23,9 @@ PER_GROUP = ("base_lrs", "_last_lr", "lr_lambdas", "min_lrs", "max_lrs", "base_m
 """A scheduler's lists with an entry for each group."""
 
 
-def weights(module: HybridModule) -> Tensors:
+def weights(parts: Sequence[nn.Module]) -> Tensors:
     """Parameters and persistent buffers of this rank's parts."""
-    return dict(module.named_weights()) | dict(persistent_buffers(module.parts))
+    return dict(named_weights(parts)) | dict(persistent_buffers(parts))
 
 
 def persistent_buffers(parts: Iterable[nn.Module]) -> Iterable[tuple[str, Tensor]]:
@@ -41,10 +40,9 @@ def persistent_buffers(parts: Iterable[nn.Module]) -> Iterable[tuple[str, Tensor
 class NamedOptimizer:
     """Number `index` of a run's optimizers, whose weights have names."""
 
-    def __init__(self, index: int, optimizer: Optimizer, module: HybridModule) -> None:
-        self.index = index
-        self.optimizer = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
-        self.names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_weights()}
+    def __init__(self, index: int, optimizer: Optimizer, parts: Iterable[nn.Module]) -> None:
+        self.index, self.optimizer = index, optimizer
+        self.names: dict[Tensor, str] = {parameter: name for name, parameter in named_weights(parts)}
 
     def key(self, name: str, entry: str) -> str:
         return f"optimizer.{self.index}.{entry}.{name}"

@@ -1,0 +1,262 @@
+"""One optimizer step of one rank, from batches to updated weights, in plain torch:
+
+    for window in windows:  # the batches whose gradients one optimizer step accumulates
+        for number, batch in enumerate(window, 1):
+            sums = step.train_batch(batch["tokens"], batch["targets"], last=number == len(window))
+        step.update(optimizer, change=lambda: clip_to_norm(step.gradients(), step.grad_norm, 1.0))
+
+1. `train_batch` runs a batch's microbatches through the pipeline, forward and backward.
+2. With the last batch of a window it finishes the gradients: the sums over tensor-parallel ranks and replicas that are
+   still due, and this rank's share of the squared norm.
+3. One all-reduce over all ranks adds up what is summed once: squared norm, flags, loss, the model's statistics.
+4. `update` clips, steps the optimizer if norm and loss are finite, adapts the fp16 loss scale, clears the gradients.
+
+`HybridParallelStrategy` lets `trainer.fit` drive it.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import loss_parallel
+from torch.optim import Optimizer
+
+from project.compat.torch_tensors import scale_in_place
+from project.engine.finite import NotFinite, first_not_finite
+from project.engine.gradients import finish_sums, local_gradients, squared_norm
+from project.engine.loss_scale import LossScale
+from project.engine.mesh import Mesh
+from project.engine.parts import named_weights
+from project.engine.pipeline import Pipeline
+from project.engine.precision import ComputePrecision
+from project.engine.spans import Phases, Span
+from project.engine.split_model import SplitModel
+from project.engine.stage import Watch
+from project.spec.layout import ParallelLayout
+from project.spec.placement import stages_of
+
+
+class Sums(NamedTuple):
+    """One batch's sums over microbatches, stages and replicas, float64, the same on every rank: the mean loss, a
+    scalar, and the model's statistics."""
+
+    loss: Tensor
+    statistics: Tensor | None = None
+
+
+class Step:
+    """`parts` are this rank's, from `build_parts`. `flags` returns what this rank has to tell the others once a step;
+    `note` is told each action as it begins, for a watchdog.
+
+    Attributes:
+        accumulate: batches in a window.
+        done: optimizer steps before the present one.
+        grad_norm: the global 2-norm of the last window's gradients, without loss scale, before clipping.
+        flagged: for each of the flags, whether any rank raised it in that window.
+        finite: whether norm and loss of the last window are; if not, the optimizer did not step.
+        watchers: context managers entered around every stage's forward, as long as they are in the list.
+        phases: the last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
+    """
+
+    def __init__(
+        self,
+        model: SplitModel,
+        parts: Sequence[nn.Module],
+        layout: ParallelLayout,
+        mesh: Mesh,
+        device: torch.device,
+        precision: ComputePrecision | None = None,
+        loss_scale: LossScale | None = None,
+        not_finite: Literal["stop", "skip"] = "stop",
+        flags: Callable[[], Sequence[bool]] = lambda: (),
+        note: Callable[[str], None] = lambda action: None,
+    ) -> None:
+        self.model, self.parts, self.layout, self.mesh, self.device = model, parts, layout, mesh, device
+        self.precision, self.loss_scale, self.not_finite = precision or ComputePrecision(), loss_scale, not_finite
+        self.flags, self.note = flags, note
+        self.accumulate, self.done = 1, 0
+        self.grad_norm, self.finite = math.nan, False
+        self.flagged: list[bool] = []
+        self.losses: list[Tensor] = []  # of the window's batches so far
+        self.gradients_finished = False
+        self.watchers: list[Watch] = []
+        self.phases = Phases()
+        self.pipeline: Pipeline | None = None
+
+    # -- 1. microbatches through the pipeline -------------------------------------------------------------------------
+
+    def train_batch(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        statistics: Callable[[], Tensor] | None = None,
+        *,
+        last: bool = True,
+        **model_kwargs: Any,
+    ) -> Sums:
+        """Forward and backward of this replica's batch. `statistics`, called after the schedule, returns this stage's
+        summand of a tensor; `last` says that `update` follows.
+
+        Raises:
+            RuntimeError: for a batch after the last one of a window: the window's gradients are summed already.
+        """
+        if self.gradients_finished:
+            raise RuntimeError("a batch after the last one of an optimizer step, whose gradients are summed already")
+        self.phases.take()
+        with loss_parallel(), self.phases.during("schedule"):
+            losses = self.pipeline_for(inputs).train(inputs, targets, **model_kwargs)
+        of_stage = [self.mean_loss(losses), *([statistics()] if statistics else [])]
+        of_rank = self.finish_gradients() if last else []
+        with self.phases.during("statistics"):
+            sums = self.sum_over_ranks(of_rank, of_stage)
+        if last:
+            self.read(*sums[:2])
+        self.losses.append(sums[len(of_rank)])
+        return Sums(*sums[len(of_rank) :])
+
+    def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Tensor:
+        """Forward alone; returns the mean loss, as `train_batch` does."""
+        with loss_parallel():
+            losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
+        return self.sum_over_ranks([], [self.mean_loss(losses)])[0]
+
+    def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
+        """The model's outputs for one batch, whole, on every rank of a replica."""
+        return self.pipeline_for(inputs).predict(inputs, **model_kwargs)
+
+    @property
+    def loss_factor(self) -> float:
+        """The factor on a microbatch's mean loss that makes gradients add up to those of the mean over the replicas,
+        their microbatches and the batches of a window; times the fp16 loss scale."""
+        return self.scale / (self.layout.dp * self.layout.microbatches * self.accumulate)
+
+    @property
+    def scale(self) -> float:
+        return self.loss_scale.scale if self.loss_scale else 1.0
+
+    def microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with self.phases.during("loss"), self.precision.compute_context(self.device):
+            loss = self.model.loss(outputs, targets)
+        return (loss.full_tensor() if isinstance(loss, DTensor) else loss) * self.loss_factor
+
+    def mean_loss(self, losses: list[Tensor]) -> Tensor:
+        """This stage's summand of the mean loss: zero but on the last stage, which has its microbatches' losses."""
+        if not losses:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        mean = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
+        return mean / self.layout.dp
+
+    def pipeline_for(self, inputs: Tensor) -> Pipeline:
+        """The pipeline, built for the shape of the first batch."""
+        if self.pipeline is None:
+            microbatch = torch.Size((len(inputs) // self.layout.microbatches, *inputs.shape[1:]))
+            shape = self.model.activation_shape(microbatch, self.layout)
+            self.pipeline = Pipeline(
+                self.layout,
+                self.mesh.pp,
+                self.device,
+                self.parts,
+                inputs,
+                torch.empty(shape, dtype=self.precision.weight_dtype, device="meta", requires_grad=True),
+                self.microbatch_loss,
+                lambda: self.precision.compute_context(self.device),
+                self.watchers,
+                self.note,
+            )
+        return self.pipeline
+
+    def take_spans(self) -> list[Span]:
+        """The last batch's actions on this rank; none if they were taken already."""
+        return [] if self.pipeline is None else self.pipeline.take_spans()
+
+    # -- 2. gradients -------------------------------------------------------------------------------------------------
+
+    def weights(self) -> Iterator[nn.Parameter]:
+        return (weight for _, weight in named_weights(self.parts))
+
+    def gradients(self) -> list[Tensor]:
+        """This rank's shards of the gradients."""
+        return local_gradients(self.weights())
+
+    def finish_gradients(self) -> list[Tensor]:
+        """Completes the window's gradients, once. Returns this rank's summand of the squared norm, and its flags."""
+        with self.phases.during("gradients"):
+            if not self.gradients_finished:
+                self.note("the sums of gradients")
+                if self.pipeline is not None:
+                    self.pipeline.reduce_gradients()
+                finish_sums(self.weights(), self.mesh)
+                self.gradients_finished = True
+            flags = torch.tensor([float(flag) for flag in self.flags()], dtype=torch.float64, device=self.device)
+            return [squared_norm(self.weights(), self.mesh, self.device), flags]
+
+    def take_norm(self) -> None:
+        """Takes the norm by an all-reduce of its own: for gradients that were changed since the last batch, or where no
+        batch was said to be the last. Collective."""
+        of_rank = self.finish_gradients()
+        with self.phases.during("statistics"):
+            self.read(*self.sum_over_ranks(of_rank, []))
+
+    def read(self, square: Tensor, flags: Tensor) -> None:
+        total, *raised = torch.cat((square.flatten(), flags)).tolist()
+        self.grad_norm, self.flagged = math.sqrt(total) / self.scale, [count > 0 for count in raised]
+
+    # -- 3. what is summed once ---------------------------------------------------------------------------------------
+
+    def sum_over_ranks(self, of_rank: Sequence[Tensor], of_stage: Sequence[Tensor]) -> list[Tensor]:
+        """Each tensor's sum over all ranks, in float64, by one all-reduce. The tensor-parallel ranks of a stage have
+        the same `of_stage`, of which the first one's counts: zeros from the others change no bit."""
+        if self.mesh.tp.get_local_rank() != 0:
+            of_stage = [torch.zeros_like(tensor) for tensor in of_stage]
+        tensors = [*of_rank, *of_stage]
+        flat = torch.cat([tensor.double().flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    # -- 4. the update ------------------------------------------------------------------------------------------------
+
+    def update(self, optimizer: Optimizer, change: Callable[[], None] = lambda: None, **kwargs: Any) -> None:
+        """Ends the window. `change` may clip or change the gradients, which have no loss scale any more.
+
+        Raises:
+            NotFinite: on all ranks, for a norm or loss that is not, unless such steps are skipped. Under fp16 a norm
+                alone is no error: the next steps' loss scale is lower.
+        """
+        if not self.gradients_finished:
+            self.take_norm()
+        loss = sum(loss.item() for loss in self.losses) / max(1, len(self.losses))
+        self.losses, self.gradients_finished = [], False
+        self.finite = math.isfinite(self.grad_norm) and math.isfinite(loss)
+        with self.phases.during("gradients"):
+            if not self.finite and (self.loss_scale is None or not math.isfinite(loss)):
+                self.refuse(loss)
+            if self.scale != 1.0 and (gradients := self.gradients()):
+                scale_in_place(gradients, 1.0 / self.scale)
+            change()
+        with self.phases.during("optimizer"):
+            if self.finite:
+                optimizer.step(**kwargs)
+            if self.loss_scale:
+                self.loss_scale.update(self.finite)
+            optimizer.zero_grad()
+        self.done += 1
+
+    def refuse(self, loss: float) -> None:
+        """Says on which rank the first weight or gradient stands that is not finite; collective."""
+        first = first_not_finite(self.weights_by_stage()) or "the loss itself, on the last stage"
+        said = f"step {self.done + 1}: loss {loss}, gradient norm {self.grad_norm}; first not finite is {first}"
+        if self.not_finite == "stop":
+            raise NotFinite(f"{said}; nothing was updated: lower the learning rate and resume from a checkpoint")
+        if dist.get_rank() == 0:
+            warnings.warn(f"{said}; the step is skipped", stacklevel=2)
+
+    def weights_by_stage(self) -> Iterator[tuple[int, str, Tensor]]:
+        for stage, part in zip(stages_of(self.mesh.pp.get_local_rank(), self.layout), self.parts, strict=True):
+            for name, weight in part.named_parameters():
+                yield stage, name, weight
