@@ -1,4 +1,4 @@
-"""What the stages keep for their backwards: `activation_bytes_peak_per_stage` of `summary.json`."""
+"""Measures what the stages keep for their backwards: `activation_bytes_peak_per_stage` of `summary.json`."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,7 +9,7 @@ from project.observe.activations import Activations
 
 
 class ActivationPeaks(FirstSteps):
-    """Of each stage's largest rank."""
+    """Reports each stage's largest rank, in bytes."""
 
     activations: Activations
 

@@ -1,4 +1,4 @@
-"""What an optimizer step sends: `communication` of `summary.json`."""
+"""Counts what an optimizer step sends: `communication` of `summary.json`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,8 @@ from project.observe.ledger import Ledger
 
 
 class Communication(FirstSteps):
-    """Of the rank that sends most bytes, all axes together (the lowest of several).
-
-    Which axis, collective and direction: `metrics.ledger`; which bytes: `metrics.message`.
-    """
+    """Reports the rank that sends most bytes, all axes together (the lowest of several); leaves every rank's own
+    collectives in the record. See `observe.ledger` for axes and directions, `observe.message` for bytes."""
 
     ledger: Ledger
 
@@ -28,4 +26,5 @@ class Communication(FirstSteps):
     def entries(self, strategy: ObservedStrategy) -> dict[str, Any]:
         ranks = gathered((self.ledger.total_bytes, self.ledger.table()))
         _, table = max(ranks, key=lambda rank: rank[0])
+        strategy.record.collectives = {self.done: self.ledger.collectives.spans}
         return {"communication": table}

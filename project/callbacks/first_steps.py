@@ -13,27 +13,25 @@ from project.engine.stage import Watch
 
 
 class FirstSteps(Callback, ABC):
-    """Measures each of the first `steps` that this process trains, and lets the last of them stand: a pipeline's first
-    step has it agree on shapes, but a run may have no other.
+    """Measures each of the first `steps` that this process trains and keeps the last of them: in its first step a
+    pipeline agrees on shapes, but a run may have no other.
 
-    A step is its batches, each from `on_train_batch_start` to `on_train_batch_end`. What lies between them is none of
-    it: Lightning's broadcast of whether it was told to stop, validation. So that the work of other callbacks is not
+    A step is its batches, each from `on_train_batch_start` to `on_train_batch_end`, without what Lightning does between
+    them (its broadcast of whether it was told to stop, validation). So that other callbacks' work does not count
     either, this one stands before them.
 
-    Attributes:
-        for_summary: the entries of `summary.json` that it answers for; none before the first step's end.
+    At a step's end its entries of `summary.json` are put into the run's record.
     """
 
     def __init__(self, steps: int = 2) -> None:
         self.steps = steps
         self.until = self.done = 0
         self.between = True
-        self.for_summary: dict[str, Any] = {}
         self.entered = ExitStack()
 
     @abstractmethod
     def begin(self, strategy: ObservedStrategy) -> None:
-        """A step: forget the one before."""
+        """Begins a step: forgets the one before."""
 
     @abstractmethod
     def measured(self, strategy: ObservedStrategy) -> AbstractContextManager:
@@ -41,7 +39,7 @@ class FirstSteps(Callback, ABC):
 
     @abstractmethod
     def entries(self, strategy: ObservedStrategy) -> dict[str, Any]:
-        """Of the step, the same on every rank; collective."""
+        """Returns the step's entries of `summary.json`, the same on every rank; collective. `self.done` is the step."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.done, self.between = trainer.global_step, True
@@ -62,7 +60,7 @@ class FirstSteps(Callback, ABC):
         self.entered.close()
         if self.done < trainer.global_step <= self.until:
             self.done, self.between = trainer.global_step, True
-            self.for_summary = self.entries(strategy_of(trainer))
+            strategy_of(trainer).record.summary |= self.entries(strategy_of(trainer))
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self.entered.close()

@@ -1,4 +1,4 @@
-"""What each rank keeps from step to step, in bytes: `memory_by_category_per_rank` of `summary.json`."""
+"""Measures what each rank keeps from step to step, in bytes: `memory_by_category_per_rank` of `summary.json`."""
 
 from itertools import chain
 from typing import Any
@@ -8,28 +8,29 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.optim import Optimizer
 
-from project.callbacks.observed import gathered
+from project.callbacks.observed import gathered, strategy_of
 from project.observe.memory import bytes_held
 
 
 class MemoryCategories(Callback):
-    """Of the first optimizer step that this process takes: they stay what they are then. Gradients are there before an
-    optimizer step, its state after it. What comes and goes is measured elsewhere (`ActivationPeaks`)."""
+    """Measures the first optimizer step that this process takes: later ones keep the same. Gradients are there before
+    the optimizer's step, its state after it. What comes and goes is measured by `ActivationPeaks`."""
 
     def __init__(self) -> None:
         self.gradients: int | None = None
-        self.for_summary: dict[str, Any] = {}
+        self.done = False
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
-        if not self.for_summary:
+        if not self.done:
             gradients = (parameter.grad for parameter in pl_module.parameters())
             self.gradients = bytes_held(gradient for gradient in gradients if gradient is not None)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.for_summary or self.gradients is None:
+        if self.done or self.gradients is None:
             return
+        self.done = True
         state = chain.from_iterable(
             entry.values() for optimizer in trainer.optimizers for entry in optimizer.state.values()
         )
@@ -38,4 +39,4 @@ class MemoryCategories(Callback):
             "gradients": self.gradients,
             "optimizer": bytes_held(value for value in state if isinstance(value, Tensor)),
         }
-        self.for_summary = {"memory_by_category_per_rank": gathered(here)}
+        strategy_of(trainer).record.summary["memory_by_category_per_rank"] = gathered(here)

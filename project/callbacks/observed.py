@@ -1,7 +1,7 @@
 """What the callbacks read of a run, beyond what Lightning promises."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast
 
 import lightning.pytorch as L
 import torch
@@ -12,31 +12,37 @@ from project.engine.clock import Clock
 from project.engine.mesh import Mesh
 from project.engine.spans import Phases, Span
 from project.engine.stage import Watch
+from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 
 
 class ObservedStrategy(Protocol):
     """`grad_norm` is that of the last optimizer step, over all ranks, before clipping; `watchers` are entered around
-    every stage's forward computation; `clock` is that of all ranks; `phases` and spans are the last batch's."""
+    every stage's forward computation; `clock` is that of all ranks; `phases` and spans are the last batch's; in
+    `record` callbacks leave what others read."""
 
     layout: ParallelLayout
-    mesh: Mesh
-    grad_norm: float
-    watchers: list[Watch]
-    clock: Clock
-    phases: Phases
+    record: RunRecord
+
+    @property
+    def mesh(self) -> Mesh: ...
+
+    @property
+    def grad_norm(self) -> float: ...
+
+    @property
+    def watchers(self) -> list[Watch]: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def phases(self) -> Phases: ...
 
     def parameters_here(self) -> int: ...
 
     def take_spans(self) -> list[Span]: ...
-
-
-@runtime_checkable
-class Summarised(Protocol):
-    """A callback with entries of `summary.json`; of rank 0 they are written, after each step and at the end."""
-
-    for_summary: dict[str, Any]
 
 
 class ObservedModule(Protocol):
@@ -57,7 +63,7 @@ def observed(module: L.LightningModule) -> ObservedModule:
 
 
 def tokens_in(batch: Mapping[str, Tensor], layout: ParallelLayout) -> int:
-    """Of all replicas together: every rank of a replica is given the same batch."""
+    """Tokens of all replicas together: every rank of a replica is given the same batch."""
     return batch["tokens"].numel() * layout.dp
 
 
@@ -72,7 +78,7 @@ def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
 
 
 def gathered(here: Any) -> list[Any]:
-    """What each rank has, by rank; collective."""
+    """Every rank's value, by rank, on all ranks; collective."""
     if not dist.is_initialized():
         return [here]
     everywhere: list[Any] = [None] * dist.get_world_size()

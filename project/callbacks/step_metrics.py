@@ -1,4 +1,4 @@
-"""Logs what an optimizer step was like: how fast, how large its gradient, how even its experts, how much memory.
+"""Logs each optimizer step's throughput, gradient norm, learning rate, expert imbalance and peak memory.
 
 The same keys and values on every rank, so that any of them can be monitored.
 """
@@ -13,7 +13,8 @@ from project.callbacks.observed import observed, over_ranks, strategy_of, tokens
 from project.observe.expert_load import imbalance
 from project.observe.memory import peak_memory_bytes
 from project.observe.provenance import device_name
-from project.observe.throughput import Lap, StepClock, model_flops_utilization
+from project.observe.record import MeasuredStep
+from project.observe.throughput import StepClock, model_flops_utilization
 from project.spec.peaks import arithmetic, peak_flops
 
 
@@ -23,18 +24,11 @@ class StepMetrics(Callback):
 
     A step ends when its last rank is done, so that the times of steps add up to the time of the run.
 
-    Attributes:
-        lap: the last step.
-        done_ns: when this rank was done with it.
-        seconds_of_ranks, memory_of_ranks: when each rank was done, since the step began, and its peak in bytes by then.
+    Each step as measured is left in the record.
     """
 
     def __init__(self) -> None:
         self.clock = StepClock()
-        self.lap = Lap(0, 0, ())
-        self.done_ns = 0
-        self.seconds_of_ranks: list[float] = []
-        self.memory_of_ranks: list[float] = []
         self.peak: float | None = None
         self.steps = self.tokens = 0
         self.learning_rate = float("nan")
@@ -57,12 +51,12 @@ class StepMetrics(Callback):
         self.tokens += tokens_in(batch, strategy_of(trainer).layout)
         if trainer.global_step == self.steps:  # a batch that is accumulated
             return
-        self.done_ns = strategy_of(trainer).clock.now_ns()
-        done, memory = over_ranks(trainer, [self.done_ns, peak_memory_bytes(trainer.strategy.root_device)])
-        self.lap = self.clock.lap(int(max(done)))
-        self.seconds_of_ranks = [(rank - self.lap.start_ns) / 1e9 for rank in done]
-        self.memory_of_ranks = memory
-        metrics = self.throughput(trainer, pl_module, seconds=self.lap.seconds, seq_len=batch["tokens"].shape[-1])
+        done_here = strategy_of(trainer).clock.now_ns()
+        done, memory = over_ranks(trainer, [done_here, peak_memory_bytes(trainer.strategy.root_device)])
+        lap = self.clock.lap(int(max(done)))
+        seconds = [(rank - lap.start_ns) / 1e9 for rank in done]
+        strategy_of(trainer).record.last_step = MeasuredStep(lap, done_here, seconds, memory)
+        metrics = self.throughput(trainer, pl_module, seconds=lap.seconds, seq_len=batch["tokens"].shape[-1])
         metrics |= {
             "train/grad_norm": strategy_of(trainer).grad_norm,
             "train/lr": self.learning_rate,

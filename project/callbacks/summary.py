@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from project.callbacks.observed import Summarised, gathered, observed, over_ranks, strategy_of, tokens_in
+from project.callbacks.observed import gathered, observed, over_ranks, strategy_of, tokens_in
 from project.observe.expert_load import ExpertLoad
 from project.observe.memory import peak_memory_bytes
 from project.observe.placement import placement
@@ -22,15 +22,16 @@ MEDIANS = {name: f"train/{name}" for name in ("step_time_s", "tokens_per_second"
 
 
 class RunSummary(Callback):
-    """Goes by what is logged, so it stands after `StepMetrics`.
+    """Reads what is logged and what callbacks leave in the record, so it stands after them.
 
-    `started` is when the command was, as `time.time()`; by default when the process that makes this object was.
+    `started` is when the command began, as `time.time()`; by default when the process that makes this object did.
+    `planned` is what was predicted for the run.
     """
 
-    def __init__(self, run_folder: str, started: float | None = None) -> None:
+    def __init__(self, run_folder: str, started: float | None = None, planned: dict[str, Any] | None = None) -> None:
         self.run_folder = run_folder
         self.started = command_started() if started is None else started
-        self.summary: dict[str, Any] = {"status": "interrupted", "steps": 0, "tokens": 0}
+        self.summary: dict[str, Any] = {"status": "interrupted", "steps": 0, "tokens": 0, "planned": planned}
         self.medians = {name: Median() for name in MEDIANS}
         self.load: ExpertLoad | None = None
         self.tokens = 0
@@ -83,7 +84,7 @@ class RunSummary(Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.summary["status"] = "completed"
-        self.collect_entries(trainer)
+        self.summary |= strategy_of(trainer).record.summary
         if trainer.is_global_zero:
             write_summary(self.run_folder, self.summary)
 
@@ -110,12 +111,7 @@ class RunSummary(Callback):
             "grad_norm_last": strategy_of(trainer).grad_norm,
             "expert_load": self.load.by_layer(),
         }
-        self.collect_entries(trainer)
-
-    def collect_entries(self, trainer: L.Trainer) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Summarised):
-                self.summary |= callback.for_summary
+        self.summary |= strategy_of(trainer).record.summary
 
     def gather_memory(self, trainer: L.Trainer) -> None:
         """Collective, and so not after every step: the peak is nearly reached in the first."""

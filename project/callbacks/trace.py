@@ -10,25 +10,21 @@ import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
-from project.callbacks.communication import Communication
 from project.callbacks.observed import strategy_of
-from project.callbacks.step_metrics import StepMetrics
 from project.engine.clock import Clock
 from project.engine.spans import Phase, Phases, Span
 from project.observe.collective_spans import CollectiveSpan
-from project.observe.throughput import Lap, Median
+from project.observe.record import MeasuredStep
+from project.observe.throughput import Median
 from project.observe.tiling import RankStep
 from project.observe.trace_file import write_trace
 
 
 class Trace(Callback):
-    """Of the `first` steps that this process trains and of the `last`; the others are forgotten. Stands after
-    `StepMetrics`, which says when a step began and ended, and after `Communication`, which sees collectives while it
-    measures. Written after the first step, after the first few, and at the end; what a run that is killed leaves is
-    what was last written.
-
-    Attributes:
-        for_summary: `bubble`, the median over the steps that were kept, a run's first two left out.
+    """Keeps the `first` steps that this process trains and the `last`, and forgets the others. Stands after the
+    callbacks that measure a step and count its collectives, whose record it reads; without `StepMetrics` there is no
+    trace. Written after the first step, after the first few, and at the end; a run that is killed leaves what was last
+    written. `bubble` of `summary.json` is the median over the steps that were kept, a run's first two left out.
     """
 
     def __init__(self, run_folder: str, first: int = 3, last: int = 3) -> None:
@@ -40,7 +36,6 @@ class Trace(Callback):
         self.spans: list[Span] = []
         self.phases: list[Phase] = []
         self.fetches = Phases()
-        self.for_summary: dict[str, Any] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
@@ -56,11 +51,11 @@ class Trace(Callback):
         strategy = strategy_of(trainer)
         self.spans += strategy.take_spans()
         self.phases += strategy.phases.take()
-        metrics = only(trainer, StepMetrics)
-        if metrics is None or trainer.global_step == self.step:  # the latter: a batch that is accumulated
+        measured = strategy.record.last_step
+        if measured is None or trainer.global_step == self.step:  # the latter: a batch that is accumulated
             return
         self.step = trainer.global_step
-        recorded = self.recorded(trainer, metrics.lap, metrics.done_ns)
+        recorded = self.recorded(trainer, measured)
         if len(self.kept) == self.first:
             self.recent.append(recorded)
             return
@@ -68,8 +63,10 @@ class Trace(Callback):
         if len(self.kept) in {1, self.first}:
             self.write(trainer)
 
-    def recorded(self, trainer: L.Trainer, lap: Lap, done_ns: int) -> RankStep:
-        clock, spans, phases = strategy_of(trainer).clock, self.spans, [*self.phases, *self.fetches.take()]
+    def recorded(self, trainer: L.Trainer, measured: MeasuredStep) -> RankStep:
+        lap, done_ns = measured.lap, measured.done_ns
+        clock, record = strategy_of(trainer).clock, strategy_of(trainer).record
+        spans, phases = self.spans, [*self.phases, *self.fetches.take()]
         self.spans, self.phases = [], []
         around = [Phase("waiting", done_ns, lap.end_ns), *(Phase("validation", *pause) for pause in lap.pauses)]
         return RankStep(
@@ -80,7 +77,7 @@ class Trace(Callback):
             done_ns,
             spans=on(clock, spans),
             phases=on(clock, phases) + around,
-            collectives=on(clock, collectives(trainer)),
+            collectives=on(clock, record.collectives.get(self.step, [])),
         )
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -98,7 +95,7 @@ class Trace(Callback):
             for entry in steps.values():
                 if entry["bubble"] is not None:
                     median.add(entry["bubble"])
-            self.for_summary = {"bubble": median.value}
+            strategy_of(trainer).record.summary["bubble"] = median.value
 
 
 class Fetches(Profiler):
@@ -121,21 +118,8 @@ Timed = TypeVar("Timed", Span, Phase, CollectiveSpan)
 
 
 def on(clock: Clock, timed: list[Timed]) -> list[Timed]:
-    """As the clock of all ranks has it."""
+    """Converts to the clock of all ranks."""
     return [one._replace(start_ns=clock.common(one.start_ns), end_ns=clock.common(one.end_ns)) for one in timed]
-
-
-def only(trainer: L.Trainer, kind: type) -> Any:
-    """The callback of that kind, if there is one."""
-    return next((one for one in trainer.callbacks if isinstance(one, kind)), None)  # type: ignore[attr-defined]
-
-
-def collectives(trainer: L.Trainer) -> list[CollectiveSpan]:
-    """Of the step that has just ended, if the ledger saw it."""
-    communication: Communication | None = only(trainer, Communication)
-    if communication is None or communication.done != trainer.global_step or communication.until < trainer.global_step:
-        return []
-    return communication.ledger.collectives.spans
 
 
 def gathered_on_rank_0(here: Any) -> list[Any] | None:

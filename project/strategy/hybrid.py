@@ -30,6 +30,7 @@ from project.engine.spans import Phases, Span
 from project.engine.split_model import SplitModel
 from project.engine.stage import Watch
 from project.engine.step import Step, Sums
+from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
 from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
@@ -56,6 +57,7 @@ class HybridParallelStrategy(LaunchedStrategy):
     Attributes:
         step: the optimizer step (`project.engine.step`), from `setup` on.
         checkpoints, stop: the run's checkpoints, and whether it was told to stop.
+        record: what callbacks tell one another.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         self.layout, self.timeout, self.not_finite = layout, timeout, not_finite
         self.checkpoints = RunCheckpoints(layout, asynchronous_checkpoints, run_config or {})
         self.stop = StopRequest()
+        self.record = RunRecord()
         self.posted_actions: PostedActions | None = None
         self._ranks: Ranks | None = None
         self._step: Step | None = None

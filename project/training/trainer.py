@@ -8,7 +8,6 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from project.callbacks.summary import RunSummary
 from project.engine.devices import count_gpus
 from project.spec.layout import ParallelLayout
 from project.spec.sections import layout_of
@@ -16,7 +15,8 @@ from project.strategy.hybrid import HybridParallelStrategy
 
 
 def placed(cfg: DictConfig, layout: ParallelLayout) -> dict[str, Any]:
-    """On what the ranks run. Lightning's auto would take a Mac's GPU, which has neither gloo nor NCCL."""
+    """The Trainer's `accelerator` and `devices`. Lightning's auto would take a Mac's GPU, which has neither gloo nor
+    NCCL."""
     accelerator = cfg.trainer.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if count_gpus() else "cpu"
@@ -24,15 +24,12 @@ def placed(cfg: DictConfig, layout: ParallelLayout) -> dict[str, Any]:
 
 
 def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
-    """A plain Lightning trainer around the hybrid strategy; `started` is when the run was, as `time.time()`, `planned`
-    what its summary says was planned."""
+    """Returns a plain Lightning trainer around the hybrid strategy. `started` is when the run began, as `time.time()`;
+    `planned` is what its summary says was planned. The callback at `callbacks.summary` is given both."""
     layout = layout_of(cfg.parallel)
     config = OmegaConf.to_container(cfg, resolve=True)
-    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node]
-    for callback in callbacks:
-        if isinstance(callback, RunSummary):
-            callback.started = started
-            callback.summary["planned"] = planned
+    known = {"summary": {"started": started, "planned": planned}}
+    callbacks = [instantiate(node, **known.get(name, {})) for name, node in cfg.callbacks.items() if node]
     steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
     return instantiate(
         {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},

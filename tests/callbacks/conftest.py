@@ -18,6 +18,7 @@ from project.callbacks.summary import RunSummary
 from project.callbacks.summary_table import SummaryTable
 from project.engine.clock import Clock
 from project.loggers import csv_only
+from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
 from tests.harness.tiny_module import BATCH, SEQ_LEN, TinyModule
 from tests.harness.trainer import cpu_trainer
@@ -27,6 +28,10 @@ class FakeStrategy(SingleDeviceStrategy):
     layout = ParallelLayout(microbatches=2)
     grad_norm = 1.5
     clock = Clock()
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self.record = RunRecord()
 
     def parameters_here(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())

@@ -11,9 +11,8 @@ from tests.harness.training import run
 
 
 def categories(rank: int, world_size: int, case: Case) -> tuple[int, list[dict[str, int]]]:
-    callback = MemoryCategories()
-    here: Any = run(rank, world_size, case, callback).strategy
-    return here.parameters_here(), callback.for_summary["memory_by_category_per_rank"]
+    here: Any = run(rank, world_size, case, MemoryCategories()).strategy
+    return here.parameters_here(), here.record.summary["memory_by_category_per_rank"]
 
 
 @pytest.mark.parametrize(

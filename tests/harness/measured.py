@@ -46,6 +46,5 @@ class BalancedModule(CaseModule):
 
 def peaks_of(rank: int, world_size: int, case: Case) -> list[int]:
     """Bytes kept for backward at most, of each stage, with balanced routing."""
-    peaks = ActivationPeaks()
-    run(rank, world_size, case, peaks, module=BalancedModule)
-    return peaks.for_summary["activation_bytes_peak_per_stage"]
+    strategy: Any = run(rank, world_size, case, ActivationPeaks(), module=BalancedModule).strategy
+    return strategy.record.summary["activation_bytes_peak_per_stage"]

@@ -16,7 +16,7 @@ from project.training.loss import cross_entropy
 from tests.harness.case import Case, batches
 from tests.harness.oracle import expected
 from tests.harness.trainer import cpu_trainer, trainer
-from tests.harness.training import CaseModule, loader, run, train
+from tests.harness.training import CaseModule, loader, run, train, whole
 
 LAYOUT = ParallelLayout(pp=2, tp=2, ep=2, microbatches=4)
 
@@ -97,6 +97,35 @@ def test_schedulers_hooks_validation_and_accumulation_go_by_optimizer_steps(rank
     once = ["after_backward", "batch_end", "after_backward", "before_step", "batch_end"]
     assert first["order"] == once * 2
     assert len(first["validations"]) == 1
+
+
+class Gradients(L.Callback):
+    """The gradients of the last batch of an optimizer step, as each hook sees them, whole and by name."""
+
+    def __init__(self) -> None:
+        self.after_backward: dict[str, torch.Tensor] = {}
+        self.before_step: dict[str, torch.Tensor] = {}
+
+    def on_after_backward(self, trainer: L.Trainer, module: Any) -> None:
+        self.after_backward = whole(module, gradients=True)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
+        self.before_step = whole(module, gradients=True)
+
+
+def gradients_in_hooks(rank: int, world_size: int, case: Case) -> list[tuple[str, bool]]:
+    seen = Gradients()
+    engine = run(rank, world_size, case, seen)
+    scale = engine.strategy.precision_plugin.scale
+    return [(name, torch.equal(grad, scale * seen.before_step[name])) for name, grad in seen.after_backward.items()]
+
+
+def test_hooks_see_summed_gradients_scaled_after_backward_and_unscaled_before_the_step(ranks) -> None:
+    """As Lightning documents them; scaling by a power of two changes no bit."""
+    layout = ParallelLayout(pp=2, dp=2, microbatches=2)
+    for rank in ranks.run(4, gradients_in_hooks, Case(layout, precision="16-mixed", accumulate=2, clip=1e-3)):
+        assert len(rank) > 5
+        assert [name for name, same in rank if not same] == []
 
 
 def clip_by_value(rank: int, world_size: int, case: Case) -> float:
