@@ -12,7 +12,7 @@ from project.callbacks.step_progress import StepProgress, total_steps
 
 
 class BarWithFigures(Progress):
-    """The bar, and under it a line of what is known of the last step."""
+    """A bar, and under it a line with the last step's figures."""
 
     figures = ""
 
@@ -60,8 +60,8 @@ class BarProgress(StepProgress):
             self.bar.stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Also reached in the parent of forked ranks, where no bar was started: rank 0 may have been killed with the
-        cursor hidden."""
+        """Stops the bar and shows the cursor, also in the parent of forked ranks, which has no bar: rank 0 may have
+        been killed with the cursor hidden."""
         if self.bar is not None:
             self.bar.stop()
         self.console.show_cursor()

@@ -12,8 +12,8 @@ from project.loggers import MetricsCsv
 
 
 def write_row(trainer: L.Trainer) -> None:
-    """Of the step that is over into `metrics.csv`, before a checkpoint says that it is. Lightning logs when all
-    callbacks are done: a run that is killed in between would go on behind the step, and the row be nobody's."""
+    """Writes the row of the step that is over into `metrics.csv`, before a checkpoint says that it is. Lightning logs
+    when all callbacks are done: a run killed in between would resume after the step and never write its row."""
     metrics = row_to_be_logged(trainer)
     if metrics is None:
         return
@@ -25,9 +25,9 @@ def write_row(trainer: L.Trainer) -> None:
 
 
 class Checkpoint(OpenModelCheckpoint):
-    """All of `ModelCheckpoint`'s options. With `save_last="link"` there is always a last checkpoint to go on from: one
-    that is not among the best, or not due at the end, is saved all the same and stays until the next. The link moves
-    when its checkpoint is whole.
+    """Takes all of `ModelCheckpoint`'s options. With `save_last="link"` there is always a last checkpoint to resume
+    from: one that is not among the best, or not due at the end, is saved all the same and stays until the next. The
+    link moves when its checkpoint is whole.
     """
 
     beside_the_best = ""
@@ -70,7 +70,7 @@ class Checkpoint(OpenModelCheckpoint):
         super().save_last_one(trainer, monitored)
 
     def is_to_be_removed(self, trainer: L.Trainer, previous: str, current: str) -> bool:
-        """Lightning's spares the one that a run went on from: every restart would leave one behind."""
+        """Removes also the checkpoint that a run resumed from, which Lightning keeps: every restart would leave one."""
         assert self.dirpath is not None
         return previous != current and Path(self.dirpath).absolute() in Path(previous).absolute().parents
 

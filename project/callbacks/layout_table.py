@@ -1,4 +1,4 @@
-"""Prints at the start which rank holds what."""
+"""Prints at the start which layers, experts and parameters each rank holds."""
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
@@ -20,7 +20,7 @@ class LayoutTable(Callback):
 
 
 def layout_table(layout: ParallelLayout, ranks: list[Placement]) -> Table:
-    """80 columns are enough."""
+    """Returns a table that fits in 80 columns."""
     title = f"{layout}, {layout.schedule}, {layout.microbatches} microbatches"
     table = Table("rank", "stage", "layers", "DP rank", "TP rank", "experts", "parameters", title=title)
     for column in table.columns:
@@ -40,7 +40,7 @@ def layout_table(layout: ParallelLayout, ranks: list[Placement]) -> Table:
 
 
 def spans(numbers: list[int]) -> str:
-    """Runs of consecutive numbers by their ends: `0-2, 5`."""
+    """Returns runs of consecutive numbers by their ends: `0-2, 5`."""
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)) or "-"

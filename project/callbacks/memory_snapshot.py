@@ -1,4 +1,4 @@
-"""Writes what each rank's CUDA allocator did, as PyTorch's memory viewer (https://pytorch.org/memory_viz) reads it."""
+"""Writes the history of each rank's CUDA allocator for PyTorch's memory viewer (https://pytorch.org/memory_viz)."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ MOST_EVENTS = 200_000
 
 
 class MemorySnapshot(Callback):
-    """Of the first `steps` optimizer steps; also of a run that fails within them, for want of memory as a rule."""
+    """Records the first `steps` optimizer steps, also if the run fails within them, as a rule out of memory."""
 
     def __init__(self, run_folder: str, steps: int = 3) -> None:
         self.folder = Path(run_folder) / "memory"
@@ -40,7 +40,7 @@ class MemorySnapshot(Callback):
         self.write(trainer)
 
     def write(self, trainer: L.Trainer) -> None:
-        """Once."""
+        """Writes the snapshot, the first time that it is called."""
         if self.recording:
             self.recording = False
             self.folder.mkdir(parents=True, exist_ok=True)

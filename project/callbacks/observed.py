@@ -1,4 +1,4 @@
-"""What the callbacks read of a run, beyond what Lightning promises."""
+"""The interface of strategy and module that the callbacks read, beyond Lightning's, and collectives of theirs."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
@@ -46,7 +46,7 @@ class ObservedStrategy(Protocol):
 
 
 class ObservedModule(Protocol):
-    """Both tensors are of the last optimizer step, and the same on all ranks: `expert_load` `[layers, experts]`, in
+    """A module that reports the last optimizer step, the same on all ranks: `expert_load` `[layers, experts]`, in
     assignments, and `router_entropy` `[layers]`, in nats; zeros for a layer without experts."""
 
     config: ModelConfig
@@ -68,7 +68,7 @@ def tokens_in(batch: Mapping[str, Tensor], layout: ParallelLayout) -> int:
 
 
 def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
-    """Each of a rank's numbers as a list over all ranks, known to all of them; collective."""
+    """Returns for each number the list of all ranks' values, on all ranks; collective."""
     here = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
     if not dist.is_initialized():
         return here.unsqueeze(1).tolist()

@@ -8,5 +8,5 @@ from project.callbacks.step_progress import StepProgress
 
 
 def progress(every_n_steps: int) -> StepProgress:
-    """A bar on a terminal; elsewhere plain lines, one every so many steps."""
+    """Returns a bar on a terminal; elsewhere plain lines, one every so many steps."""
     return BarProgress() if sys.stdout.isatty() else PlainProgress(every_n_steps)

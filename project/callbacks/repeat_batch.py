@@ -9,8 +9,8 @@ from torch import Tensor
 
 
 class RepeatBatch(Callback):
-    """Writes the first batch over every later one. Unlike Lightning's `overfit_batches` it leaves the sampler alone,
-    and so works with any."""
+    """Overwrites every later batch with the first one. Unlike Lightning's `overfit_batches` it leaves the sampler
+    alone, and so works with any."""
 
     def __init__(self) -> None:
         self.first: dict[str, Tensor] | None = None

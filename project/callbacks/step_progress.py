@@ -1,4 +1,4 @@
-"""What a progress display shows, and when; how is left to the classes that follow."""
+"""The contents of a progress display; its subclasses say how they are shown."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ FIGURES = {
 
 
 class StepProgress(ProgressBar):
-    """Counts optimizer steps; a class of its own says how they are shown."""
+    """Counts optimizer steps; a subclass shows them by `show_step` and `show_validation`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +57,6 @@ def figures(trainer: L.Trainer) -> str:
 
 
 def total_steps(trainer: L.Trainer) -> int | None:
-    """None where training has no end set."""
+    """Returns the run's optimizer steps; None where training has no end set."""
     total = trainer.estimated_stepping_batches
     return None if total == float("inf") else int(total)

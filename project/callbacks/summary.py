@@ -1,5 +1,5 @@
-"""Writes `summary.json`: after every step with status "interrupted", so that a run killed at any moment leaves the
-truth behind, and at the end as "completed"."""
+"""Writes `summary.json`: after every step with status "interrupted", so that it is true of a run killed at any moment,
+and at the end as "completed"."""
 
 import time
 from typing import Any
@@ -114,12 +114,12 @@ class RunSummary(Callback):
         self.summary |= strategy_of(trainer).record.summary
 
     def gather_memory(self, trainer: L.Trainer) -> None:
-        """Collective, and so not after every step: the peak is nearly reached in the first."""
+        """Gathers peak memory; collective, and so not after every step: the first one nearly reaches the peak."""
         (peaks,) = over_ranks(trainer, [peak_memory_bytes(trainer.strategy.root_device)])
         self.summary["peak_memory_bytes_per_rank"] = [int(peak) for peak in peaks]
 
     def state_dict(self) -> dict[str, Any]:
-        """What is counted over the whole run, resumed or not."""
+        """Returns the counts that go on over the whole run, resumed or not."""
         assignments = None if self.load is None else self.load.assignments_LE.tolist()
         first = self.summary.get("train_loss_first")
         return {"tokens": self.tokens, "train_loss_first": first, "assignments": assignments}

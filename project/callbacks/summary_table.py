@@ -1,4 +1,4 @@
-"""Prints at the end what `summary.json` says, in a table."""
+"""Prints `summary.json` as a table at the end."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class SummaryTable(Callback):
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """What is null is left out."""
+    """Returns a table without the entries that are null."""
     table = Table(title="summary", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -59,11 +59,11 @@ def loss_line(summary: dict[str, Any]) -> str | None:
 
 
 def memory_line(peaks: list[int] | None) -> str | None:
-    """No sum over ranks: forked ones share pages, which each of them counts."""
+    """Returns the largest rank's peak. A sum over ranks would count the pages that forked ranks share several times."""
     return f"{max(peaks) / 2**30:.2f} GiB on the largest rank" if peaks else None
 
 
 def load_line(load: list[list[float] | None] | None) -> str | None:
-    """Null stands for a layer that was sent nothing: it has no experts."""
+    """Returns the range of the experts' shares. Null stands for a layer without experts."""
     shares = [share for layer in load or [] for share in layer or []]
     return f"{min(shares):.1%} to {max(shares):.1%} of a layer's tokens" if shares else None

@@ -1,4 +1,4 @@
-"""Writes `trace.json`: what every rank did in the first and the last steps of a run."""
+"""Writes `trace.json`: the actions, phases and collectives of every rank in the first and the last steps of a run."""
 
 import time
 from collections import deque
@@ -99,7 +99,7 @@ class Trace(Callback):
 
 
 class Fetches(Profiler):
-    """Lightning tells its profiler when it fetches a batch, and nobody else."""
+    """Notes the fetching of batches, of which Lightning tells its profiler alone."""
 
     def __init__(self, phases: Phases) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""The C allocator, told to keep what it has.
+"""Makes the C allocator keep freed memory.
 
-A training step on a CPU allocates and frees tensors of megabytes by the thousand. glibc gives each back to the kernel,
-which has to zero the pages again at the next: a third to a half of a naive step.
+A training step on a CPU allocates and frees thousands of tensors of megabytes. glibc returns each to the kernel, which
+zeroes the pages again for the next one: a third to a half of a step's time without this setting.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """For this process and those forked from it. Without glibc it does nothing."""
+    """Applies to this process and those forked from it. No-op without glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(M_MMAP_MAX, 0)

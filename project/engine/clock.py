@@ -14,7 +14,8 @@ PINGS = 20
 
 @dataclass(frozen=True)
 class Clock:
-    """`ahead_ns` is by how much this machine's clock is ahead of rank 0's, known to half of `round_trip_ns`."""
+    """Converts this machine's time to rank 0's, from which it is ahead by `ahead_ns`, known to half of
+    `round_trip_ns`. `here` reads this machine's clock, in nanoseconds."""
 
     ahead_ns: int = 0
     round_trip_ns: int = 0
@@ -24,15 +25,16 @@ class Clock:
         return self.common(self.here())
 
     def common(self, instant_ns: int) -> int:
-        """Of an instant that this machine's clock gave."""
+        """Converts an instant of this machine's clock, in nanoseconds, to the common clock."""
         return instant_ns - self.ahead_ns
 
 
 def common_clock(device: torch.device, machine: str | None = None, here: Callable[[], int] = time.time_ns) -> Clock:
-    """Collective. Processes of one machine have one clock already; of each other machine than rank 0's the first rank
-    answers rank 0's pings, and the quickest answer counts, halfway between ping and answer (as in NTP, RFC 5905).
+    """Returns the clock of all ranks; collective. Processes of one machine share a clock already. The first rank of
+    each other machine answers rank 0's pings; the quickest answer counts, halfway between ping and answer (as in NTP,
+    RFC 5905).
 
-    Once, at the start: two clocks that drift by 10 ppm against each other are 36 ms apart after an hour.
+    Measured once, at the start: two clocks that drift by 10 ppm against each other are 36 ms apart after an hour.
     """
     machines: list[str] = [""] * dist.get_world_size()
     dist.all_gather_object(machines, machine or this_machine())
@@ -52,7 +54,7 @@ def common_clock(device: torch.device, machine: str | None = None, here: Callabl
 
 
 def ping(rank: int, device: torch.device, here: Callable[[], int]) -> tuple[int, int]:
-    """How far the other's clock is ahead, and the round trip that this was learned in."""
+    """Returns by how many nanoseconds the other rank's clock is ahead, and the round trip of the ping that said so."""
     theirs = torch.zeros(1, dtype=torch.int64, device=device)
     best: tuple[int, int] | None = None
     for _ in range(PINGS):
@@ -67,14 +69,15 @@ def ping(rank: int, device: torch.device, here: Callable[[], int]) -> tuple[int,
 
 
 def answer(device: torch.device, here: Callable[[], int]) -> None:
+    """Answers rank 0's pings."""
     asked = torch.zeros(1, dtype=torch.int64, device=device)
     for _ in range(PINGS):
         dist.recv(asked, 0)
-        asked.item()  # on a GPU: it has come
+        asked.item()  # on a GPU: waits until it has arrived
         dist.send(asked.fill_(here()), 0)
 
 
 def this_machine() -> str:
-    """The same for two processes that share a clock."""
+    """Returns a name that two processes have in common if they share a clock."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return boot.read_text().strip() if boot.exists() else socket.gethostname()

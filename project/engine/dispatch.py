@@ -1,8 +1,8 @@
-"""The dispatch of expert parallelism: the experts are on other ranks, and tokens travel to them and back.
+"""The dispatch of expert parallelism: an all-to-all sends tokens to the ranks of their experts, another one back.
 
 Expert tensor parallelism cuts each expert along d_ff into S slices, each on a rank of its own. A SwiGLU expert is the
-sum of its slices' outputs, so to the dispatch a slice is an expert and an assignment is S of them: what `combine` adds
-up anyway.
+sum of its slices' outputs, so the dispatch treats a slice as an expert and an assignment as S of them, whose outputs
+`combine` adds up as it does those of experts.
 
 Shapes: T tokens here, D d_model, A assignments per token, E experts, S slices of each, L slices on each rank,
 R = E * S / L ranks.
@@ -19,7 +19,7 @@ from project.model.dispatch import Dispatch, LocalDispatch, Order, Permute, orde
 
 
 class Journey(NamedTuple):
-    """How the rows went out, which is how they come back."""
+    """The order and the numbers of rows of the way out, by which `combine` brings them back."""
 
     order: Any
     regroup: Order | None
@@ -46,7 +46,7 @@ class AllToAllDispatch(Dispatch):
             even = [self.experts_here] * self.ranks
             received_RL = exchange(counts, even, even, self.group).unflatten(0, (self.ranks, -1))
             send, receive = torch.stack((sent_RL.sum(1), received_RL.sum(1))).tolist()
-        else:  # all know what all send, and no GPU waits for its host
+        else:  # every rank knows the splits beforehand, so that no GPU waits for its host
             received_RL = sent_RL
             send = receive = [fixed * self.experts_here] * self.ranks
         rows_ND = AllToAll.apply(rows_ND, receive, send, self.group)
@@ -72,8 +72,8 @@ class AllToAllDispatch(Dispatch):
 
 
 def by_expert(received_RL: Tensor, rows: int) -> Order | None:
-    """Rows arrive rank by rank and within a rank expert by expert; the order that puts them expert by expert. One
-    expert needs none."""
+    """Returns the order that sorts the received rows by expert; they arrive by rank and within a rank by expert. None
+    for one expert, which needs no sorting."""
     if received_RL.shape[1] == 1:
         return None
     experts_RL = torch.arange(received_RL.shape[1], device=received_RL.device).expand_as(received_RL)

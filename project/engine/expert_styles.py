@@ -1,5 +1,5 @@
-"""Expert parallelism as parallel styles, over the axes that expert weights are divided over: ep gives each rank whole
-experts, etp a slice of each of them along d_ff (column-row). Where ep is the tp axis there is no etp."""
+"""Parallel styles of expert parallelism over the axes ep and etp: ep gives each rank whole experts, etp a slice of each
+along d_ff (column-row). Where ep is the tp axis there is no etp."""
 
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -17,7 +17,7 @@ ALONG_D_FF = {"w1": Shard(1), "w3": Shard(1), "w2": Shard(2)}
 
 
 class DispatchOverRanks(ParallelStyle):
-    """Puts the all-to-all in the place of a `MoE`'s local dispatch."""
+    """Replaces the local dispatch of a `MoE` by the all-to-all."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         assert isinstance(module, MoE)
@@ -28,7 +28,7 @@ class DispatchOverRanks(ParallelStyle):
 
 
 class ShardedExperts(ParallelStyle):
-    """A gradient is whole where its shard is, for every token came to it."""
+    """Shards expert weights. A shard's gradient is complete on its rank, to which all its tokens came."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         distribute(module, device_mesh, lambda name: (Shard(0), ALONG_D_FF[name])[: device_mesh.ndim])

@@ -1,4 +1,4 @@
-"""Numbers that are none: where in the model they are."""
+"""Finds the first weight or gradient of the model that is inf or nan."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,7 +12,8 @@ from project.spec.fault import Told
 
 
 class Place(NamedTuple):
-    """`what` is a weight or its gradient; ordered by where a forward pass comes first."""
+    """A tensor of the model. `what` is "weight" or "gradient"; `position` counts a rank's weights in the model's
+    order."""
 
     stage: int
     position: int
@@ -25,13 +26,13 @@ class Place(NamedTuple):
 
 
 class NotFinite(Told):
-    """The same message on all ranks."""
+    """A step's loss or gradient norm is inf or nan; raised with the same message on all ranks."""
 
 
 @torch.no_grad()
 def not_finite_here(named: Iterable[tuple[int, str, Tensor]], rank: int) -> Place | None:
-    """The first of this rank's weights, by stage and in the model's order, that is not finite; else the first
-    gradient."""
+    """Returns the first of this rank's weights, by stage and in the model's order, that is not finite; else the first
+    such gradient; None if all are finite."""
     places = []
     for position, (stage, name, weight) in enumerate(named):
         for what, tensor in (("weight", weight), ("gradient", weight.grad)):
@@ -45,7 +46,7 @@ def order(place: Place) -> tuple:
 
 
 def first_not_finite(named: Iterable[tuple[int, str, Tensor]]) -> Place | None:
-    """Over all ranks; collective."""
+    """Returns the first such place over all ranks; collective."""
     places: list[Place | None] = [None] * dist.get_world_size()
     dist.all_gather_object(places, not_finite_here(named, dist.get_rank()))
     return min((place for place in places if place is not None), key=order, default=None)

@@ -1,5 +1,4 @@
-"""Gradients after backward: what is still a sum over some of the ranks is added up, once an optimizer step, and their
-norm is taken over all ranks.
+"""Gradients after backward: the sums over ranks that are still due once an optimizer step, the norm, and clipping.
 
 The loss is divided by the number of replicas where it arises, so every reduction is a plain sum: over tp for weights
 that are whole on each of its ranks and saw a part of the tokens, over dp for all dense weights, over edp for experts
@@ -21,7 +20,7 @@ from project.engine.mesh import Mesh
 
 
 def finish_sums(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
-    """All that is left to add up, once an optimizer step."""
+    """Completes this rank's gradients in place, once an optimizer step; collective."""
     parameters = list(parameters)
     finish_partial(parameters)
     cut_as_weights(parameters)
@@ -29,8 +28,8 @@ def finish_sums(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
 
 
 def finish_partial(parameters: Iterable[nn.Parameter]) -> None:
-    """Adds up, over the axis of each, all gradients that say by their placement that they are partial sums (norms,
-    router: whole weights under a cut sequence). Without it each rank would step its copy on its own."""
+    """Sums gradients whose placement is partial over their axis: those of norms and routers, whole weights under a
+    sequence that is cut over ranks. Without it each rank would step its copy on its own."""
     partial = [(p, grad) for p, grad in gradients(parameters) if any(isinstance(x, Partial) for x in grad.placements)]
     sum_over_axes((grad, grad.device_mesh) for _, grad in partial)
     for parameter, grad in partial:
@@ -38,8 +37,8 @@ def finish_partial(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def cut_as_weights(parameters: Iterable[nn.Parameter]) -> None:
-    """DTensor gives every rank of tp the whole gradient of the embedding; each keeps that of its own rows. Otherwise
-    the replicas would send one another tp times as much as they need."""
+    """Gives each gradient its weight's placements. DTensor gives every rank of tp the whole gradient of the embedding;
+    each keeps that of its own rows, or replicas would send one another tp times as much as they need."""
     for parameter, grad in gradients(parameters):
         assert isinstance(parameter, DTensor)
         if grad.placements != parameter.placements:
@@ -47,7 +46,7 @@ def cut_as_weights(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def sum_over_replicas(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
-    """For gradients that are on a stage's ranks more than once; those that are sharded over them came reduced."""
+    """Sums gradients over the replicas of their weights. FSDP has reduced those that are sharded over replicas."""
     whole = (grad for _, grad in gradients(parameters) if not sharded_over_replicas(grad))
     sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)
 
@@ -62,7 +61,7 @@ def sharded_over_replicas(grad: DTensor) -> bool:
 
 @torch.no_grad()
 def sum_over_axes(grads: Iterable[tuple[DTensor, DeviceMesh]]) -> None:
-    """In place, with one flat all-reduce for each axis and dtype."""
+    """Sums in place, with one flat all-reduce for each axis and dtype."""
     by_axis: dict = defaultdict(list)
     for grad, axis in grads:
         if axis.size() > 1:
@@ -79,7 +78,7 @@ def local_gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
 
 
 def replicas(grad: DTensor, mesh: Mesh) -> int:
-    """How many of a stage's ranks hold the same numbers: all of them, but for the axes that divide them."""
+    """Returns how many of a stage's ranks hold the same gradient: all, divided by the sizes of the axes that cut it."""
     axes = enumerate(grad.placements)
     return mesh.stage_ranks // math.prod(grad.device_mesh.size(axis) for axis, x in axes if not x.is_replicate())
 

@@ -1,8 +1,8 @@
 """Parallel styles whose module computes on plain local tensors while its parameters are DTensors.
 
-DTensor cannot express what happens inside an expert layer (uneven all-to-all), and for a norm or a router the tokens
-here are all there is to know. So during `forward` the module sees its local shards; the gradient that comes back says
-by its placement whether it is whole.
+DTensor cannot express the uneven all-to-all of an expert layer, and a norm or a router needs no more than the tokens of
+its rank. So during `forward` the module sees its local shards; a gradient's placement says whether it is complete or a
+partial sum.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ def distribute(module: nn.Module, mesh: DeviceMesh, placements: Callable[[str], 
 
 
 def compute_on_local_shards(module: nn.Module, grad_placements: Sequence[Placement] | None = None) -> None:
-    """Shadows each parameter by its local shard while `forward` runs. An attribute of the instance is found before
-    `nn.Module` looks among the parameters, so that names and registration stay as they are."""
+    """Shadows each parameter by its local shard while `forward` runs. Python finds an attribute of the instance before
+    `nn.Module` looks among the parameters, so names and registration stay."""
 
     def show(module: nn.Module, args: tuple) -> None:
         for name, parameter in module.named_parameters(recurse=False):
@@ -37,8 +37,8 @@ def compute_on_local_shards(module: nn.Module, grad_placements: Sequence[Placeme
 
 
 class ReplicatedWeights(ParallelStyle):
-    """Whole weights on every rank of the axis, each seeing other tokens: gradients are partial sums, added up once
-    a step by `gradients.finish_partial`."""
+    """Keeps whole weights on every rank of the axis, each of which sees other tokens: their gradients are partial sums,
+    which `gradients.finish_partial` adds up once a step."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         for child in module.modules():

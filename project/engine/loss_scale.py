@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass
 class LossScale:
-    """`torch.amp.GradScaler`'s rule and its defaults. Its own state lives per device and per rank; here whether a
-    step is good is read off the global gradient norm, which is the same number on every rank."""
+    """Follows the rule and the defaults of `torch.amp.GradScaler`, whose state is per device. Here a step is good if
+    the global gradient norm is finite, which every rank knows alike."""
 
     scale: float = 2.0**16
     growth_interval: int = 2000

@@ -1,4 +1,4 @@
-"""From a model without storage to this rank's weights, each drawn by its global name."""
+"""Fills a part that was built on the meta device with this rank's weights, each drawn by its global name."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ def local_tensor(parameter: Tensor) -> Tensor:
 
 
 def local_slices(parameter: Tensor) -> tuple[slice, ...]:
-    """Which part of the whole parameter is here."""
+    """Returns which part of the whole parameter this rank holds."""
     if not isinstance(parameter, DTensor):
         return tuple(slice(0, size) for size in parameter.shape)
     (shard,) = parameter.__create_chunk_list__()
@@ -23,8 +23,8 @@ def local_slices(parameter: Tensor) -> tuple[slice, ...]:
 
 @torch.no_grad()
 def materialize(part: nn.Module, device: torch.device, draw: Draw) -> None:
-    """Gives the part storage and fills its parameters. `draw(name, shape, None)` returns a whole parameter; one of
-    three dims is a stack, drawn matrix by matrix: `draw(name, shape[1:], index)`, only those that are here."""
+    """Gives the part storage and fills its parameters. `draw(name, shape, None)` returns a whole parameter. A parameter
+    of three dims is a stack of matrices, of which only this rank's are drawn, by `draw(name, shape[1:], index)`."""
     part.to_empty(device=device)
     for name, parameter in part.named_parameters():
         here, slices = local_tensor(parameter), local_slices(parameter)

@@ -1,4 +1,4 @@
-"""The device meshes of a layout: how the ranks of a stage are seen by dense weights, and how by expert weights."""
+"""The device meshes of a layout: one for dense weights and one for expert weights, over the same ranks."""
 
 import math
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Mesh:
         return self.dense["tp"]
 
     def axes(self, *names: str) -> DeviceMesh:
-        """Of either view. Where they are one, ep is tp, and of etp there is one rank."""
+        """Returns the submesh of these axes, of either mesh. Where both are one, ep is tp and etp has one rank."""
         if self.expert is self.dense and names in (("ep",), ("ep", "etp")):
             return self.tp
         return (self.dense if set(names) <= {"pp", "dp", "tp"} else self.expert)[names]
@@ -49,8 +49,8 @@ class Mesh:
         return self.layout.dp * self.layout.tp
 
     def axis_names(self) -> dict[str, str]:
-        """The axis of each process group, by the group's name. Axes over the same ranks are one, by the first name:
-        dense before expert, one axis before several flattened; "world" is all ranks, where no axis is."""
+        """Returns each process group's axis, by the group's name. Axes over the same ranks have the first one's name:
+        dense before expert, one axis before several flattened. "world" is all ranks, where no axis has them."""
         meshes = (self.dense, self.expert, *flattened_meshes(self.expert))
         groups = [(axis, mesh.get_group(axis)) for mesh in meshes for axis in mesh.mesh_dim_names or ()]
         assert dist.group.WORLD is not None
@@ -61,14 +61,14 @@ class Mesh:
         return names
 
     def data_axis(self, weight_mesh: DeviceMesh) -> DeviceMesh:
-        """The axis along which weights on `weight_mesh` have replicas, which see other tokens: dp for those divided
-        over tp, edp for those divided over ep and etp."""
+        """Returns the axis of the replicas of weights on `weight_mesh`: dp for weights divided over tp, edp for those
+        divided over ep and etp."""
         return self.dp if "tp" in (weight_mesh.mesh_dim_names or ()) else self.edp
 
 
 def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | None = None) -> Mesh:
-    """Needs a process group of `layout.world_size` ranks. `timeout` is every axis's, which does not have it from that
-    group."""
+    """Builds both meshes over the default process group, of `layout.world_size` ranks; collective. Every axis's group
+    has `timeout`, which torch does not take over from the default group."""
     world = dist.group.WORLD
     dense = device_mesh(world, device_type, ("pp", "dp", "tp"), (layout.pp, layout.dp, layout.tp), timeout)
     if (layout.ep, layout.etp) == (layout.tp, 1):
@@ -88,11 +88,11 @@ def device_mesh(
     shape: tuple[int, ...],
     timeout: timedelta | None = None,
 ) -> DeviceMesh:
-    """One for each shape, as long as the processes are the same: DTensor remembers what it has worked out by a mesh's
-    ranks, and would mix the groups of two that are equal.
+    """Returns one mesh for each shape, as long as the processes are the same: DTensor caches by a mesh's ranks, and
+    would mix up the groups of two equal meshes.
 
-    All ranks make all its groups here and in one order: a group made where it is first needed would wait for ranks
-    that never need it."""
+    All ranks make all groups here, in one order: a group made where it is first needed would wait for ranks that never
+    need it."""
     ranks = torch.arange(math.prod(shape)).view(shape)
     along = [ranks.movedim(axis, -1).flatten(0, -2).tolist() for axis in range(len(axes))]
     groups = [group_among(world, tuple(map(tuple, sets)), timeout) for sets in along]
@@ -106,8 +106,8 @@ def device_mesh(
 def group_among(
     world: dist.ProcessGroup | None, sets: tuple[tuple[int, ...], ...], timeout: timedelta | None = None
 ) -> dist.ProcessGroup:
-    """This rank's of the groups over disjoint sets of ranks; one for each set, whatever axes it belongs to. A group
-    costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second."""
+    """Returns this rank's group among those over disjoint sets of ranks. There is one for each set, whatever axes it
+    belongs to, for each costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second."""
     if len(sets) == 1 and world is not None:
         return world
     groups = {ranks: dist.new_group(list(ranks), timeout=timeout) for ranks in sets}
@@ -115,7 +115,7 @@ def group_among(
 
 
 def flat(mesh: DeviceMesh) -> DeviceMesh:
-    """As one axis; where the others have one rank, the one that has more."""
+    """Returns the mesh as one axis: that of several ranks, if it is the only one, else all flattened."""
     if mesh.ndim == 1:
         return mesh
     assert mesh.mesh_dim_names is not None

@@ -19,7 +19,7 @@ from project.spec.placement import stages_of
 def build_parts(
     model: SplitModel, layout: ParallelLayout, mesh: Mesh, device: torch.device, weight_dtype: torch.dtype
 ) -> list[nn.Module]:
-    """In the order of their stages.
+    """Builds this rank's parts, in the order of their stages.
 
     Raises:
         ValueError: on every rank, for what is wrong with the plan of any part.

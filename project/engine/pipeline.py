@@ -20,12 +20,11 @@ from project.spec.placement import stage_to_rank, stages_of
 
 
 class Pipeline:
-    """Built for one shape of batch: its buffers have that shape.
+    """Runs batches of one shape, which its buffers have.
 
     `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
-    stage sends the next; `loss` gives a microbatch's share of the loss from the last stage's outputs and the targets;
-    `compute_context` is entered around each forward, and so are the `watchers` there are by then. `note` is told
-    each action as it begins.
+    stage sends the next; `loss` returns a microbatch's share of the loss from the last stage's outputs and the targets;
+    `compute_context` and the `watchers` are entered around each forward. `note` is told each action as it begins.
     """
 
     def __init__(
@@ -76,14 +75,14 @@ class Pipeline:
             return self.loss(outputs, targets)
 
     def train(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> list[Tensor]:
-        """Forward and backward of every microbatch. Returns their losses where the last stage is, else none."""
+        """Runs forward and backward of every microbatch. Returns their losses on the last stage's rank, else none."""
         losses: list[Tensor] = []
         self.prepare(inputs, model_kwargs)
         self.schedule.step(*self.arguments(inputs), target=targets, losses=losses, return_outputs=False)
         return losses
 
     def evaluate(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> list[Tensor]:
-        """Forward alone, and the losses."""
+        """Runs the forwards alone; returns the losses as `train` does."""
         losses: list[Tensor] = []
         self.prepare(inputs, model_kwargs)
         with forward_only(self.schedule):
@@ -92,7 +91,7 @@ class Pipeline:
         return losses
 
     def predict(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
-        """Forward alone, and the last stage's outputs, whole, on every rank."""
+        """Runs the forwards alone. Returns the last stage's outputs, whole, on every rank."""
         self.prepare(inputs, model_kwargs)
         with forward_only(self.schedule), without_loss(self.schedule):
             outputs = self.schedule.eval(*self.arguments(inputs), return_outputs=True)
@@ -100,7 +99,7 @@ class Pipeline:
         return self.shared(outputs.full_tensor() if isinstance(outputs, DTensor) else outputs)
 
     def shared(self, outputs: Tensor | None) -> Tensor:
-        """What the last stage has, and the others have as None."""
+        """Broadcasts the last stage's outputs, which the other stages have as None."""
         group = self.axis.get_group()
         like = [None if outputs is None else outputs.to("meta")]
         dist.broadcast_object_list(like, self.last_rank, group=group)
@@ -126,12 +125,12 @@ class Pipeline:
             release(stage.submod)
 
     def reduce_gradients(self) -> None:
-        """Once an optimizer step: of weights that are sharded over the replicas."""
+        """Reduces the gradients of weights that are sharded over replicas; called once an optimizer step."""
         for stage in self.stages:
             stage.reduce_gradients()
 
     def take_spans(self) -> list[Span]:
-        """What the stages did in the last batch, in the order in which it began; none if that was asked already."""
+        """Returns the last batch's actions in the order of their starts; none if they were taken already."""
         spans = sorted((span for stage in self.stages for span in stage.spans), key=lambda span: span.start_ns)
         for stage in self.stages:
             stage.spans = []

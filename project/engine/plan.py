@@ -1,5 +1,5 @@
-"""Applying a plan: a table from module name (`*` matches within one level) to a parallel style, over the tp axis or,
-with `Over`, over others."""
+"""A plan, and applying it: a table from module names (`*` matches within one level) to parallel styles, over the tp
+axis or, with `Over`, over others."""
 
 import re
 from collections import defaultdict
@@ -32,8 +32,8 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def check_plan(plan: Plan, whole_model: nn.Module) -> None:
-    """A row that names nothing in the whole model is a mistake, not a row for another stage. A parameter with two
-    names would come apart: each of its modules is divided, and may stand on a stage, for itself.
+    """Checks the plan against the whole model. A row that names no module is a mistake, not a row for another stage. A
+    parameter with two names would come apart: each of its modules is divided, and placed on a stage, for itself.
 
     Raises:
         ValueError: naming every such row or parameter.
@@ -51,7 +51,7 @@ def check_plan(plan: Plan, whole_model: nn.Module) -> None:
 
 
 def outline(names: Iterable[str]) -> list[str]:
-    """Module names with indices folded into `*`, each once."""
+    """Returns the module names with indices replaced by `*`, each once."""
     return sorted({re.sub(r"\.\d+", ".*", name) for name in names if name})
 
 

@@ -28,7 +28,7 @@ ignore_profiler_marks()
 
 
 class Recomputed:
-    """A layer's `forward` that keeps its arguments and the results of the operations in `kept`, no more."""
+    """A layer's `forward` that keeps nothing for backward but its arguments and the results of operations in `kept`."""
 
     def __init__(self, forward: Callable, kept: set) -> None:
         self.forward, self.kept = forward, kept
@@ -49,7 +49,7 @@ class Recomputed:
         return CheckpointPolicy.MUST_SAVE if operation in self.kept else CheckpointPolicy.PREFER_RECOMPUTE
 
     def results_kept(self) -> Iterator[Tensor]:
-        """Of all calls. autograd does not know of them: torch keeps them beside the graph."""
+        """Yields the kept results of all calls, which torch holds beside autograd's graph."""
         for cache in self.caches:
             yield from results_beside_graph(cache)
 

@@ -15,8 +15,8 @@ from project.engine.mesh import Mesh
 
 
 def shard_over_replicas(part: nn.Module, units: Iterable[nn.Module], mesh: Mesh) -> None:
-    """Wraps each unit, and what is left of the part, to be gathered in one go. Weights of another mesh than tp have
-    other replicas: the modules that own them become units of their own."""
+    """Wraps each unit, and the rest of the part, with FSDP, which gathers one's weights together. Weights on another
+    mesh than tp have other replicas: the modules that own them become units of their own."""
     whole = {parameter for parameter in part.parameters() if is_whole(parameter)}
     for module in part.modules():
         axes = {mesh.data_axis(p.device_mesh) for p in module.parameters(recurse=False) if isinstance(p, DTensor)}
@@ -35,8 +35,8 @@ def is_whole(parameter: nn.Parameter) -> bool:
 
 
 def inner_dim(parameter: nn.Parameter) -> Shard:
-    """The first dim of a matrix and of each matrix of a stack, of which there may be fewer than replicas; a vector's
-    only one."""
+    """Shards a matrix, or each matrix of a stack, along its first dim, and a vector along its only one: a stack may
+    have fewer matrices than there are replicas."""
     return Shard(max(parameter.ndim - 2, 0))
 
 
@@ -45,6 +45,6 @@ def sharded_modules(part: nn.Module) -> list[FSDPModule]:
 
 
 def release(part: nn.Module) -> None:
-    """Lets go of what a forward pass without a backward has gathered."""
+    """Frees the weights that a forward without a backward has gathered."""
     for module in sharded_modules(part):
         module.reshard()

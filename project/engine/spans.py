@@ -1,4 +1,4 @@
-"""What a rank remembers of a batch: which action of which stage ran when, and what went on around the schedule.
+"""A rank's record of a batch: when each action of each stage ran, and when the phases around the schedule did.
 
 Times are `time.time_ns()`. On a GPU they are when work was queued.
 """
@@ -21,7 +21,7 @@ class Span(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Anything else that is worth a name."""
+    """A named stretch of time that is no action of a stage."""
 
     name: str
     start_ns: int
@@ -29,7 +29,7 @@ class Phase(NamedTuple):
 
 
 class Phases:
-    """Those since they were last taken."""
+    """Collects the phases since they were last taken."""
 
     def __init__(self) -> None:
         self.noted: list[Phase] = []

@@ -1,4 +1,4 @@
-"""What a model brings so that it can be split over ranks: parts, a plan, initial weights, a loss. No Lightning."""
+"""The interface of a model that can be split over ranks: parts, a plan, initial weights, a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -16,34 +16,36 @@ class SplitModel(ABC):
 
     @abstractmethod
     def layer_costs(self) -> Costs:
-        """What there is to divide over the stages, and what it costs."""
+        """Returns the cost of each layer and of the ends, by which layers are divided over stages."""
 
     @abstractmethod
     def build_part(self, part: Part) -> nn.Module:
-        """A part of the model, with the whole model's module names. Called on the meta device."""
+        """Builds a part of the model, with the whole model's module names. Called on the meta device."""
 
     @abstractmethod
     def plan(self, layout: ParallelLayout) -> Plan:
-        """What each module does over the tensor-parallel axis, or over others that its row names."""
+        """Returns each module's parallel style over the tensor-parallel axis, or over others that its row names."""
 
     @abstractmethod
     def initial_weight(self, name: str, shape: torch.Size, index: int | None) -> Tensor:
-        """The whole parameter, or matrix `index` of a stacked one: a function of its name, never of the layout."""
+        """Returns the whole parameter, or matrix `index` of a stacked one: a function of its name, never of the
+        layout."""
 
     @abstractmethod
     def activation_shape(self, inputs: torch.Size, layout: ParallelLayout) -> tuple[int, ...]:
-        """Of what a rank of one stage sends the next for a microbatch of such inputs."""
+        """Returns the shape that a rank of one stage sends the next for a microbatch of inputs of this shape."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean over one microbatch, on the last stage."""
+        """Returns the mean loss over one microbatch; called on the last stage."""
 
     @abstractmethod
     def units(self, part: nn.Module) -> Iterable[nn.Module]:
-        """The modules, as a rule the layers, that are recomputed one at a time, and whose weights are gathered together
-        where replicas hold shards of them."""
+        """Returns the modules, as a rule the layers, that are recomputed one at a time, and whose weights are gathered
+        together where replicas hold shards of them."""
 
     def reset_part(self, part: nn.Module) -> None:
-        """After the weights: fills the buffers, which have no values when a part is built on the meta device."""
+        """Fills the buffers, which have no values when a part is built on the meta device; called after the weights
+        are filled."""
         if buffers := [name for name, _ in part.named_buffers()]:
             raise ValueError(f"buffers without values: {', '.join(buffers)}; fill them in reset_part")

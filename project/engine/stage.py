@@ -1,4 +1,4 @@
-"""A pipeline stage that computes in the run's precision and remembers when it did what."""
+"""A pipeline stage that computes in the run's precision and records when each action ran."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,12 @@ from project.engine.spans import Span
 
 
 class RecordedStage(PipelineStage):
-    """`compute_context` is entered around the forward alone: autocast must not span the backward. `model_kwargs` are
-    given to every forward as they are, the same objects for each microbatch. Without `split_backward` a schedule that
-    asks for the gradients of inputs and weights apart is given both at once.
+    """Enters `compute_context` around the forward alone: autocast must not span the backward. Every forward is given
+    `model_kwargs` as they are, the same objects for each microbatch. Without `split_backward` a schedule that asks for
+    the gradients of inputs and weights apart gets both at once.
 
-    `note` is told each action as it begins. Whoever is in `watchers` is entered with the stage around each of its
-    forwards and, with the last one, around the loss.
+    `note` is told each action as it begins. Each of the `watchers` is entered around every forward of the stage and, of
+    the last stage, around the loss.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RecordedStage(PipelineStage):
                 stack.enter_context(watch(self))
             yield
 
-    # A message says by its tag which way it goes: for the ledger, and so that gloo never takes one for the other.
+    # A message's tag tells its direction: to the ledger, and to gloo, which would else take one for the other.
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
         return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION)
@@ -90,7 +90,7 @@ class RecordedStage(PipelineStage):
         return self._timed("W", bwd_chunk_id, super().backward_weight_one_chunk, bwd_chunk_id, *args, **kwargs)
 
     def perform_reduce_grad(self, grad_scale_factor: int) -> None:
-        """Nothing: a schedule asks for it once a batch, of which an optimizer step may accumulate several."""
+        """No-op: a schedule calls this once a batch, of which an optimizer step may accumulate several."""
 
     def reduce_gradients(self) -> None:
         super().perform_reduce_grad(1)
@@ -113,5 +113,5 @@ def tagged(ops: list[dist.P2POp], tag: int) -> list[dist.P2POp]:
 
 
 def nothing_left() -> Callable[[], None]:
-    """What runs at the weights' turn where the inputs' turn has done all."""
+    """Returns a no-op: the weight gradients were computed together with the input gradients."""
     return lambda: None

@@ -1,7 +1,7 @@
-"""Continuing a text under any layout, by Lightning's `predict`.
+"""Generates text under any layout, by Lightning's `predict`.
 
-The whole text passes through the model again for each new token: there is no cache of keys and values, which training's
-schedules have no place for. It is there to look at what a run has learned, not to serve it.
+The whole text passes through the model again for each new token, without a cache of keys and values, for which
+training's schedules have no place: enough to look at what a run has learned, not to serve it.
 """
 
 from collections.abc import Iterable
@@ -21,15 +21,16 @@ from project.training.optimizer import OptimizerConfig
 
 
 class Generator(MoEModule):
-    """No token is dropped, whatever capacity the experts were trained with: who is dropped would depend on what comes
-    after."""
+    """Continues prompts. It drops no token, whatever capacity the experts were trained with: which one is dropped would
+    depend on the tokens after it."""
 
     def __init__(self, weights: Weights, sampling: Sampling, max_new_tokens: int, end: int) -> None:
         super().__init__(replace(weights.config, capacity_factor=None), OptimizerConfig(), weights=weights)
         self.sampling, self.max_new_tokens, self.end = sampling, max_new_tokens, end
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> list[list[int]]:
-        """What follows each row of `tokens` `[B, S]`: at most `max_new_tokens`, the end of the text among them."""
+        """Returns the tokens that follow each row of `tokens` `[B, S]`: at most `max_new_tokens`, the end of the text
+        among them."""
         prompt_BS, draws = batch["tokens"], self.sampling.generator()
         begin = prompt_BS.shape[1]
         length = padded(begin + self.max_new_tokens, self.strategy.layout.tp)
@@ -54,6 +55,6 @@ class Generator(MoEModule):
 
 
 def prompts(tokens: list[int], samples: int) -> DataLoader:
-    """One batch, in which every row is the prompt."""
+    """Returns one batch, in which every row is the prompt."""
     rows = torch.tensor(tokens).repeat(samples, 1)
     return DataLoader([{"tokens": rows}], batch_size=None)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""What a run is, by global names: weights, persistent buffers, and what the optimizer keeps of each weight.
+"""A run's state by global names: weights, persistent buffers, and the optimizer's state of each weight.
 
-How an optimizer's weights are grouped depends on what is on a rank, and so do a scheduler's lists, which have an entry
-for each group. So groups are saved weight by weight, and put together again for the groups that there are on loading.
+The grouping of an optimizer's weights depends on what is on a rank, and so do a scheduler's lists, which have an entry
+for each group. So groups are saved weight by weight, and put together again for the groups that exist on loading.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,7 +38,7 @@ def persistent_buffers(parts: Iterable[nn.Module]) -> Iterable[tuple[str, Tensor
 
 
 class NamedOptimizer:
-    """Number `index` of a run's optimizers, whose weights have names."""
+    """Optimizer number `index` of a run, whose weights are those of `parts`."""
 
     def __init__(self, index: int, optimizer: Optimizer, parts: Iterable[nn.Module]) -> None:
         self.index, self.optimizer = index, optimizer
@@ -64,7 +64,7 @@ class NamedOptimizer:
         return found
 
     def groups(self) -> list[dict[str, Any]]:
-        """Each group's weights and options, and what else is kept of each weight that is no tensor."""
+        """Returns each group's weights and options, and each weight's entries that are no tensor."""
         others: dict[str, dict[str, Any]] = {}
         for name, _, entry, value in self.state():
             if not isinstance(value, Tensor):
@@ -91,7 +91,8 @@ class NamedOptimizer:
         return found
 
     def empty(self, parameter: Tensor, name: str, key: str, checkpoint: Checkpoint) -> Tensor:
-        """In the weight's own width where it was so: under another precision it is another."""
+        """Returns an empty tensor for the entry: in the weight's dtype if it was saved so, for that may be another
+        now."""
         stored, weight = checkpoint.optimizer[key], checkpoint.stored(name)
         dtype = parameter.dtype if stored.dtype == weight.dtype and stored.shape else stored.dtype
         if stored.shape == parameter.shape:
@@ -109,7 +110,7 @@ class NamedOptimizer:
 
 
 class SavedGroups:
-    """Which group each weight was in, on whichever rank. `ranks` are the states of all ranks that may be needed."""
+    """The saved groups by their weights. `ranks` are the states of all ranks that may be needed."""
 
     def __init__(self, ranks: Iterable[Mapping[str, Any]]) -> None:
         self.places: dict[tuple[int, str], tuple[Mapping[str, Any], int]] = {}
@@ -124,7 +125,7 @@ class SavedGroups:
         return rank["optimizers"][index][number]
 
     def scheduler(self, number: int, own: Mapping[str, Any], optimizer: NamedOptimizer) -> dict[str, Any]:
-        """Scheduler `number`'s state for the groups of the present optimizer; `own` is any rank's."""
+        """Returns scheduler `number`'s state for the groups of the present optimizer; `own` is any rank's."""
         first = [optimizer.names[group["params"][0]] for group in optimizer.optimizer.param_groups if group["params"]]
         places = [self.places[optimizer.index, name] for name in first]
         return regrouped(own, [(rank["lr_schedulers"][number], group) for rank, group in places])

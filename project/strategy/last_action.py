@@ -1,5 +1,5 @@
-"""What each rank began last, for whoever asks when they no longer answer: in memory shared with the process that forked
-them, or posted where no process is the parent of all (`project.strategy.posted_action`)."""
+"""The last action that each rank began, for the error message when a collective times out: in memory shared with the
+process that forked the ranks. Without such a process the actions are posted (`project.strategy.posted_action`)."""
 
 import mmap
 import re
@@ -12,8 +12,8 @@ OTHERS_NAMED = 4
 
 
 class LastActions:
-    """Written by the ranks, each its own line, and read by the process that forked them: in shared memory that has no
-    name, and so is left behind by nobody."""
+    """One line for each rank, which the rank writes and the process that forked it reads. The shared memory is
+    anonymous, so that nobody leaves it behind."""
 
     def __init__(self, ranks: int) -> None:
         self.memory = mmap.mmap(-1, ranks * WIDTH)
@@ -26,7 +26,7 @@ class LastActions:
 
 
 def waited_in_vain(late: Sequence[int], others: Sequence[int], began: Callable[[int], str]) -> str:
-    """What is said of the first of the late ranks."""
+    """Returns the message about the first of the ranks that missed a collective which timed out."""
     those, some = (
         "; ".join(f"rank {rank}: {began(rank)}" for rank in ranks) for ranks in (late, others[:OTHERS_NAMED])
     )

@@ -30,13 +30,13 @@ from project.strategy.stop import SIGNALS, StopRequest
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
 AFTER_CTRL_C_S = 2.0
-"""How long the first Ctrl-C leaves the ranks to finish a batch and save; the second one nothing."""
+"""Seconds that the first Ctrl-C leaves the ranks to finish a batch and save; a second one ends them at once."""
 GRACE_S = 1.0
-"""How long the others are given after a rank's death: for the guilty to report, whoever is seen first, and to stop."""
+"""Seconds that the other ranks have after one's death: the one seen first may not be the one that failed first."""
 
 
 class RankFailed(RuntimeError):
-    """A rank ended before its time. `details` is its own traceback, empty where a signal ended it."""
+    """A rank failed. `details` is its traceback, empty where a signal ended it."""
 
     def __init__(self, rank: int, message: str, details: str = "") -> None:
         super().__init__(f"rank {rank} failed: {message}")
@@ -45,7 +45,7 @@ class RankFailed(RuntimeError):
 
 @dataclass
 class Joined:
-    """What is still awaited of the ranks, and what rank 0 has said."""
+    """The handles that are still awaited, and rank 0's result."""
 
     awaited: dict[Any, BaseProcess | None]
     output: Any = None
@@ -143,13 +143,13 @@ class ForkLauncher(ForkingLauncher):
             result.send(output)
 
     def _pass_on(self, number: int, frame: Any) -> None:
-        """A signal that only this process got, as from `kill`, is meant for all."""
+        """Sends a signal on to all ranks: `kill` sends it to this process alone."""
         for process in self.ranks:
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
 
     def _join(self, result: Connection, errors: Sequence[Connection]) -> Any:
-        """Rank 0's result."""
+        """Waits for all ranks; returns rank 0's result."""
         joined = Joined({result: None} | {process.sentinel: process for process in self.ranks})
         try:
             self._await(joined, result, errors, math.inf)
@@ -160,8 +160,8 @@ class ForkLauncher(ForkingLauncher):
         return joined.output
 
     def _await(self, joined: Joined, result: Connection, errors: Sequence[Connection], deadline: float) -> None:
-        """The result and the errors are read as soon as they are there: a rank cannot end before what it has put into
-        a full pipe is taken out, nor while its logger takes its time to."""
+        """Reads result and errors as soon as they are there: a rank that has filled its pipe cannot end before they are
+        read, nor can one whose logger is still closing."""
         while joined.awaited and (left := deadline - time.monotonic()) > 0:
             for ready in wait([*joined.awaited, *errors], None if math.isinf(left) else left):
                 if ready in errors:
@@ -175,8 +175,8 @@ class ForkLauncher(ForkingLauncher):
                     raise self._first_failure(errors)
 
     def _first_failure(self, errors: Sequence[Connection]) -> RankFailed:
-        """The cause, not its echo: when a rank dies its peers fail too, on broken connections. A rank that was killed
-        is the cause; else the earliest report is."""
+        """Returns the failure that caused the others: when a rank dies its peers fail too, on broken connections. The
+        cause is a rank that was killed, else the earliest report."""
         deadline = time.monotonic() + GRACE_S
         reports: list[tuple[float, int, str, str]] = []
         while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.ranks):
@@ -194,8 +194,8 @@ class ForkLauncher(ForkingLauncher):
         return RankFailed(rank, message, details)
 
     def _late(self, reports: list[tuple[float, int, str, str]]) -> RankFailed | None:
-        """Those for whom the others have waited in vain. A rank that waits for another has its time run out, or sees
-        the connection go with one whose time has; the one that is waited for says nothing."""
+        """Returns the failure of the ranks that missed a collective which timed out; None if none did. A rank that
+        waits for another times out, or loses its connection to one that did; the missing ones report nothing."""
         if not any(TIMED_OUT.search(message) for _, _, message, _ in reports):
             return None
         silent = set(range(len(self.ranks))) - {rank for _, rank, _, _ in reports}
@@ -215,14 +215,15 @@ class ForkLauncher(ForkingLauncher):
 
 
 def one_line(error: BaseException) -> str:
-    """The innermost cause: pipelining wraps a stage's error in one of its own that lists tensors."""
+    """Returns type and first line of the innermost cause: pipelining wraps a stage's error in one that lists
+    tensors."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
 
 
 def die_with(parent: int) -> None:
-    """Ends this process when its parent ends, however: no orphan keeps a port or a GPU. Linux alone knows how."""
+    """Ends this process when its parent ends in any way, so that no orphan keeps a port or a GPU. Linux only."""
     if not os.path.exists("/proc/self"):
         return
     ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)

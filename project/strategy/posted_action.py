@@ -1,5 +1,5 @@
-"""What each rank began last, where no process is the parent of all (torchrun, SLURM): in the store by which the ranks
-found one another."""
+"""The last action that each rank began, where no process is the parent of all (torchrun, SLURM): posted in the store of
+the process group."""
 
 import threading
 import time
@@ -13,20 +13,20 @@ from project.spec.fault import Told
 from project.strategy.last_action import COMING_UP, waited_in_vain
 
 POST_S = 1.0
-"""How old what stands there may be: posting each action at once would cost a round trip for each."""
+"""Seconds between two posts: posting each action at once would cost a round trip for each."""
 GRACE_S = 10.0
-"""How long a rank whose time ran out waits for the others' to run out: they began to wait a little later, in the same
-step, and until then nobody knows who is waited for."""
+"""Seconds that a rank waits after its timeout for the others' timeouts: they began to wait a little later, in the same
+step, and until then nobody knows which rank is missing."""
 ANSWER_S = 10.0
-"""How long the store may take to answer: it is gone with the process that kept it, which may be the late one."""
+"""Seconds that the store may take to answer: it ends with the process that hosts it, which may be the missing one."""
 
 
 class NotArrived(Told):
-    """Ranks that the others have waited for in vain."""
+    """Some ranks missed a collective, which timed out on the others."""
 
 
 class PostedActions:
-    """`timeout` is the process group's."""
+    """Posts this rank's last action every second; `timeout` is the process group's."""
 
     def __init__(self, store: Any, rank: int, ranks: int, timeout: timedelta) -> None:
         # A connection of its own, for the main thread's may be in the middle of waiting for somebody.
@@ -50,11 +50,12 @@ class PostedActions:
                 try:
                     self.store.set(f"began {self.rank}", text)
                 except dist.DistError:
-                    return  # who kept it is gone, and soon all are
+                    return  # the process that hosts it is gone, and soon all are
                 posted = text
 
     def not_arrived(self) -> NotArrived | None:
-        """For a rank whose time ran out. None where nobody is late, or the store does not answer."""
+        """Returns which ranks are missing, for a rank whose collective timed out. None where no rank is, or the store
+        does not answer."""
         found: list[NotArrived] = []
         asking = threading.Thread(target=self._ask, args=(found,), daemon=True)
         asking.start()
@@ -71,7 +72,7 @@ class PostedActions:
             found.append(self._told(late, waiting))
 
     def _told(self, late: Sequence[int], waiting: Sequence[int]) -> NotArrived:
-        """By one of those who wait, in full."""
+        """Returns the error: the full message on the first of the waiting ranks, a reference to it on the others."""
         if self.rank != waiting[0]:
             time.sleep(2 * POST_S)  # the first that ends is heard, and the others may be ended
             return NotArrived(f"rank {self.rank} waited in vain; rank {waiting[0]} says for whom")

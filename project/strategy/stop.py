@@ -1,7 +1,7 @@
-"""Being told to end: the batch is finished, a checkpoint saved, and the run over, interrupted but sound (status 0).
+"""Stopping on a signal: the batch is finished, a checkpoint saved, and the run ends with status 0, interrupted.
 
 A handler only makes a note: in the middle of a schedule a rank can neither save nor talk to the others. All ranks learn
-of it together, from the all-reduce of the gradient norm.
+of it together, from a flag in the step's all-reduce.
 """
 
 import os
@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """`signal` is what this rank was sent; `agreed` that all ranks will end after this batch."""
+    """`signal` is the signal that this rank was sent; `agreed` says that all ranks will end after this batch."""
 
     def __init__(self) -> None:
         self.signal: int | None = None

@@ -1,7 +1,7 @@
-"""A rank's share of a run's tensors: what it writes of them, and a copy to write from while training goes on.
+"""A rank's share of a run's tensors: the chunks that it writes, and a copy to write from while training goes on.
 
-DCP's planners (`torch.distributed.checkpoint`) divide: of each box of a tensor that several ranks hold one writes it,
-and bytes come out even. The division is made once, for it depends on names, shapes and placements alone.
+DCP's planners (`torch.distributed.checkpoint`) divide the work: one of the ranks that hold a box of a tensor writes it,
+and ranks write equally many bytes. The division is made once, for it depends on names, shapes and placements alone.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ Kinds = Mapping[str, Mapping[str, Tensor]]
 
 
 class Snapshot:
-    """`kinds` is what there is on this rank; every rank makes its snapshot of the same kinds, at once (collective)."""
+    """`kinds` are this rank's tensors; every rank makes its snapshot of the same kinds at once (collective)."""
 
     def __init__(self, kinds: Kinds) -> None:
         self.like = signature(kinds)
@@ -45,7 +45,7 @@ class Snapshot:
         return self.like == signature(kinds)
 
     def tensors(self, kinds: Kinds) -> dict[str, Tensor]:
-        """This rank's share, in place."""
+        """Returns this rank's share, in place."""
         return {
             chunk.name: local_tensor(kinds[kind][chunk.name]).detach()
             for kind, chunks in self.chunks.items()
@@ -54,7 +54,7 @@ class Snapshot:
 
     @torch.no_grad()
     def copy(self, kinds: Kinds) -> dict[str, Tensor]:
-        """This rank's share, copied to memory that the next copy will use again."""
+        """Returns this rank's share, copied to memory that the next copy will use again."""
         here = self.tensors(kinds)
         if self.staged is None:
             pin = any(tensor.is_cuda for tensor in here.values())
@@ -71,7 +71,7 @@ def signature(kinds: Kinds) -> list[tuple]:
 
 
 def divided(tensors: Mapping[str, Tensor]) -> SavePlan:
-    """This rank's part of the plan of all; collective."""
+    """Returns this rank's part of the plan of all; collective."""
     first = dist.get_rank() == 0
     planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     planner.set_up_planner(dict(tensors), is_coordinator=first)
@@ -85,8 +85,8 @@ def divided(tensors: Mapping[str, Tensor]) -> SavePlan:
 
 @torch.no_grad()
 def fill(tensors: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
-    """Reads into each tensor, whichever part of the whole it is, from the chunks that the checkpoint has of it. Each
-    rank for itself: no collective."""
+    """Fills each tensor, whichever part of the whole it is, from the checkpoint's chunks. No collective: each rank
+    reads for itself."""
     planner = DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     planner.set_up_planner(dict(tensors), metadata(tensors, checkpoint))
     for item in planner.create_local_plan().items:
@@ -98,7 +98,7 @@ def fill(tensors: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
 
 
 def metadata(names: Mapping[str, Tensor], checkpoint: Checkpoint) -> Metadata:
-    """In DCP's words. Chunks keep their order, which a plan's indices go by."""
+    """Returns DCP's metadata of these tensors. Chunks keep their order, to which a plan's indices refer."""
     described: dict[str, TensorStorageMetadata | BytesStorageMetadata] = {}
     for name in names:
         stored = checkpoint.stored(name)

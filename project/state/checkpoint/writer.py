@@ -85,7 +85,7 @@ class Write:
         os.replace(hidden, receipt)
 
     def receipts(self) -> bool:
-        """Whether those of all ranks have come."""
+        """Returns whether all ranks' receipts have come."""
         waited_for = set(range(self.others))
         while waited_for and not self.abandoned.is_set():
             for rank in list(waited_for):
@@ -108,7 +108,7 @@ class Write:
                 action()
 
     def then(self, action: Callable[[], None]) -> None:
-        """On rank 0, once it is whole; never if it is not to be."""
+        """Runs `action` on rank 0 once the checkpoint is whole; never if it does not become so."""
         with self.lock:
             if self.whole:
                 action()
@@ -121,7 +121,7 @@ class Write:
 
 
 class CheckpointWriter:
-    """Of one rank. All methods but `failed` and `then` are collective."""
+    """One rank's writer. All methods but `failed` and `then` are collective."""
 
     def __init__(self, asynchronous: bool = True) -> None:
         self.asynchronous = asynchronous
@@ -161,7 +161,7 @@ class CheckpointWriter:
 
     @property
     def failed(self) -> bool:
-        """Whether this rank knows of a failure that the others may not know of yet."""
+        """Says whether this rank knows of a failure that the others may not know of yet."""
         return self.underway is not None and self.underway.error is not None
 
     def drain(self) -> None:
@@ -186,7 +186,7 @@ class CheckpointWriter:
         raise_everywhere(write.error)
 
     def then(self, action: Callable[[], None]) -> None:
-        """On rank 0: when what is underway is whole, or now."""
+        """Runs `action` on rank 0: when the checkpoint underway is whole, or now if there is none."""
         if dist.get_rank() == 0:
             if self.underway is None:
                 action()
@@ -194,7 +194,7 @@ class CheckpointWriter:
                 self.underway.then(action)
 
     def claim(self, folder: Path) -> None:
-        """This run's, for as long as it lives; what dead runs have left half-written there is removed.
+        """Claims the folder for this run as long as it lives, and removes what dead runs left half-written there.
 
         Raises:
             CheckpointError: on all ranks, where another run writes.
@@ -244,7 +244,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def raise_everywhere(error: CheckpointError | None) -> None:
-    """If any rank has an error, all raise the lowest one's; collective."""
+    """Raises the lowest rank's error on all ranks, if any rank has one; collective."""
     if any_rank(error is not None):
         errors: list[CheckpointError | None] = [None] * dist.get_world_size()
         dist.all_gather_object(errors, error)
