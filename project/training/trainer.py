@@ -28,7 +28,7 @@ def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | Non
     `planned` is what its summary says was planned. The callback at `callbacks.summary` is given both."""
     layout = layout_of(cfg.parallel)
     config = OmegaConf.to_container(cfg, resolve=True)
-    known = {"summary": {"started": started, "planned": planned}}
+    known = {"summary": {"_convert_": "all", "started": started, "planned": planned}}
     callbacks = [instantiate(node, **known.get(name, {})) for name, node in cfg.callbacks.items() if node]
     steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
     return instantiate(
