@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from project.compat.torch_mesh import flattened, flattened_meshes
-from project.spec.layout import ParallelLayout
+from project.spec.layout import DENSE, EXPERT, ParallelLayout
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Mesh:
         """Returns the submesh of these axes, of either mesh. Where both are one, ep is tp and etp has one rank."""
         if self.expert is self.dense and names in (("ep",), ("ep", "etp")):
             return self.tp
-        return (self.dense if set(names) <= {"pp", "dp", "tp"} else self.expert)[names]
+        return (self.dense if set(names) <= set(DENSE) else self.expert)[names]
 
     @cached_property
     def edp(self) -> DeviceMesh:
@@ -70,11 +70,10 @@ def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | No
     """Builds both meshes over the default process group, of `layout.world_size` ranks; collective. Every axis's group
     has `timeout`, which torch does not take over from the default group."""
     world = dist.group.WORLD
-    dense = device_mesh(world, device_type, ("pp", "dp", "tp"), (layout.pp, layout.dp, layout.tp), timeout)
+    dense = device_mesh(world, device_type, DENSE, layout.shape(DENSE), timeout)
     if (layout.ep, layout.etp) == (layout.tp, 1):
         return Mesh(layout, dense, dense)
-    shape = (layout.pp, layout.edp, layout.ep, layout.etp)
-    return Mesh(layout, dense, device_mesh(world, device_type, ("pp", "edp", "ep", "etp"), shape, timeout))
+    return Mesh(layout, dense, device_mesh(world, device_type, EXPERT, layout.shape(EXPERT), timeout))
 
 
 FLATTENED = ("ep", "etp")

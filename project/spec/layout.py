@@ -1,10 +1,11 @@
-"""Which way the model is split: degrees, their order over the ranks, and the schedule. No torch: a planner reads it.
+"""The layout: into how many parts the model and the batch are split, how the parts lie on the ranks, and the schedule.
 
 `world = pp * dp * tp`, laid out pp-major and tp-minor, so that a tensor-parallel group is contiguous (one node) and so
 is a stage. The experts see the same ranks through axes of their own: `edp * ep * etp = dp * tp`.
 """
 
 from dataclasses import dataclass
+from math import prod
 from typing import Annotated, Literal, NamedTuple, get_args
 
 from pydantic import Strict
@@ -17,8 +18,12 @@ Partition = Annotated[tuple[Annotated[int, Strict()], ...], Strict()]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
+DENSE, EXPERT = ("pp", "dp", "tp"), ("pp", "edp", "ep", "etp")
+"""The axes by which dense weights and experts see the ranks; neighbours along the last axis are neighbouring ranks."""
+
+
 class Coordinates(NamedTuple):
-    """Where a rank stands on each axis."""
+    """The place of a rank on each axis."""
 
     pp: int
     dp: int
@@ -30,7 +35,7 @@ class Coordinates(NamedTuple):
 
 @dataclass(frozen=True)
 class ParallelLayout:
-    """`dp_mode` says what the replicas of a weight are: whole copies, or shards that are gathered for use (FSDP).
+    """`dp_mode` says whether a replica has whole weights, or shards of them that are gathered for use (FSDP).
 
     `schedule` is a name in `spec.schedules.table` or the path of a CSV file. `partition` gives the number of layers of
     each stage by hand; None balances them by cost.
@@ -60,12 +65,17 @@ class ParallelLayout:
     def stages(self) -> int:
         return self.pp * self.virtual_stages
 
+    def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
+        """The number of ranks along each axis."""
+        return tuple(getattr(self, axis) for axis in axes)
+
+    def stride(self, axis: str) -> int:
+        """The difference of two ranks that are neighbours along the axis."""
+        view = DENSE if axis in DENSE else EXPERT
+        return prod(self.shape(view[view.index(axis) + 1 :]))
+
     def coordinates(self, rank: int) -> Coordinates:
-        pp, within = divmod(rank, self.dp * self.tp)
-        dp, tp = divmod(within, self.tp)
-        edp, within_expert = divmod(within, self.ep * self.etp)
-        ep, etp = divmod(within_expert, self.etp)
-        return Coordinates(pp, dp, tp, edp, ep, etp)
+        return Coordinates(*(rank // self.stride(axis) % getattr(self, axis) for axis in Coordinates._fields))
 
     def __str__(self) -> str:
         return f"pp{self.pp} x dp{self.dp} x tp{self.tp}, experts ep{self.ep} x etp{self.etp}"

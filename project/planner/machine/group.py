@@ -67,16 +67,9 @@ def _group_over(axes: tuple[str, ...], pp: int, dp: int, tp: int, ep: int, etp: 
 
 
 def _strides(axes: tuple[str, ...], layout: ParallelLayout) -> tuple[tuple[int, int], ...]:
-    every = {
-        "pp": (layout.pp, layout.dp * layout.tp),
-        "dp": (layout.dp, layout.tp),
-        "edp": (layout.edp, layout.ep * layout.etp),
-        "tp": (layout.tp, 1),
-        "ep": (layout.ep, layout.etp),
-        "etp": (layout.etp, 1),
-    }
     dims: list[tuple[int, int]] = []
-    for size, stride in (every[axis] for axis in every if axis in axes):
+    for axis in axes:
+        size, stride = getattr(layout, axis), layout.stride(axis)
         if size == 1:
             continue
         if dims and dims[-1][1] == size * stride:
