@@ -1,4 +1,4 @@
-"""A prompt as tokens, and the text that tokens stand for. No torch: the check of a command reads it."""
+"""A prompt as tokens, and the text that tokens stand for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from project.data.tokenizer import end_of_text_id, open_tokenizer
 
 
 class Prompt:
-    """The tokens to be continued; those of no text at all are the end of the one before."""
+    """The tokens to be continued; an empty text has one, the end of the text before."""
 
     def __init__(self, tokenizer: Path, text: str) -> None:
         self.tokenizer = open_tokenizer(tokenizer)
@@ -17,7 +17,7 @@ class Prompt:
         self.tokens: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids or [self.end]
 
     def continued(self, tokens: list[int]) -> str:
-        """The prompt and what follows, up to where it ends."""
+        """The text of the prompt and its continuation, up to the end-of-text token."""
         if self.end in tokens:
             tokens = tokens[: tokens.index(self.end)]
         if not self.text:
@@ -25,10 +25,10 @@ class Prompt:
         return self.tokenizer.decode(self.tokens + tokens)
 
     def length(self, max_new_tokens: int, tp: int) -> int:
-        """Of prompt and continuation, up to the next number that divides over the tensor-parallel ranks."""
+        """Tokens of prompt and continuation together, rounded up to a multiple of tp."""
         return padded(len(self.tokens) + max_new_tokens, tp)
 
 
 def padded(length: int, tp: int) -> int:
-    """What is right of a token does not concern it."""
+    """Rounded up to a multiple of tp: attention is causal, so that padding on the right changes nothing."""
     return -(-length // tp) * tp

@@ -1,4 +1,4 @@
-"""What a plan is of: a model, its layout, and the batch of an optimizer step. No torch."""
+"""The subject of a plan: a model, its layout, and the batch of an optimizer step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A warning for half precision on a CPU that has no instructions for it."""
+"""The warning about half precision on a CPU that has no instructions for it."""
 
 from __future__ import annotations
 

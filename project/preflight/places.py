@@ -10,8 +10,8 @@ from project.spec.fault import Fault
 
 
 def folder_faults(key: str, folder: Path) -> Iterator[Fault]:
-    """Tries to write into the folder, or into the nearest one above it that exists, and leaves nothing behind:
-    permissions alone do not tell of a read-only or a full file system, nor of root's.
+    """Tries to write into the folder, or into the nearest parent that exists, and leaves nothing behind: permissions do
+    not show that a file system is read-only or full, and root has them all.
     """
     existing = folder.expanduser().absolute()
     while not existing.exists() and existing != existing.parent:

@@ -1,4 +1,4 @@
-"""The number of ranks that a launcher has already decided, against the number that the layout asks for."""
+"""Faults of a number of ranks that a launcher has started and the layout does not have."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def world_size_faults(
 
 
 def launched_ranks(environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """The variable that says so, and the number of ranks; None where this process is to start them itself."""
+    """The launcher's variable and the number of ranks in it; None where this process starts the ranks itself."""
     if "TORCHELASTIC_RUN_ID" in environ and environ.get("WORLD_SIZE", "").isdigit():
         return "WORLD_SIZE", int(environ["WORLD_SIZE"])
     # An interactive shell inside an allocation has the variables too, but nothing was launched; as Lightning sees it.
@@ -39,7 +39,7 @@ def launched_ranks(environ: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def named_layouts(layout: ParallelLayout, model: ModelConfig, batch: tuple[int, int], ranks: int) -> str:
-    """Legal layouts as one types them, for that many ranks or, where none is legal, for the most below."""
+    """Legal layouts as overrides, for that many ranks or, where none is legal, for the next smaller number."""
     if any(type(size) is not int or size < 1 for size in batch):
         return "fewer"
     for world_size in range(ranks, 0, -1):
@@ -58,7 +58,7 @@ def degrees(layout: ParallelLayout) -> str:
 
 
 def _typed(layout: ParallelLayout, like: ParallelLayout) -> str:
-    """The layout as overrides; degrees of 1 and what does not change are left out."""
+    """The layout as overrides, without degrees of 1 and without keys that are as in `like`."""
     always = ("pp", "tp", "ep")
     names = [name for name in ("pp", "dp", "tp", "ep", "etp") if name in always or getattr(layout, name) > 1]
     names += [name for name in ("microbatches", "partition") if getattr(layout, name) != getattr(like, name)]

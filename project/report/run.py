@@ -1,4 +1,4 @@
-"""A run folder as the figures read it. No torch: a page is made in a moment."""
+"""A run folder, read for the figures of its page."""
 
 from __future__ import annotations
 

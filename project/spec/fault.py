@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 class Told(Exception):
-    """An error whose message says all there is to say: what happened, where, and what to do. It needs no traceback."""
+    """An error that is printed without its traceback: the message says what happened, where, and what to do."""
 
 
 @dataclass(frozen=True)

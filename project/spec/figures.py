@@ -1,4 +1,4 @@
-"""The numbers by which runs are compared, out of a `summary.json` or of the planner's figures under the same names."""
+"""The figures by which runs are compared, from a `summary.json` or from the planner's figures of the same names."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -34,24 +34,24 @@ FIGURES: dict[str, Callable[[Figures], float | None]] = {
     "val_loss": _plain("val_loss"),
     "time_to_first_step_s": _plain("time_to_first_step_s"),
 }
-"""Of what there is a number for each rank the largest, as a run is as slow, and as large, as its largest rank."""
+"""Of a figure that each rank has, the largest: a run is as slow, and needs as much memory, as its largest rank."""
 
 
 MORE_IS_BETTER = ("tokens_per_second", "mfu")
 
 
 def directions(wanted: str | Iterable[str]) -> str | list[str]:
-    """What an optimizing sweeper is to do with each: `minimize` or `maximize`."""
+    """`minimize` or `maximize` for each figure, as an optimizing sweeper wants to be told."""
     if isinstance(wanted, str):
         return "maximize" if wanted in MORE_IS_BETTER else "minimize"
     return ["maximize" if name in MORE_IS_BETTER else "minimize" for name in wanted]
 
 
 def figure(summary: Figures, name: str) -> float | None:
-    """None where the run has no such number."""
+    """None where the run does not have the figure."""
     return FIGURES[name](summary)
 
 
 def objective(summary: Figures, wanted: str | Iterable[str]) -> float | tuple[float | None, ...] | None:
-    """One figure, or several, in the order asked for: what a sweeper optimizes."""
+    """The figure that a sweeper optimizes, or several in the order of `wanted`."""
     return figure(summary, wanted) if isinstance(wanted, str) else tuple(figure(summary, name) for name in wanted)

@@ -1,4 +1,4 @@
-"""How a message names what would have been legal: "legal: 1, 2, 4, 8; nearest 4"."""
+"""The part of a message that names legal values: "legal: 1, 2, 4, 8; nearest 4"."""
 
 import difflib
 import math
@@ -10,7 +10,8 @@ _LISTED_WORDS = 20
 
 
 def legal(value: object, values: Iterable[object], every: bool = True) -> str:
-    """Empty where nothing is legal. `every` says that nothing else is legal; otherwise the values are examples.
+    """Names legal values instead of `value`; empty where there are none. `every` says that `values` are all there are;
+    otherwise they are examples.
 
     A number is given the one or two legal numbers nearest to it, a word the one that is spelled most like it, if any.
     """
@@ -27,7 +28,7 @@ def legal(value: object, values: Iterable[object], every: bool = True) -> str:
 
 
 def nearest(value: object, values: Sequence[object]) -> list[object]:
-    """Empty where nothing is near, as for a word that resembles none."""
+    """The legal numbers on both sides of a number, or the most similar word; empty where none is similar."""
     numbers = [v for v in values if is_number(v)]
     if is_number(value) and len(numbers) == len(values):
         return _nearest_numbers(value, numbers)
@@ -38,13 +39,13 @@ def nearest(value: object, values: Sequence[object]) -> list[object]:
 
 
 def either(values: Sequence[object]) -> str:
-    """1, 2 or 4."""
+    """The values as "1, 2 or 4"."""
     words = [said(value) for value in values]
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def said(value: object) -> str:
-    """As one types it on the command line."""
+    """The value as it is typed on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Which layers stand on which stage. No torch: the planner reads it."""
+"""The layers of each pipeline stage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

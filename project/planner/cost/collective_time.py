@@ -1,4 +1,4 @@
-"""Seconds that a collective takes, by what it crosses. No torch.
+"""Seconds that a collective takes, by what it crosses.
 
 Per rank, with g ranks, buffer n, latency a and bandwidth b: all-gather and reduce-scatter `(g-1)(a + n/(g b))`, an
 all-reduce twice that, a pairwise all-to-all as an all-gather (Thakur et al., IJHPCA 19(1), 2005); messages between

@@ -1,4 +1,4 @@
-"""Seconds that one rank computes: the most of arithmetic, memory and launches. No torch.
+"""Seconds that one rank computes: the most of arithmetic, memory and launches.
 
 A matrix product is cut into tiles, of which the device works on `multiprocessors` at once: the last wave may be nearly
 empty. Smaller tiles fill it better and reach less of the peak, for they read more from memory for each product; the

@@ -1,4 +1,4 @@
-"""Seconds of a step where ranks share a node's cores. No torch.
+"""Seconds of a step where ranks share a node's cores.
 
 A rank's program is then what takes time: how many layers, microbatches and collectives it goes through, more than what
 they compute. Its seconds of a core are counted (`Host`), and the cores are shared evenly by the ranks that have

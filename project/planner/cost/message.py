@@ -1,4 +1,4 @@
-"""What a message between two stages crosses, and its seconds. No torch.
+"""What a message between two stages crosses, and its seconds.
 
 The ranks of a stage lie together, and each sends to the one at its own place in the other stage. A stage's next one may
 be on the same node while the one after is on another.

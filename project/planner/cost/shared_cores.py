@@ -1,4 +1,4 @@
-"""A pipeline whose ranks share a node's cores, action by action. No torch."""
+"""A pipeline whose ranks share a node's cores, action by action."""
 
 from __future__ import annotations
 

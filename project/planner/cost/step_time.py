@@ -1,5 +1,4 @@
 """Seconds of an optimizer step: what each stage takes for a microbatch, the pipeline over them, and what follows once.
-No torch.
 
 The pipeline is summed up by closed forms (Narayanan et al., arXiv 2104.04473; Qi et al., arXiv 2401.10241), in which
 the slowest rank sets the pace and the others are passed once; `planner.timeline` runs a schedule action by action.

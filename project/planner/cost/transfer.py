@@ -1,4 +1,4 @@
-"""Operations that send, and what they put on the wire. No torch."""
+"""Operations that send, and what they put on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which link a transfer of a step uses, and how long one of its calls takes. No torch."""
+"""Which link a transfer of a step uses, and how long one of its calls takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be timed, and what each stage and rank holds of it. No torch."""
+"""What is to be timed, and what each stage and rank holds of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of the busiest rank by closed forms, for trainers that are not ours. No torch.
+"""Bytes of the busiest rank by closed forms, for trainers that are not ours.
 
 Activations after Korthikanti et al., arXiv 2205.05198, counted kernel by kernel, so that the same sum holds for fused
 attention, gated networks and grouped queries: per layer `sbh(34 + 5as/h)` with dropout and no parallelism,

@@ -1,4 +1,4 @@
-"""Bytes and parameters of a stage on one rank, by what the stage is made of. No torch.
+"""Bytes and parameters of a stage on one rank, by what the stage is made of.
 
 They follow from how a layer is split and how many tokens a microbatch has, not from the pipeline that the stage is in:
 all schedules of a search share them.

@@ -77,8 +77,8 @@ def legal_microbatches(
 def _with_microbatches(
     layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int
 ) -> ParallelLayout | None:
-    """As it is or else, where its microbatches are illegal, with the most there can be: those leave the pipeline idle
-    least. None where none are legal."""
+    """The layout itself where its microbatches are legal; else with the most legal ones, which leave the pipeline idle
+    least; None where none are legal."""
     for count in (layout.microbatches, *reversed(divisors(max(batch_size // layout.dp, 1)))):
         other = dataclasses.replace(layout, microbatches=count)
         if is_legal(other, model, batch_size, seq_len):
@@ -87,7 +87,7 @@ def _with_microbatches(
 
 
 def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
-    """A schedule's file is for as many pipeline ranks and microbatches as it is given with."""
+    """Whether the layout has the pipeline ranks and microbatches of a schedule's file; True without a file."""
     shape = (layout.pp, layout.microbatches)
     return not is_schedule_file(like.schedule) or shape == (like.pp, like.microbatches)
 

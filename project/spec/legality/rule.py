@@ -1,4 +1,4 @@
-"""What a rule is, and the words in which most rules can be said."""
+"""A rule, and the constructors of the most common rules."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def broken(rules: Iterable[Rule], values: Values) -> list[Fault]:
 
 
 def all_kept(rules: Iterable[Rule], values: Values) -> bool:
-    """Whether there is no fault, at less cost than finding them."""
+    """Whether `broken` would find nothing, at less cost."""
     return not any(rule.is_asked(values) and rule.objection(values) for rule in rules)
 
 

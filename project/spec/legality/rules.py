@@ -1,7 +1,7 @@
 """The rules that a layout, a model and a batch keep together, as a table.
 
 Each row is filed under the key that one would change first; the sentences name the other keys. What a schedule asks
-for is in `schedule_rules`, what sharded replicas ask for in `shard_rules`.
+for is in `legality.schedules`, what sharded replicas ask for in `legality.shards`.
 """
 
 from __future__ import annotations

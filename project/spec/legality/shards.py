@@ -1,4 +1,4 @@
-"""What `parallel.dp_mode=shard` asks for: every weight is cut evenly over its replicas.
+"""The rules of `parallel.dp_mode=shard`: every weight is cut evenly over its replicas.
 
 A matrix is cut along its first dim over dp, after tp has had its part; the matrices of an expert over the replicas of
 that expert, of which there are `edp = dp x tp / (ep x etp)` (`project.engine.sharded_replicas`).

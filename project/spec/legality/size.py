@@ -23,7 +23,7 @@ class Size:
         return self.of(values) if all(key in values for key in self.reads) else None
 
     def over(self, key: str) -> Size:
-        """A rank's part. None where it is no whole number, to which another rule will object."""
+        """The part of one rank; None where it is no whole number, to which another rule objects."""
 
         def part(values: Values) -> int | None:
             whole = self.of(values)

@@ -1,4 +1,4 @@
-"""One entry of a schedule, and the text form that `torch.distributed.pipelining` gives it. No torch: a file of them is
+"""One entry of a schedule, and the text form that `torch.distributed.pipelining` gives it. A file of them is
 checked before a run starts.
 """
 

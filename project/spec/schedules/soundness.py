@@ -1,4 +1,4 @@
-"""Does a schedule do everything once, and in an order that can be run? No torch."""
+"""Checks that a schedule does everything once, and in an order that can be run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our names and numbers in those of Hugging Face's MixtralForCausalLM, and back. No torch: the preflight reads it."""
+"""Our names and numbers in those of Hugging Face's MixtralForCausalLM, and back."""
 
 from __future__ import annotations
 
