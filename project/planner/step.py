@@ -8,7 +8,7 @@ from functools import cached_property
 from project.planner.cost.stages import parts_of
 from project.spec.cost import Tables
 from project.spec.layer import transformer
-from project.spec.layer.implementation import ours
+from project.spec.layer.implementation import Implementation, ours, without_states
 from project.spec.layer.operation import Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
@@ -55,13 +55,18 @@ class Step:
         layout = self.layout
         return Shape(self.sequences, self.seq_len, layout.tp, layout.ep, layout.etp)
 
+    @property
+    def how(self) -> Implementation:
+        return without_states(ours(self.precision))
+
     @cached_property
     def tables(self) -> Tables:
-        """Of one rank and microbatch."""
-        args = self.config, ours(self.precision), self.shape, width_of(self.precision)
+        """Tables of one rank and microbatch; that of a kind of layer that the model has not is empty."""
+        config = self.config
+        args = config, self.how, self.shape, width_of(self.precision)
         return Tables(
-            transformer.layer(*args, False),
-            transformer.layer(*args, True),
+            transformer.layer(*args, False) if config.num_dense_layers else (),
+            transformer.layer(*args, True) if config.moe_layers else (),
             transformer.embedding(*args),
             transformer.head(*args),
         )
@@ -72,9 +77,3 @@ class Step:
     @property
     def expert_axes_are_tp(self) -> bool:
         return (self.layout.ep, self.layout.etp) == (self.layout.tp, 1)
-
-
-def rows_sent(step: Step) -> int:
-    """Rows that a rank hands to the experts' dispatch for one microbatch: each token's assignments, each to all slices
-    of its expert; with a capacity, all slots of all experts, full or not."""
-    return transformer.rows_sent(step.config, step.tokens // step.layout.tp, step.layout.etp)

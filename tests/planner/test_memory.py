@@ -7,7 +7,7 @@ import pytest
 
 from project.planner.cost.parameters import parameters_on
 from project.planner.memory.activations import kept
-from project.planner.memory.memory import buffers, by_module, least, memory, peak
+from project.planner.memory.peak import buffers, by_module, least, memory, peak
 from project.planner.search import space
 from project.planner.search.space import nearest_fitting
 from project.planner.step import Step

@@ -10,7 +10,7 @@ from benchmarks.planner_search import DEEPSEEK
 from project.command_line.check import check
 from project.commands.train.command import TRAIN
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.memory.memory import peak
+from project.planner.memory.peak import peak
 from project.planner.search import space
 from project.planner.search.branch_and_bound import SLACK, search, within
 from project.planner.search.candidate import SETTLED, closed_form_seconds

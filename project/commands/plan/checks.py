@@ -12,7 +12,7 @@ from project.command_line.command import Config
 from project.planner.config import cluster_of, step_of
 from project.planner.document.sheet import number
 from project.planner.machine.cluster_file import cluster_faults
-from project.planner.memory.memory import peak
+from project.planner.memory.peak import peak
 from project.planner.search.candidate import Objective
 from project.planner.search.outcome import Outcome
 from project.planner.search.space import nearest_fitting, overrides

@@ -45,15 +45,16 @@ class Parameters(NamedTuple):
 
 def parameters_of(config: ModelConfig, layout: ParallelLayout, part: Part, sharded: bool | None = None) -> Parameters:
     """Parameters of one stage on one rank. `sharded` says whether replicas hold shards; None: as the layout does."""
-    return _parameters(config, layout, held_by(config, part), sharded)
+    return divided_on(config, layout, held_by(config, part), sharded)
 
 
 def parameters_on(config: ModelConfig, layout: ParallelLayout, pp_rank: int, seq_len: int) -> Parameters:
     """Parameters of all stages of a pipeline rank."""
-    return _parameters(config, layout, ranks_held(config, layout, seq_len)[pp_rank], None)
+    return divided_on(config, layout, ranks_held(config, layout, seq_len)[pp_rank])
 
 
-def _parameters(config: ModelConfig, layout: ParallelLayout, held: Held, sharded: bool | None) -> Parameters:
+def divided_on(config: ModelConfig, layout: ParallelLayout, held: Held, sharded: bool | None = None) -> Parameters:
+    """Parameters of a rank that holds so much of the model."""
     shard = layout.dp_mode == "shard" if sharded is None else sharded
     over_tp = layout.tp * (layout.dp if shard else 1)
     over_experts = layout.ep * layout.etp * (layout.edp if shard else 1)

@@ -6,7 +6,6 @@ the slowest rank sets the pace and the others are passed once; `planner.timeline
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from operator import mul
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from project.planner.cost.workload import Durations, StepTime, Workload, rank_pa
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.group import Group, group_over
 from project.planner.timeline.timeline import Travel
-from project.spec.layer.implementation import Implementation
+from project.spec.layer.implementation import Implementation, without_states
 from project.spec.layer.operation import Axes, Send, Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
@@ -90,12 +89,6 @@ def layout_units(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Un
     groups = _groups(layout.tp, layout.ep, layout.etp)
     how = without_states(work.how)
     return units(work.config, how, work.arithmetic, work.shape(layout), groups, layout.recompute, cluster)
-
-
-@lru_cache
-def without_states(how: Implementation) -> Implementation:
-    """What it keeps changes no microbatch's time."""
-    return replace(how, state_bytes=0, sharded_state_bytes=0)
 
 
 def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:

@@ -16,7 +16,7 @@ from project.planner.cost.stages import held_by
 from project.planner.cost.transfer import Transfer
 from project.planner.machine.group import WORLD, group_over
 from project.planner.step import Step
-from project.spec.layer.operation import Axes, is_sent_again
+from project.spec.layer.operation import Axes
 from project.spec.partition import Part
 from project.spec.precision import DOUBLE, width_of
 
@@ -68,7 +68,7 @@ def _lines(step: Step, part: Part) -> dict[_Line, int]:
         for operation in table if count else ():
             for send in operation.sends:
                 phases: list[Phase] = [send.direction]
-                if send.direction == "forward" and is_sent_again(send, again):
+                if send.is_repeated(again):
                     phases.append("again")
                 for phase in phases:
                     line = _Line(operation.part, phase, send.axes, send.collective, send.given)

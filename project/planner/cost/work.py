@@ -88,7 +88,7 @@ def work_of(table: Table, how: Implementation, shape: Shape, recompute: str = "n
     if not repeated:
         return Pass(forward, inputs, weights)
     if recompute == "selective":
-        sent = tuple(send for send in sent if send.again != "unless kept") if how.selective == "layer" else ()
+        sent = tuple(send for send in sent if not send.is_kept) if how.selective == "layer" else ()
     return Pass(forward, inputs, weights, _forward([one for one in table if one.recomputed in repeated], sent))
 
 

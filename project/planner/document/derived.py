@@ -14,7 +14,7 @@ from project.planner.cost.transfer import Transfer
 from project.planner.cost.workload import workload
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.source import source_of_seconds
-from project.planner.memory.memory import Memory, by_module, memory, peaks
+from project.planner.memory.peak import Memory, by_module, memory, peaks
 from project.planner.step import Step
 from project.planner.timeline.simulated_step import simulate_step
 from project.planner.timeline.timeline import Timeline, simulate

@@ -12,7 +12,7 @@ from project.planner.cost.transfer_time import link
 from project.planner.cost.workload import workload
 from project.planner.document.derived import Derived
 from project.planner.machine.source import source_of_figures, source_of_results
-from project.planner.memory.memory import Memory
+from project.planner.memory.peak import Memory
 from project.planner.step import Step
 from project.spec.cost import active_parameters, head_flops_per_token, total_parameters, train_flops_per_token
 from project.spec.layout import ParallelLayout

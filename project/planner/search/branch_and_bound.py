@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from project.planner.cost.step_time import fastest
 from project.planner.cost.workload import workload
 from project.planner.machine.cluster import Cluster
-from project.planner.memory.memory import least, peak
+from project.planner.memory.peak import least, peak
 from project.planner.search import space
 from project.planner.search.candidate import (
     Candidate,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from project.planner.machine.cluster import Cluster
-from project.planner.memory.memory import peak
+from project.planner.memory.peak import peak
 from project.planner.search.branch_and_bound import SLACK, WANTED, Found, search, within
 from project.planner.search.candidate import Candidate, Objective, objective_value, rank_by, settled_seconds
 from project.planner.search.sensitivity import Turn, turns, unstable

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, get_args, get_type_hints
 
-from project.planner.memory.memory import peak
+from project.planner.memory.peak import peak
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts

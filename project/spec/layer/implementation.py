@@ -122,3 +122,10 @@ def ours(precision: str, dp_mode: str = "replicate") -> Implementation:
         sharded_state_bytes=sharded * width.weight,
         update_bytes=7 * width.weight,
     )
+
+
+@lru_cache
+def without_states(how: Implementation) -> Implementation:
+    """The same for a microbatch, which what the optimizer keeps does not change: layouts that differ in that alone
+    share its tables."""
+    return replace(how, state_bytes=0, sharded_state_bytes=0)

@@ -120,11 +120,16 @@ class Send(NamedTuple):
     copies: int = 1
     payload: bool = True
 
+    @property
+    def is_kept(self) -> bool:
+        """Its result stays under selective recomputation."""
+        return self.again == "unless kept"
 
-def is_sent_again(send: Send, recompute: str) -> bool:
-    """In the backward of a layer that this trainer recomputes."""
-    modes = {"always": ("selective", "full"), "unless kept": ("full",), "never": ()}
-    return recompute in modes[send.again]
+    def is_repeated(self, recompute: str) -> bool:
+        """In the backward of a layer that this trainer recomputes."""
+        if self.direction == "backward" or recompute == "none" or self.again == "never":
+            return False
+        return recompute == "full" or not self.is_kept
 
 
 class Keep(NamedTuple):

@@ -41,14 +41,14 @@ from project.spec.precision import DOUBLE, FLOAT, INT32, INT64, Width
 GROUPED_ALIGNMENT = 16  # bytes: rows of the matrices that a grouped product takes
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=512)
 def layer(config: ModelConfig, how: Implementation, shape: Shape, width: Width, has_experts: bool) -> Table:
     of = _Sizes(config, how, shape, width)
     inner = _mixture(of) if has_experts else _dense(of)
     return (Operation("", "layer inputs", stays=of.stream * width.weight), *_attention(of), *inner)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=512)
 def embedding(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Table:
     """Each rank looks up its rows of the vocabulary; what the others have is added."""
     of = _Sizes(config, how, shape, width)
@@ -60,7 +60,7 @@ def embedding(config: ModelConfig, how: Implementation, shape: Shape, width: Wid
     return (Operation("embedding", "embedding", (weight,), NONE, (2 * whole, 3 * whole), (3, 3), sends=sends),)
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=512)
 def head(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Table:
     """The final norm, the matrix over the vocabulary, and the loss over a divided vocabulary, which asks the other
     ranks for each token's largest logit, the sum of its exponentials and its target's logit. Of the loss stay the
@@ -143,17 +143,18 @@ class _Sizes:
         tokens: float,
         hidden: int,
         batch: int = 1,
+        rows: float | None = None,
     ) -> Iterator[Operation]:
-        """`batch` networks of `hidden` columns on this rank, each with its own `tokens`: gate and up as one product,
-        the nonlinearity, down. `names` are those of w1, w3 and w2 and in a Mixtral; `shape` is that of w1, of which
-        w2's last two dims are the reverse.
+        """`batch` networks of `hidden` columns on this rank, each with its own `tokens`, of `rows` in all: gate and up
+        as one product, the nonlinearity, down. `names` are those of w1, w3 and w2, here and in a Mixtral; `shape` is
+        that of w1, of which w2's last two dims are the reverse.
 
         Eager it keeps gate, its SiLU, up and their product; fused all but the SiLU, or without a gate the
         nonlinearity's input and output.
         """
         how, compute = self.how, self.width.compute
         inward, outward = names[:2] if how.gated else names[:1], names[2]
-        one = tokens * batch * hidden * compute
+        one = (tokens if rows is None else rows) * hidden * compute
         gate, matrix = len(inward), batch * hidden * self.D
         weights = tuple(Weight(ours, shape, split, theirs) for ours, theirs in inward)
         turned = (*shape[:-2], shape[-1], shape[-2]), (*split[:-2], split[-1], split[-2])
@@ -334,7 +335,7 @@ def _experts(of: _Sizes) -> Iterator[Operation]:
     yield Operation("moe.experts", "experts", keeps=(Keep(here * D * e + ends),))
     theirs = "block_sparse_moe.experts.{expert}."
     names = tuple((f"moe.experts.{name}", f"{theirs}{name}.weight") for name in ("w1", "w3", "w2"))
-    yield from of.feed_forward("experts", names, (E, config.d_ff, D), ("ep", "etp", None), each, hidden, local)
+    yield from of.feed_forward("experts", names, (E, config.d_ff, D), ("ep", "etp", None), each, hidden, local, here)
     yield Operation(
         "moe.dispatch",
         "dispatch",

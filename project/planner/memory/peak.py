@@ -7,14 +7,17 @@ is the master). What autograd keeps is `activations`, exact; buffers are counted
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
-from project.planner.cost.stages import ranks_of_stages, stages_held, stages_of_ranks
-from project.planner.memory.activations import kept
-from project.planner.memory.piece import pieces
+from project.planner.cost.parameters import divided_on
+from project.planner.cost.stages import Held, ranks_of_stages, stages_held, stages_of_ranks
+from project.planner.memory.activations import bytes_kept, for_inputs, kept
 from project.planner.step import Step
-from project.spec.precision import width_of
+from project.spec.layout import ParallelLayout
+from project.spec.precision import INT64, width_of
 from project.spec.schedules.in_flight import InFlight, in_flight
 
 
@@ -34,6 +37,102 @@ class Memory(NamedTuple):
     @property
     def total(self) -> int:
         return sum(self)
+
+
+class Piece(NamedTuple):
+    """Parameters and bytes of a stage on one rank, by what the stage is made of.
+
+    held, whole, replicated: parameters: of shards this rank's; all once the shards are gathered; and of these what is
+        on every rank of tp.
+    microbatch, given_back: bytes that autograd keeps of one microbatch in flight, and that the first half of a split
+        backward returns; logits and logits_given_back are the loss's part of both.
+    batch: bytes kept once for the batch.
+    """
+
+    held: int
+    whole: int
+    replicated: int
+    microbatch: int
+    given_back: int
+    logits: int
+    logits_given_back: int
+    batch: int
+
+    def at(self, moment: InFlight) -> int:
+        return moment.all * self.microbatch - moment.second_half * self.given_back + self.batch
+
+    def logits_at(self, moment: InFlight) -> int:
+        return moment.all * self.logits - moment.second_half * self.logits_given_back
+
+    def peak(self, moments: Iterable[InFlight]) -> InFlight:
+        return max(moments, key=self.at)
+
+
+class Pieces:
+    """Pieces of all stages that a step may have, made when they are asked for, and bytes that all of them share. They
+    follow from how a layer is split and how many tokens a microbatch has, not from the pipeline that a stage is in: all
+    schedules of a search share them.
+
+    stream: a microbatch between two stages (this rank's share of its sequences).
+    rows: on their way to experts and come from there.
+    recomputed_layer: what comes back while a layer is recomputed, all that the largest kind of layer would have kept.
+    """
+
+    def __init__(self, step: Step) -> None:
+        layout, tables, how = step.layout, step.tables, step.how
+        self.step, self._made = step, dict[Held, Piece]()
+        self.stream = step.tokens // layout.tp * step.config.d_model * width_of(step.precision).weight
+        forward = (send for one in tables.experts for send in one.sends if send.direction == "forward")
+        self.rows = sum(send.given for send in forward if send.payload and send.collective == "all_to_all")
+        layers = tables.dense, tables.experts
+        whole = [int(sum(bytes_kept(table, how, "none").values())) for table in layers]
+        self.kept, self.recomputed_layer = whole, 0
+        if layout.recompute != "none":
+            self.kept = [int(sum(bytes_kept(table, how, layout.recompute).values())) for table in layers]
+            self.recomputed_layer = max(whole)
+        of_head = bytes_kept(tables.last, how, "none")
+        self.head, self.logits = int(sum(of_head.values())), int(of_head["logits"])
+        self.given_back = sum(for_inputs(tables.experts).values())
+        self.logits_given_back = sum(for_inputs(tables.last).values())
+
+    def of(self, what: Held) -> Piece:
+        if what not in self._made:
+            self._made[what] = self._make(what)
+        return self._made[what]
+
+    def _make(self, what: Held) -> Piece:
+        config, layout = self.step.config, self.step.layout
+        whole = divided_on(config, layout, what, sharded=False)
+        after_head, after_experts = self.logits_given_back, self.given_back if what.experts else 0
+        return Piece(
+            held=divided_on(config, layout, what).total,
+            whole=whole.total,
+            replicated=whole.whole,
+            microbatch=what.dense * self.kept[0] + what.experts * self.kept[1] + what.last * self.head,
+            given_back=after_head if what.last else after_experts,
+            logits=what.last * self.logits,
+            logits_given_back=what.last * after_head,
+            batch=(what.first + what.last) * (self.step.batch // layout.dp) * self.step.seq_len * INT64,
+        )
+
+
+def pieces(step: Step) -> Pieces:
+    layout = step.layout
+    split = ParallelLayout(
+        dp=layout.dp,
+        tp=layout.tp,
+        ep=layout.ep,
+        etp=layout.etp,
+        dp_mode=layout.dp_mode,
+        microbatches=layout.microbatches,
+        recompute=layout.recompute,
+    )
+    return _pieces(replace(step, layout=split))
+
+
+@lru_cache(maxsize=256)
+def _pieces(step: Step) -> Pieces:
+    return Pieces(step)
 
 
 class Ranks:
