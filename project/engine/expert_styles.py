@@ -1,9 +1,11 @@
 """Parallel styles of expert parallelism over the axes ep and etp: ep gives each rank whole experts, etp a slice of each
 along d_ff (column-row). Where ep is the tp axis there is no etp."""
 
+from collections.abc import Mapping, Sequence
+
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import Shard
+from torch.distributed.tensor import Placement
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
 from project.engine.collective import SumOverRanks
@@ -12,8 +14,6 @@ from project.engine.local_view import compute_on_local_shards, distribute
 from project.engine.mesh import flat
 from project.model.dispatch import LocalDispatch
 from project.model.moe import MoE
-
-ALONG_D_FF = {"w1": Shard(1), "w3": Shard(1), "w2": Shard(2)}
 
 
 class DispatchOverRanks(ParallelStyle):
@@ -28,10 +28,14 @@ class DispatchOverRanks(ParallelStyle):
 
 
 class ShardedExperts(ParallelStyle):
-    """Shards expert weights. A shard's gradient is complete on its rank, to which all its tokens came."""
+    """Shards stacked weights as `placements` says, over ep and over etp. A shard's gradient is complete on its rank, to
+    which all its tokens came."""
+
+    def __init__(self, placements: Mapping[str, Sequence[Placement]]) -> None:
+        self.placements = placements
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        distribute(module, device_mesh, lambda name: (Shard(0), ALONG_D_FF[name])[: device_mesh.ndim])
+        distribute(module, device_mesh, lambda name: self.placements[name][: device_mesh.ndim])
         compute_on_local_shards(module)
         return module
 

@@ -1,59 +1,89 @@
-"""The plan of the mixture-of-experts transformer: what each module does over the tensor-parallel axis.
+"""The plan of the mixture-of-experts transformer, read off the tables of its layers: what each module does over the
+tensor-parallel axis follows from how its weights are split and from what its operation sends.
 
 Between modules the residual stream is cut along the sequence (`Shard(1)` of `[B, S, D]`).
 """
 
-from torch.distributed.tensor import Replicate, Shard
+from collections.abc import Iterator
+
+from torch.distributed.tensor import Placement, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel
+from torch.distributed.tensor.parallel.style import ParallelStyle
 
 from project.engine.expert_styles import DispatchOverRanks, ShardedExperts, SummedOverRanks
 from project.engine.local_view import ReplicatedWeights
 from project.engine.plan import Over, Plan, Row
+from project.spec.layer import transformer
+from project.spec.layer.implementation import ours
+from project.spec.layer.operation import EXPERT, TP, Operation, Shape, Table, Weight
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.precision import width_of
+
+# Arguments of a module besides the stream, which every rank of tp has whole.
+WHOLE_ARGUMENTS = {"attention": 2}  # the tables of cosines and sines
 
 
 def transformer_plan(layout: ParallelLayout, config: ModelConfig) -> Plan:
     """Rows for what the model has, and no others: one that matches nothing is an error."""
-    plan: dict[str, Row] = {
-        "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(1)),
-        "layers.*.attention_norm": ReplicatedWeights(),
-        "layers.*.attention": PrepareModuleInput(
-            input_layouts=(Shard(1), None, None), desired_input_layouts=(Replicate(), None, None)
-        ),
-        "layers.*.attention.wq": ColwiseParallel(),
-        "layers.*.attention.wk": ColwiseParallel(),
-        "layers.*.attention.wv": ColwiseParallel(),
-        "layers.*.attention.wo": RowwiseParallel(output_layouts=Shard(1)),
-        "norm": ReplicatedWeights(),
-        "head": ColwiseParallel(input_layouts=Shard(1), output_layouts=Shard(-1), use_local_output=False),
-    }
-    if config.num_dense_layers:
-        plan |= {"layers.*.feed_forward_norm": ReplicatedWeights(), **feed_forward_plan("layers.*.feed_forward")}
-    if config.moe_layers:
-        plan |= {
-            "layers.*.moe_norm": ReplicatedWeights(),
-            "layers.*.moe.router": ReplicatedWeights(),
-            "layers.*.moe.balance.sequence_sum": SummedOverRanks(),
-            **expert_plan(layout),
-            **(feed_forward_plan("layers.*.moe.shared") if config.num_shared_experts else {}),
-        }
-    return plan
+    precision = "32-true"  # of no matter to the plan
+    shape = Shape(1, layout.tp, layout.tp, layout.ep, layout.etp)
+    args = config, ours(precision), shape, width_of(precision)
+    plan = dict(rows(transformer.embedding(*args)))
+    for kind, has_experts in ((config.num_dense_layers, False), (config.moe_layers, True)):
+        if kind:
+            table = transformer.layer(*args, has_experts)
+            plan |= {f"layers.*.{name}": row for name, row in rows(table)}
+    return plan | dict(rows(transformer.head(*args)))
 
 
-def expert_plan(layout: ParallelLayout) -> dict[str, Row]:
-    """Where every rank holds all experts whole, its tokens stay."""
-    experts: dict[str, Row] = {"layers.*.moe.experts": Over(("ep", "etp"), ShardedExperts())}
-    if layout.ep * layout.etp > 1:
-        experts["layers.*.moe"] = Over(("ep", "etp"), DispatchOverRanks())
-    return experts
+def rows(table: Table) -> Iterator[tuple[str, Row]]:
+    """Names of modules, relative to the layer, with what each does."""
+    stacked: dict[str, dict[str, tuple[Placement, ...]]] = {}
+    for operation in table:
+        for weight in operation.weights:
+            if weight.split[0] == EXPERT[0]:
+                name = weight.name.rpartition(".")[2]
+                stacked.setdefault(weight.module, {})[name] = placements(weight)
+            else:
+                yield weight.module, style(weight, operation)
+        if not operation.weights:
+            yield from exchange(operation)
+    yield from ((module, Over(EXPERT, ShardedExperts(weights))) for module, weights in stacked.items())
 
 
-def feed_forward_plan(name: str) -> dict[str, Row]:
-    """Columns, then rows: the whole sequence comes in, each rank's share of it goes out."""
-    return {
-        name: PrepareModuleInput(input_layouts=Shard(1), desired_input_layouts=Replicate()),
-        f"{name}.w1": ColwiseParallel(),
-        f"{name}.w3": ColwiseParallel(),
-        f"{name}.w2": RowwiseParallel(output_layouts=Shard(1)),
-    }
+def placements(weight: Weight) -> tuple[Placement, ...]:
+    """Over ep and over etp."""
+    return tuple(Shard(weight.split.index(axis)) for axis in EXPERT)
+
+
+def style(weight: Weight, operation: Operation) -> ParallelStyle:
+    """A matrix's columns or rows over tp, by the dim that is split; an embedding's rows are summed up like those of a
+    matrix, and the head's columns gather their input and stay apart."""
+    sent = {send.collective for send in operation.sends if send.direction == "forward"}
+    if TP[0] not in weight.split:
+        return ReplicatedWeights()
+    if "reduce_scatter" in sent:
+        looks_up = weight.split[0] == TP[0]
+        return RowwiseParallel(input_layouts=Replicate() if looks_up else None, output_layouts=Shard(1))
+    if "all_gather" in sent:
+        return ColwiseParallel(input_layouts=Shard(1), output_layouts=Shard(-1), use_local_output=False)
+    return ColwiseParallel()
+
+
+def exchange(operation: Operation) -> Iterator[tuple[str, Row]]:
+    """A module that gathers the sequence for its matrices, adds up its output over the ranks, or holds the dispatch
+    that the all-to-all takes the place of. Where every rank holds all experts whole, its tokens stay."""
+    for send in operation.sends:
+        if send.direction == "backward":
+            continue
+        if send.axes == EXPERT:
+            yield operation.name.rpartition(".")[0], Over(EXPERT, DispatchOverRanks())
+        elif send.collective == "all_gather":
+            whole = [None] * WHOLE_ARGUMENTS.get(operation.name, 0)
+            yield (
+                operation.name,
+                PrepareModuleInput(input_layouts=(Shard(1), *whole), desired_input_layouts=(Replicate(), *whole)),
+            )
+        elif send.collective == "all_reduce" and not send.payload:
+            yield operation.name, SummedOverRanks()

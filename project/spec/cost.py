@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from project.spec.layer import transformer
 from project.spec.layer.implementation import Implementation, ours
-from project.spec.layer.operation import Shape, Table
+from project.spec.layer.operation import Shape, Table, Weight
 from project.spec.model import ModelConfig
 from project.spec.precision import width_of
 
@@ -37,8 +38,12 @@ def tables(config: ModelConfig, how: Implementation | None = None) -> Tables:
     )
 
 
+def weights(table: Table) -> Iterator[Weight]:
+    return (weight for operation in table for weight in operation.weights)
+
+
 def parameters(table: Table) -> int:
-    return sum(weight.numbers for operation in table for weight in operation.weights)
+    return sum(weight.numbers for weight in weights(table))
 
 
 def layer_parameters(config: ModelConfig, layer: int) -> int:

@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
+from project.spec.cost import tables, weights
 from project.spec.fault import Fault
 from project.spec.legal_values import is_number, said
 from project.spec.model import ModelConfig
 
-# Our parameter's name, and theirs in a file, as `save_pretrained` writes it and `from_pretrained` reads it, in
-# transformers 4 and 5 alike. In memory transformers 5 stacks the experts as we do, with w1 and w3 in one.
-NAMES = {
-    "embedding.weight": "model.embed_tokens.weight",
-    "layers.{layer}.attention_norm.weight": "model.layers.{layer}.input_layernorm.weight",
-    "layers.{layer}.attention.wq.weight": "model.layers.{layer}.self_attn.q_proj.weight",
-    "layers.{layer}.attention.wk.weight": "model.layers.{layer}.self_attn.k_proj.weight",
-    "layers.{layer}.attention.wv.weight": "model.layers.{layer}.self_attn.v_proj.weight",
-    "layers.{layer}.attention.wo.weight": "model.layers.{layer}.self_attn.o_proj.weight",
-    "layers.{layer}.moe_norm.weight": "model.layers.{layer}.post_attention_layernorm.weight",
-    "layers.{layer}.moe.router.weight": "model.layers.{layer}.block_sparse_moe.gate.weight",
-    "layers.{layer}.moe.experts.w1": "model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight",
-    "layers.{layer}.moe.experts.w3": "model.layers.{layer}.block_sparse_moe.experts.{expert}.w3.weight",
-    "layers.{layer}.moe.experts.w2": "model.layers.{layer}.block_sparse_moe.experts.{expert}.w2.weight",
-    "norm.weight": "model.norm.weight",
-    "head.weight": "lm_head.weight",
-}
+
+def _names() -> dict[str, str]:
+    """Our parameters' names and theirs in a file, as `save_pretrained` writes them and `from_pretrained` reads them, in
+    transformers 4 and 5 alike; layers and experts are left open. In memory transformers 5 stacks the experts as we do,
+    with w1 and w3 in one."""
+    of = tables(ModelConfig())
+    ends = {weight.name: weight.theirs for table in (of.first, of.last) for weight in weights(table)}
+    layer = {
+        f"layers.{{layer}}.{weight.name}": f"model.layers.{{layer}}.{weight.theirs}" for weight in weights(of.experts)
+    }
+    return {ours: theirs for ours, theirs in {**ends, **layer}.items() if theirs is not None}
+
+
+NAMES = _names()
 
 # What both have: our key, and theirs. `rope_theta` is in a section of its own.
 KEYS = {
