@@ -1,4 +1,4 @@
-"""Where metrics go. `metrics.csv` is always written; Weights & Biases as asked."""
+"""Loggers of a run: `metrics.csv` always, and Weights & Biases where the configuration asks for it."""
 
 import os
 from argparse import Namespace
@@ -18,7 +18,7 @@ from project.spec.figures import FIGURES, figure
 
 RUN_ID = "wandb/run_id"
 LONGEST_TAG = 64  # characters, W&B's limit
-FLUSHED_AFTER_S = 1.0  # what a rank that is killed may have logged in vain; wandb's own is 15
+FLUSHED_AFTER_S = 1.0  # the seconds of logs that a killed rank may lose; wandb's default is 15
 STEP = "trainer/global_step"  # Lightning's name for the x axis
 SUMMARIES = {
     "train/loss": "min,last",
@@ -30,7 +30,7 @@ SUMMARIES = {
     "train/expert_imbalance": "mean,last",
     "memory/peak_bytes_largest_rank": "max",
 }
-"""What of a scalar is shown for the run as a whole; of all others the last value is."""
+"""Aggregates of a scalar that W&B shows for the run as a whole; for others it shows the last value."""
 
 
 def csv_only(run_folder: str) -> list[Logger]:
@@ -46,8 +46,8 @@ def csv_and_wandb(
     offline: bool | None = None,
     artifacts: bool = False,
 ) -> list[Logger]:
-    """`offline` None means: unless there is a key. `artifacts`: the plan and the checkpoints are kept there too. The
-    file's logger is the first: Lightning puts checkpoints where the first one is."""
+    """Both loggers. `offline` None means offline unless `WANDB_API_KEY` is set; with `artifacts`, W&B keeps the plan
+    and the checkpoints too. The file's logger comes first, as Lightning puts checkpoints where the first one is."""
     if offline is None:
         offline = not os.environ.get("WANDB_API_KEY")
     run = RunFolderWandb(
@@ -63,6 +63,8 @@ def csv_and_wandb(
 
 
 class MetricsCsv(Logger):
+    """Logger to `metrics.csv` in the run folder."""
+
     def __init__(self, run_folder: str) -> None:
         super().__init__()
         self._folder = run_folder
@@ -74,13 +76,13 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run folder has `config.yaml`."""
+        """Does nothing: the run folder has `config.yaml`."""
 
     @property
     def save_dir(self) -> str:
         return self._folder
 
-    # Empty, so that `<save_dir>/<name>/<version>/checkpoints` is the run folder's `checkpoints`.
+    # Name and version are empty, so that `<save_dir>/<name>/<version>/checkpoints` is the run folder's `checkpoints`.
     @property
     def name(self) -> str:
         return ""
@@ -91,11 +93,11 @@ class MetricsCsv(Logger):
 
 
 class RunFolderWandb(OpenWandbLogger):
-    """Keeps its files in the run folder and says nothing. The run begins on rank 0, after ranks were forked, and is
-    finished when Lightning finalizes its loggers: a forked rank leaves without what wandb registers for the exit.
+    """Logger to W&B that keeps its files in the run folder and prints nothing. The run begins on rank 0, after ranks
+    were forked, and is finished when Lightning finalizes its loggers: a forked rank skips the exit handler of wandb.
 
-    Its id is kept in `wandb/run_id` of the run folder. The summary of a finished run has the figures of `summary.json`
-    under `result/`, and what was planned for them under `planned/`.
+    The run's id is kept in `wandb/run_id` of the run folder. The summary of a finished run has the figures of
+    `summary.json` under `result/`, and the planned ones under `planned/`.
     """
 
     def __init__(self, run_folder: str, artifacts: bool = False, *, offline: bool, **init: Any) -> None:
@@ -107,7 +109,7 @@ class RunFolderWandb(OpenWandbLogger):
         self.folder, self.artifacts = Path(run_folder), artifacts
 
     def continue_run_of(self, run_folder: Path) -> None:
-        """Before the run begins: as another part of that run, if it was logged."""
+        """Makes this run continue the W&B run of `run_folder`, if it has one. To be called before it begins."""
         known = run_folder / RUN_ID
         if known.exists():
             self.go_on_with(known.read_text(encoding="utf-8").strip())
@@ -152,7 +154,7 @@ class RunFolderWandb(OpenWandbLogger):
         for checkpoint in checkpoints:
             if checkpoint.is_dir() and not checkpoint.is_symlink():
                 artifact = Artifact(f"checkpoint-{run.id}", type="model", metadata={"checkpoint": checkpoint.name})
-                for file in checkpoint.rglob("*"):  # add_dir would say so on the terminal
+                for file in checkpoint.rglob("*"):  # add_dir would print on the terminal
                     if file.is_file():
                         artifact.add_file(str(file), name=str(file.relative_to(checkpoint)))
                 run.log_artifact(artifact, aliases=["latest", checkpoint.name])

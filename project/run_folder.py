@@ -1,7 +1,7 @@
-"""The run folder's `summary.json`: what a run was and how it ended, whole at every moment of its life.
+"""A run folder's lock and its `summary.json`, which says what the run was and how it ended.
 
-Every write replaces the file at once, so that a run killed at any point leaves the last whole one. JSON has no NaN and
-no infinity: both are written as null (`metrics.csv` keeps them).
+Every write replaces the file atomically, so that a run killed at any point leaves the last whole one. JSON has no NaN
+and no infinity: both are written as null (`metrics.csv` keeps them).
 """
 
 import json
@@ -50,10 +50,11 @@ SUMMARY_KEYS = (
     "expert_load",
     "planned",
 )
+LAYOUT_KEYS = ("pp", "dp", "tp", "ep", "etp", "world_size", "schedule", "microbatches", "virtual_stages")
 
 
 def hold(run_folder: str | Path) -> FileLock | Fault:
-    """Whoever holds a run folder alone writes to it, until it ends, however it ends."""
+    """Locks a run folder for this process until it ends, or returns a fault where another process holds it."""
     folder = Path(run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -65,13 +66,14 @@ def hold(run_folder: str | Path) -> FileLock | Fault:
 
 
 def write_atomically(path: Path, text: str) -> None:
+    """Writes the file such that a reader, or a kill, finds the old text or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 
 def write_summary(run_folder: str | Path, summary: Mapping[str, Any]) -> None:
-    """Every key of `SUMMARY_KEYS` is written, null where `summary` has none."""
+    """Writes every key of `SUMMARY_KEYS`, null where `summary` has none."""
     assert summary.keys() <= set(SUMMARY_KEYS), f"not in the contract: {summary.keys() - set(SUMMARY_KEYS)}"
     whole = {key: _finite(summary.get(key)) for key in SUMMARY_KEYS}
     folder = Path(run_folder)
@@ -80,25 +82,24 @@ def write_summary(run_folder: str | Path, summary: Mapping[str, Any]) -> None:
 
 
 def read_summary(run_folder: str | Path) -> dict[str, Any] | None:
-    """None where the run has not written one."""
+    """The summary, or None where the run has not written one."""
     path = Path(run_folder) / "summary.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def mark_failed(run_folder: str | Path, error: str) -> None:
-    """For whoever sees the run fail from outside. A run that failed before its first step has no summary yet: it gets
-    one with what its `config.yaml` says. Of `error` the lines are joined into one."""
+    """Marks a run as failed from outside it, with the lines of `error` joined into one. A run that failed before its
+    first step has no summary yet: it gets one with what its `config.yaml` says."""
     _mark(run_folder, "failed", " ".join(error.split()))
 
 
 def mark_interrupted(run_folder: str | Path) -> None:
-    """As `mark_failed`, for Ctrl-C and SIGTERM."""
+    """Marks a run as interrupted, by Ctrl-C or SIGTERM, in the same way."""
     _mark(run_folder, "interrupted", None)
 
 
 def layout_entry(layout: ParallelLayout) -> dict[str, Any]:
-    names = ("pp", "dp", "tp", "ep", "etp", "world_size", "schedule", "microbatches", "virtual_stages")
-    return {name: getattr(layout, name) for name in names}
+    return {name: getattr(layout, name) for name in LAYOUT_KEYS}
 
 
 def _mark(run_folder: str | Path, status: str, error: str | None) -> None:

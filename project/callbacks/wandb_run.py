@@ -52,10 +52,10 @@ def logger_of(trainer: L.Trainer) -> RunFolderWandb | None:
 
 def figures(run: Run) -> dict[str, Any]:
     """Figures by name; None for what the run folder does not have yet."""
-    from project.report import expert_load, gantt, rank_map  # not before any run starts: they import plotly
+    from project.report import experts, gantt, rank_map  # not before any run starts: they import plotly
 
     return {
-        "expert_load": next(reversed(expert_load.over_time(run).values()), None),
+        "expert_load": next(reversed(experts.load_over_time(run).values()), None),
         "pipeline": gantt.figure(run),
         "rank_map": rank_map.figure(run),
     }

@@ -12,7 +12,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from project.sweep.jobs import Job, jobs, write_sweep
+from project.sweep.jobs import Job, begun_since, jobs, write_sweep
 
 
 class SweepFolder(Callback):
@@ -50,7 +50,7 @@ class SweepFolder(Callback):
         return found
 
     def conclude_if_begun(self) -> None:
-        if any(job.begun >= self.started for job in jobs(self.sweep_folder)):  # no: a callback refused
+        if begun_since(self.sweep_folder, self.started):  # no: a callback refused
             self.conclude()
 
     def conclude(self) -> list[Job]:

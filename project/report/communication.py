@@ -1,43 +1,39 @@
-"""What a rank sends in an optimizer step, by axis and collective, beside what was planned."""
+"""Bytes that a rank sends in an optimizer step, by axis and collective, beside what was planned."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from typing import Any
 
 import plotly.graph_objects as go
 
-from project.report.key_figures import size
-from project.report.palette import CATEGORIES
+from project.report.page import cells, table
 from project.report.run import Run
-from project.report.section import Table
+from project.report.style import COLOURS, LEGEND, size
 
 MB = 1e6
 
 
 def figure(run: Run) -> go.Figure | None:
-    """Megabytes, of the rank that sends most."""
-    measured, planned = run.summary.get("communication"), run.plan.get("communication")
-    if not measured and not planned:
+    """Bars in megabytes of the rank that sends most."""
+    sides = [(words, sent) for words, sent in (("planned", planned(run)), ("measured", measured(run))) if sent]
+    if not sides:
         return None
-    sides = [(words, table) for words, table in (("planned", planned), ("measured", measured)) if table]
     rows = [
-        (f"{axis} {words}" if len(sides) > 1 else axis, axis, table)
-        for axis in sorted({axis for _, table in sides for axis in table})
-        for words, table in sides
-        if axis in table
+        (f"{axis} {words}" if len(sides) > 1 else axis, sent[axis])
+        for axis in sorted({axis for _, sent in sides for axis in sent})
+        for words, sent in sides
+        if axis in sent
     ]
-    collectives = [name for name in names(sides) if any(sent(table, axis, name) for _, axis, table in rows)]
+    names = sorted({name for _, by_name in rows for name in by_name})
+    collectives = [name for name in names if any(entry(by_name, name)["bytes"] for _, by_name in rows)]
     chart = go.Figure()
-    for name, colour in zip(collectives, (*CATEGORIES, *CATEGORIES), strict=False):
-        here = [(label, sent(table, axis, name), calls(table, axis, name)) for label, axis, table in rows]
+    for name, colour in zip(collectives, COLOURS, strict=False):
+        here = [(label, entry(by_name, name)) for label, by_name in rows]
         chart.add_trace(
             go.Bar(
                 name=name,
                 orientation="h",
-                y=[label for label, _, _ in here],
-                x=[sent_bytes / MB for _, sent_bytes, _ in here],
-                customdata=[times for _, _, times in here],
+                y=[label for label, _ in here],
+                x=[one["bytes"] / MB for _, one in here],
+                customdata=[one["calls"] for _, one in here],
                 marker={"color": colour, "line": {"width": 0}},
                 hovertemplate=f"%{{y}}: {name}<br>%{{x:,.3f}} MB in %{{customdata}} calls<extra></extra>",
             )
@@ -49,38 +45,36 @@ def figure(run: Run) -> go.Figure | None:
         bargap=0.3,
         height=110 + 44 * len(rows),
         margin={"l": 60, "r": 8, "t": 44, "b": 44},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        legend=LEGEND | {"traceorder": "normal"},
     )
     return chart
 
 
-def numbers(run: Run) -> Table:
-    measured, planned = run.summary.get("communication") or {}, run.plan.get("communication") or {}
+def numbers(run: Run) -> str:
+    """The figure's numbers as an HTML table."""
+    names = sorted({(axis, name) for sent in (measured(run), planned(run)) for axis in sent for name in sent[axis]})
     rows = []
-    for axis in sorted(measured.keys() | planned.keys()):
-        for name in sorted(measured.get(axis, {}).keys() | planned.get(axis, {}).keys()):
-            there, plan = axis in measured and name in measured[axis], planned.get(axis, {}).get(name)
-            rows.append(
-                [
-                    axis,
-                    name,
-                    f"{calls(measured, axis, name):,}" if there else "-",
-                    size(sent(measured, axis, name)) if there else "-",
-                    f"{plan['calls']:,}" if plan else "-",
-                    size(plan["bytes"]) if plan else "-",
-                    f"{1000 * plan['seconds']:.3g} ms" if plan and plan.get("seconds") is not None else "-",
-                ]
-            )
-    return Table(("axis", "collective", "calls", "sent", "planned calls", "planned bytes", "planned time"), rows)
+    for axis, name in names:
+        found, plan = (sent.get(axis, {}).get(name) for sent in (measured(run), planned(run)))
+        row = [axis, name, *(text for one in (found, plan) for text in said(one))]
+        seconds = (plan or {}).get("seconds")
+        rows.append(cells([*row, "-" if seconds is None else f"{1000 * seconds:.3g} ms"]))
+    return table(("axis", "collective", "calls", "sent", "planned calls", "planned bytes", "planned time"), rows)
 
 
-def names(sides: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
-    yield from sorted({name for _, table in sides for collectives in table.values() for name in collectives})
+def said(one: dict[str, Any] | None) -> tuple[str, str]:
+    return (f"{one['calls']:,}", size(one["bytes"])) if one else ("-", "-")
 
 
-def sent(table: dict[str, Any], axis: str, name: str) -> float:
-    return (table.get(axis, {}).get(name) or {}).get("bytes") or 0
+def measured(run: Run) -> dict[str, dict[str, Any]]:
+    """Calls and bytes by axis and collective."""
+    return run.summary.get("communication") or {}
 
 
-def calls(table: dict[str, Any], axis: str, name: str) -> int:
-    return (table.get(axis, {}).get(name) or {}).get("calls") or 0
+def planned(run: Run) -> dict[str, dict[str, Any]]:
+    """As `measured`, with seconds."""
+    return run.plan.get("communication") or {}
+
+
+def entry(by_name: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"calls": 0, "bytes": 0} | (by_name.get(name) or {})

@@ -1,6 +1,4 @@
-"""The pipeline's Gantt chart: what each rank did when in a step, under what was planned."""
-
-from __future__ import annotations
+"""Gantt chart of the pipeline: the planned actions of each rank in a step and, below them, the measured ones."""
 
 from collections.abc import Iterator, Sequence
 from statistics import median_low
@@ -8,52 +6,48 @@ from statistics import median_low
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from project.report.palette import KINDS
-from project.report.run import PlannedSpan, Run, TraceSpan
+from project.report.run import Run, Span
+from project.report.style import KINDS
 
 ROW = 24  # pixels
 MOST_ROWS = 16
 MOST_BARS = 8000
-PLANNED_KINDS = {"F": "forward", "B": "backward", "I": "backward", "W": "weight gradient"}
 HOVER = "<b>%{{customdata[0]}}</b>  {kind}<br>%{{x:.3~f}} ms, from %{{base:.3~f}} ms<br>%{{y}}<extra></extra>"
 SAME_SCALE = 4.0
-"""Planned and measured share their axis unless one takes so many times the other's time."""
+"""Largest ratio of planned to measured time, or the reverse, at which both share one time axis."""
 
 
 def figure(run: Run, step: int | None = None) -> go.Figure | None:
-    """Of a traced step, by default the typical one. None without a trace and without a plan."""
+    """Chart of a traced step, by default the typical one. None with neither a trace nor a plan."""
     step = typical_step(run) if step is None else step
     measured = shown(run, run.spans.get(step, [])) if step is not None else []
-    planned = run.planned_spans
-    if not measured and not planned:
+    sides = (("planned", "pp {}", with_idle_time(run.planned_spans)), (f"measured, step {step}", "rank {}", measured))
+    panels = [(title, label, spans) for title, label, spans in sides if spans]
+    if not panels:
         return None
-    ranks = sorted({span.rank for span in measured}, reverse=True)
-    pipeline_ranks = sorted({span.rank for span in planned}, reverse=True)
-    rows = [len(one) for one in (pipeline_ranks, ranks) if one]
-    titles = [title for title, there in (("planned", planned), (f"measured, step {step}", measured)) if there]
+    ranks = [sorted({span.rank for span in spans}, reverse=True) for _, _, spans in panels]
+    heights = [len(one) for one in ranks]
     chart = make_subplots(
-        rows=len(rows),
-        row_heights=rows,
-        subplot_titles=titles,
-        shared_xaxes=comparable(planned, measured),
-        vertical_spacing=70 / (ROW * sum(rows) + 140) if len(rows) > 1 else 0,
+        rows=len(panels),
+        row_heights=heights,
+        subplot_titles=[title for title, _, _ in panels],
+        shared_xaxes=comparable([spans for _, _, spans in panels]),
+        vertical_spacing=70 / (ROW * sum(heights) + 140) if len(panels) > 1 else 0,
     )
-    if planned:
-        for bar in bars(planned_as_measured(planned), "pp {}", legend=not measured):
-            chart.add_trace(bar, row=1, col=1)
-        label_rows(chart, 1, "pp {}", pipeline_ranks)
-    if measured:
-        for bar in bars(measured, "rank {}", legend=True):
-            chart.add_trace(bar, row=len(rows), col=1)
-        label_rows(chart, len(rows), "rank {}", ranks)
-    chart.update_xaxes(title_text="milliseconds", row=len(rows), col=1)
+    for row, (_, label, spans) in enumerate(panels, 1):
+        for bar in bars(spans, label, legend=row == len(panels)):
+            chart.add_trace(bar, row=row, col=1)
+        labels = [label.format(rank) for rank in ranks[row - 1]]  # from the bottom
+        order = {"type": "category", "categoryorder": "array", "categoryarray": labels}
+        chart.update_yaxes(**order, showgrid=False, ticksuffix=" ", row=row, col=1)
+    chart.update_xaxes(title_text="milliseconds", row=len(panels), col=1)
     chart.update_xaxes(rangemode="tozero")
     chart.update_annotations(x=0, xanchor="left")
     chart.update_layout(
         meta={"kind": "gantt"},
         barmode="overlay",
         bargap=0.12,
-        height=ROW * sum(rows) + 130 + 60 * (len(rows) - 1),
+        height=ROW * sum(heights) + 130 + 60 * (len(panels) - 1),
         hovermode="closest",
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
         uniformtext={"mode": "hide", "minsize": 9},
@@ -63,7 +57,7 @@ def figure(run: Run, step: int | None = None) -> go.Figure | None:
 
 
 def typical_step(run: Run) -> int | None:
-    """Of the traced steps after the first two the one of median length."""
+    """The traced step of median length, without the first two where there are others."""
     steps = [step for step in run.traced_steps if run.spans.get(step)]
     settled = [step for step in steps if step > run.traced_steps[0] + 1] or steps
     if not settled:
@@ -72,15 +66,15 @@ def typical_step(run: Run) -> int | None:
     return next(step for step in settled if run.trace_step(step)["seconds"] == middle)
 
 
-def shown(run: Run, spans: Sequence[TraceSpan]) -> list[TraceSpan]:
-    """Of many ranks, or bars, one rank of each stage: the others do the same work."""
+def shown(run: Run, spans: Sequence[Span]) -> list[Span]:
+    """The spans to draw: of many ranks, or bars, those of one rank of each stage, as the others do the same work."""
     world, pp = run.layout.get("world_size", 1), run.layout.get("pp", 1)
     every = 1 if world <= MOST_ROWS and len(spans) <= MOST_BARS // 2 else world // pp
     return [span for span in spans if span.rank % every == 0]
 
 
 def steps_shown(run: Run) -> list[int]:
-    """The traced steps that a page has room for: the typical one, and as many others as do not make it slow."""
+    """The typical step and as many of the last ones as together have at most `MOST_BARS` bars."""
     typical, bars_left = typical_step(run), MOST_BARS
     chosen: list[int] = []
     steps = [step for step in run.traced_steps if run.spans.get(step)]
@@ -91,32 +85,34 @@ def steps_shown(run: Run) -> list[int]:
     return sorted(chosen)
 
 
-def comparable(planned: Sequence[PlannedSpan], measured: Sequence[TraceSpan]) -> bool:
-    if not planned or not measured:
-        return False
-    lengths = [max(span.start_ms + span.length_ms for span in spans) for spans in (planned, measured)]
-    return max(lengths) <= SAME_SCALE * min(lengths)
+def comparable(panels: Sequence[Sequence[Span]]) -> bool:
+    """Whether there are two panels whose lengths are within `SAME_SCALE` of each other."""
+    lengths = [end_of(spans) for spans in panels]
+    return len(panels) > 1 and max(lengths) <= SAME_SCALE * min(lengths)
 
 
-def planned_as_measured(spans: Sequence[PlannedSpan]) -> list[TraceSpan]:
-    """With the idle time between them."""
-    out: list[TraceSpan] = []
-    end = max(span.start_ms + span.length_ms for span in spans)
+def end_of(spans: Sequence[Span]) -> float:
+    return max((span.start_ms + span.length_ms for span in spans), default=0.0)
+
+
+def with_idle_time(spans: Sequence[Span]) -> list[Span]:
+    """The spans, and idle ones that fill each rank's gaps up to the last rank's end."""
+    out, end = list[Span](), end_of(spans)
     for rank in sorted({span.rank for span in spans}):
         at = 0.0
         for span in sorted((one for one in spans if one.rank == rank), key=lambda one: one.start_ms):
             if span.start_ms > at:
-                out.append(TraceSpan(rank, "idle", "idle", at, span.start_ms - at, None))
-            kind = PLANNED_KINDS[span.action]
-            out.append(TraceSpan(rank, span.name, kind, span.start_ms, span.length_ms, span.microbatch))
+                out.append(Span(rank, "idle", "idle", at, span.start_ms - at, None))
+            out.append(span)
             at = span.start_ms + span.length_ms
         if end > at:
-            out.append(TraceSpan(rank, "idle", "idle", at, end - at, None))
+            out.append(Span(rank, "idle", "idle", at, end - at, None))
     return out
 
 
-def bars(spans: Sequence[TraceSpan], label: str, legend: bool) -> Iterator[go.Bar]:
-    """One trace for each kind; `customdata` is [name, microbatch], the latter for highlighting it."""
+def bars(spans: Sequence[Span], label: str, legend: bool) -> Iterator[go.Bar]:
+    """One plotly trace for each kind of span. `customdata` is [name, microbatch]; the page's script highlights the
+    bars of one microbatch."""
     for kind, colour in KINDS.items():
         here = [span for span in spans if span.kind == kind]
         if here:
@@ -138,16 +134,3 @@ def bars(spans: Sequence[TraceSpan], label: str, legend: bool) -> Iterator[go.Ba
                 legendgroup=kind,
                 showlegend=legend,
             )
-
-
-def label_rows(chart: go.Figure, row: int, label: str, ranks: Sequence[int]) -> None:
-    """The first rank on top."""
-    chart.update_yaxes(
-        type="category",
-        categoryorder="array",
-        categoryarray=[label.format(rank) for rank in ranks],
-        showgrid=False,
-        ticksuffix=" ",
-        row=row,
-        col=1,
-    )

@@ -1,31 +1,28 @@
-"""Each rank's memory by what it is for, beside what was planned."""
-
-from __future__ import annotations
+"""Each rank's memory by category, beside what was planned."""
 
 import plotly.graph_objects as go
 
-from project.report.palette import CATEGORIES, GREY
 from project.report.run import Run
-from project.spec.layout import ParallelLayout
+from project.report.style import COLOURS, GREY, LEGEND, MIB
 from project.spec.placement import stages_of
 from project.spec.schedules.file import is_schedule_file
+from project.spec.sections import layout_of
 
-MIB = 2**20
 REST = "everything else"
 ORDER = ("weights", "parameters", "gradients", "optimizer", "optimizer states", "activations")
 
 
 def figure(run: Run) -> go.Figure | None:
-    """MiB, a bar a rank; where there is a plan, its bar stands before the rank's."""
+    """A bar a rank in MiB; with a plan, the planned bar stands before the measured one."""
     measured, planned = measured_categories(run), planned_categories(run)
-    if not measured and not planned:
-        return None
-    known = {name for ranks in (measured, planned) for categories in ranks.values() for name in categories} - {REST}
-    ordered = sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-    colours = dict(zip(ordered, (*CATEGORIES, *CATEGORIES), strict=False)) | {REST: GREY}
-    chart = go.Figure()
-    named = {name for categories in measured.values() for name in categories}
     sides = [(words, ranks) for words, ranks in (("planned", planned), ("measured", measured)) if ranks]
+    if not sides:
+        return None
+    known = {name for _, ranks in sides for categories in ranks.values() for name in categories} - {REST}
+    ordered = sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    colours = dict(zip(ordered, COLOURS, strict=False)) | {REST: GREY}
+    named = {name for categories in measured.values() for name in categories}
+    chart = go.Figure()
     for name in (*ordered, REST):
         for words, ranks in sides:
             if any(name in categories for categories in ranks.values()):
@@ -53,20 +50,21 @@ def figure(run: Run) -> go.Figure | None:
         bargap=0.25,
         height=360,
         margin={"l": 60, "r": 8, "t": 50, "b": 44},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
+        legend=LEGEND | {"traceorder": "normal"},
     )
     return chart
 
 
 def dwarfed(measured: dict[int, dict[str, float]]) -> bool:
-    """On a CPU the process alone takes many times what a small model does."""
+    """Whether `REST` would hide the other categories: on a CPU the process alone takes many times what a small model
+    does."""
     rest = max((categories[REST] for categories in measured.values()), default=0)
     known = max((sum(categories.values()) - categories[REST] for categories in measured.values()), default=0)
     return 0 < 3 * known < rest
 
 
 def measured_categories(run: Run) -> dict[int, dict[str, float]]:
-    """Bytes by rank and category; the peak as a whole where nothing is known of its parts."""
+    """Bytes by rank and category; without categories, the peak is all `REST`."""
     peaks: list[float] = run.summary.get("peak_memory_bytes_per_rank") or []
     parts: list[dict[str, float]] = run.summary.get("memory_by_category_per_rank") or [{} for _ in peaks]
     activations = activation_bytes(run)
@@ -78,20 +76,20 @@ def measured_categories(run: Run) -> dict[int, dict[str, float]]:
 
 
 def activation_bytes(run: Run) -> dict[int, float]:
-    """By rank, of its stages' largest ranks; empty where they were not measured, or a schedule's file said where the
-    stages are."""
+    """Bytes by rank, each stage's being those of its largest rank. Empty where they were not measured, or where a
+    schedule's file placed the stages."""
     stages: list[float] = run.summary.get("activation_bytes_peak_per_stage") or []
     if not stages or is_schedule_file(run.layout["schedule"]):
         return {}
-    layout = ParallelLayout(**{name: value for name, value in run.layout.items() if name != "world_size"})
+    layout = layout_of(run.layout)
     held = {pp: sum(stages[stage] for stage in stages_of(pp, layout)) for pp in range(layout.pp)}
     return {rank: held[layout.coordinates(rank).pp] for rank in range(layout.world_size)}
 
 
 def planned_categories(run: Run) -> dict[int, dict[str, float]]:
-    """What the plan calls the framework's is what the measurement cannot name."""
-    ranks = {rank["rank"]: rank["memory"] for rank in run.plan.get("ranks") or () if rank.get("memory")}
+    """Bytes by rank and category. The plan's `framework` is what a measurement cannot name, which is `REST`."""
     return {
-        rank: {REST if name == "framework" else name: size for name, size in memory.items() if size}
-        for rank, memory in ranks.items()
+        rank["rank"]: {REST if name == "framework" else name: size for name, size in rank["memory"].items() if size}
+        for rank in run.plan.get("ranks") or ()
+        if rank.get("memory")
     }

@@ -1,14 +1,12 @@
-"""Which rank holds what: the strategy document's GPU assignment as a picture."""
-
-from __future__ import annotations
+"""Map of the ranks: the stage, layers and experts of each, as in the strategy document's GPU assignment."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
-from project.report.palette import STAGES
 from project.report.run import Run
+from project.report.style import STAGES
 
 ROW = 62  # pixels
 MOST_RANKS_WITH_TEXT = 128
@@ -49,7 +47,8 @@ def figure(run: Run) -> go.Figure | None:
 
 
 def placed(run: Run) -> list[dict[str, Any]]:
-    """Each rank with its coordinates; what only the plan knows (node, GPU, memory) beside what was trained."""
+    """One record for each rank: its coordinates and parts as trained, else as planned, and its node, GPU and memory
+    from the plan."""
     planned = {rank["rank"]: rank for rank in run.plan.get("ranks") or ()}
     trained = {rank["rank"]: rank for rank in run.summary.get("ranks") or ()}
     columns = run.layout.get("dp", 1) * run.layout.get("tp", 1)
@@ -77,7 +76,7 @@ def details(rank: dict[str, Any]) -> str:
 
 
 def counted(what: str, numbers: Sequence[int]) -> str:
-    """`layers 2-3`, `expert 1`, `experts 0, 2`."""
+    """The numbers as ranges: `layers 2-3`, `expert 1`, `experts 0, 2`."""
     if not numbers:
         return f"no {what}"
     starts = [number for number in numbers if number - 1 not in numbers]

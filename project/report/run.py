@@ -1,24 +1,24 @@
 """A run folder, read for the figures of its page."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from project.observe.metrics_file import read_rows
 from project.run_folder import read_summary
 
 MOST_POINTS = 600  # a line on a screen has no room for more
 Row = TypeVar("Row")
+PLANNED_KINDS = {"F": "forward", "B": "backward", "I": "backward", "W": "weight gradient"}
 
 
-class TraceSpan(NamedTuple):
-    """Of `trace.json`; milliseconds since its step began. `microbatch` is None for what is no action of a stage."""
+class Span(NamedTuple):
+    """A bar of a Gantt chart, in milliseconds since its step began. `rank` is a global rank in a trace and a pipeline
+    rank in a plan; `kind` is a key of `style.KINDS`; `microbatch` is None except for an action of a stage."""
 
     rank: int
     name: str
@@ -28,20 +28,10 @@ class TraceSpan(NamedTuple):
     microbatch: int | None
 
 
-class PlannedSpan(NamedTuple):
-    """Of `plan.json`; `rank` is along the pipeline."""
-
-    rank: int
-    name: str
-    action: str
-    start_ms: float
-    length_ms: float
-    microbatch: int
-
-
 @dataclass(frozen=True)
 class Run:
-    """Whatever the folder does not have is empty: a run may have failed before, or be older than a file."""
+    """Contents of a run folder, empty for files that are missing: a run may have failed early, or be older than a
+    file."""
 
     folder: Path
     summary: dict[str, Any]
@@ -51,7 +41,7 @@ class Run:
     config: str
 
     @classmethod
-    def read(cls, folder: str | Path) -> Run:
+    def read(cls, folder: str | Path) -> Self:
         folder = Path(folder).absolute()
         config = folder / "config.yaml"
         return cls(
@@ -80,7 +70,7 @@ class Run:
         return list(self.rows[0]) if self.rows else []
 
     def series(self, name: str, most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
-        """Steps and values of a column of `metrics.csv`, where it was logged: all, or so many evenly chosen."""
+        """Steps and values of a column of `metrics.csv` where it was logged, at most `most` of them, evenly chosen."""
         logged = evenly([row for row in self.rows if row.get(name)], most)
         return [int(row["step"]) for row in logged], [float(f"{float(row[name]):.6g}") for row in logged]
 
@@ -89,36 +79,29 @@ class Run:
         return [int(step) for step in self.trace.get("metadata", {}).get("steps", {})]
 
     def trace_step(self, step: int) -> dict[str, Any]:
-        """When it began, how long it took, its bubble."""
+        """Start, duration and bubble of a traced step."""
         return self.trace["metadata"]["steps"][str(step)]
 
     @cached_property
-    def spans(self) -> dict[int, list[TraceSpan]]:
-        """What fills each traced step."""
-        spans: dict[int, list[TraceSpan]] = defaultdict(list)
+    def spans(self) -> dict[int, list[Span]]:
+        """The spans of each traced step, which leave no gap."""
+        spans: dict[int, list[Span]] = defaultdict(list)
         for event in self.trace.get("traceEvents", ()):
             step = event["args"].get("step")
             if event["ph"] == "X" and event["tid"] == 0 and step is not None:
-                start = event["ts"] - self.trace_step(step)["start_us"]
-                spans[step].append(
-                    TraceSpan(
-                        event["pid"],
-                        event["name"],
-                        event["cat"],
-                        start / 1000,
-                        event["dur"] / 1000,
-                        event["args"].get("microbatch"),
-                    )
-                )
+                start, length = (event["ts"] - self.trace_step(step)["start_us"]) / 1000, event["dur"] / 1000
+                microbatch = event["args"].get("microbatch")
+                spans[step].append(Span(event["pid"], event["name"], event["cat"], start, length, microbatch))
         return spans
 
     @cached_property
-    def planned_spans(self) -> list[PlannedSpan]:
+    def planned_spans(self) -> list[Span]:
+        """The actions of the plan's timeline, without the idle time between them."""
         return [
-            PlannedSpan(
+            Span(
                 one["rank"],
                 f"{one['stage']}{one['action']}{one['microbatch']}",
-                one["action"],
+                PLANNED_KINDS[one["action"]],
                 1000 * one["start_s"],
                 1000 * (one["end_s"] - one["start_s"]),
                 one["microbatch"],
@@ -128,7 +111,7 @@ class Run:
 
 
 def evenly(rows: Sequence[Row], most: int) -> list[Row]:
-    """At most so many, the first and the last among them."""
+    """At most `most` of the rows, evenly apart, the first and the last among them."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]

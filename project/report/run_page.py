@@ -1,30 +1,22 @@
-"""`report.html` of a run folder."""
-
-from __future__ import annotations
+"""Report of one run: `report.html` in its folder."""
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from project.report import (
-    claims,
-    communication,
-    expert_load,
-    gantt,
-    losses,
-    memory,
-    rank_map,
-    router_entropy,
-    throughput,
-)
-from project.report.key_figures import key_figures, tiles_of
-from project.report.page import page
+from project.report import communication, curves, experts, gantt, memory, rank_map
+from project.report.key_figures import key_figures
+from project.report.page import Choice, Section, cells, page, table, tiles
 from project.report.run import Run
-from project.report.section import Choice, Section
 from project.run_folder import write_atomically
+
+NO_STEP = "No step was logged."
+NO_EXPERTS = "No layer of this run has experts, or no step was logged."
+VERDICTS = {"holds": "✓ holds", "fails": "✗ fails", "unknown": "? unknown"}
 
 
 def write_run_page(folder: str | Path) -> Path:
-    """From whatever the folder has by now."""
+    """Writes the page from what the folder has by now, and returns its path."""
     run = Run.read(folder)
     path = run.folder / "report.html"
     write_atomically(path, page(f"{run.name}: run report", header(run), sections(run)))
@@ -44,16 +36,12 @@ def header(run: Run) -> str:
     error = f'<p class="error">{escape(summary["error"])}</p>' if summary.get("error") else ""
     return (
         f'<h1>{escape(run.name)}<span class="status {escape(status)}">{escape(status)}</span></h1>'
-        f'<p class="facts">{escape(" · ".join(facts))}</p>{error}{tiles_of(key_figures(run))}'
+        f'<p class="facts">{escape(" · ".join(facts))}</p>{error}{tiles(key_figures(run))}'
     )
 
 
-NO_STEP = "No step was logged."
-NO_EXPERTS = "No layer of this run has experts, or no step was logged."
-
-
 def sections(run: Run) -> list[Section]:
-    """In the order of the page."""
+    """The page's sections in their order."""
     return [*layout_sections(run), *step_sections(run), *expert_sections(run), *document_sections(run)]
 
 
@@ -85,14 +73,14 @@ def step_sections(run: Run) -> list[Section]:
             "losses",
             "Loss",
             "Training and validation should fall together; the balance loss is near 1 when experts are used evenly.",
-            figure=losses.figure(run),
+            figure=curves.losses(run),
             absent=NO_STEP,
         ),
         Section(
             "throughput",
             "Throughput",
             "A level line is a healthy run; its first step, which builds and connects, is left out.",
-            figure=throughput.figure(run),
+            figure=curves.throughput(run),
             absent=NO_STEP,
         ),
         Section(
@@ -129,14 +117,14 @@ def expert_sections(run: Run) -> list[Section]:
             "imbalance",
             "Expert imbalance",
             "The busiest expert's load over the mean: 1 is even, and what is above it the other ranks wait for.",
-            figure=expert_load.imbalance(run),
+            figure=experts.imbalance(run),
             absent=NO_EXPERTS,
         ),
         Section(
             "entropy",
             "Router entropy",
             "Near the dotted line a router prefers no expert; near 0 it has made up its mind for every token.",
-            figure=router_entropy.figure(run),
+            figure=experts.entropy(run),
             absent=NO_EXPERTS,
         ),
     ]
@@ -148,7 +136,7 @@ def document_sections(run: Run) -> list[Section]:
             "claims",
             "Claims",
             "What the strategy document says, and what arithmetic or measurement found.",
-            body=claims.html(run),
+            body=claims(run),
             absent="There is no plan.json with claims in this run's folder.",
             wide=True,
         ),
@@ -157,8 +145,27 @@ def document_sections(run: Run) -> list[Section]:
 
 
 def load_choice(run: Run) -> Choice | None:
-    figures = expert_load.over_time(run)
+    figures = experts.load_over_time(run)
     return Choice("Step", figures, len(figures) - 1, slider=True) if figures else None
+
+
+def claims(run: Run) -> str:
+    """The strategy document's claims with their verdicts, as an HTML table; empty where nothing is claimed."""
+    header = ("claim", "claimed", "found", "verdict", "derivation")
+    return table(header, [claim_row(claim) for claim in run.plan.get("claims") or ()])
+
+
+def claim_row(claim: dict[str, Any]) -> list[str]:
+    verdict = str(claim.get("verdict") or "unknown")
+    why = str(claim.get("derivation") or "") + (f" ({claim['by']})" if claim.get("by") else "")
+    found = cells(claim_value(claim.get(name)) for name in ("claim", "claimed", "found"))
+    return [*found, f'<td class="{escape(verdict)}">{escape(VERDICTS.get(verdict, verdict))}</td>', *cells([why])]
+
+
+def claim_value(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def configuration(run: Run) -> str:
@@ -166,7 +173,7 @@ def configuration(run: Run) -> str:
 
 
 def gantt_choice(run: Run) -> Choice | None:
-    """The typical step first; where none was traced, the plan alone."""
+    """The traced steps, of which the typical one is shown first; without any, the plan alone."""
     typical = gantt.typical_step(run)
     if typical is None:
         planned = gantt.figure(run)

@@ -1,92 +1,104 @@
 """A sweep's folder: its jobs and their figures, as `sweep.csv` and `sweep.json`.
 
 Everything is read from the jobs' own folders, so that a job of an earlier start, or of another machine, counts as one
-of this start does. Both files are replaced at once, after every job.
+of this start does. Both files are replaced atomically after every job.
 """
-
-from __future__ import annotations
 
 import csv
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from omegaconf import OmegaConf
 
-from project.run_folder import read_summary, write_atomically
+from project.run_folder import LAYOUT_KEYS, read_summary, write_atomically
 from project.spec.figures import FIGURES, figure
 
-LAYOUT = ("pp", "dp", "tp", "ep", "etp", "world_size", "schedule", "microbatches", "virtual_stages")
+DEGREES = ("pp", "dp", "tp", "ep", "etp")
 PLANNED = ("step_time_s", "tokens_per_second", "mfu", "bubble", "peak_memory_bytes", "communication_bytes")
+OVERRIDES = ".hydra/overrides.yaml"
 
 
 @dataclass(frozen=True)
 class Job:
-    """`name` is its folder, relative to the sweep's; `overrides` what sets it apart, as on the command line. `summary`
-    is empty for a job that has not come to write one; `begun` is when it was last begun, as `time.time()`."""
+    """A job by its row in `sweep.json`: `job` is its folder relative to the sweep's, `overrides` the ones that not all
+    jobs have, and a measured figure or a planned one (`planned_` before its name) is None where it is not known."""
 
-    name: str
-    folder: Path
-    overrides: tuple[str, ...]
-    summary: dict[str, Any]
-    begun: float
+    row: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.row["job"])
 
     @property
     def status(self) -> str:
-        return self.summary.get("status", "started")
+        return str(self.row["status"])
 
     @property
-    def error(self) -> str | None:
-        return self.summary.get("error")
+    def layout(self) -> str:
+        """The degrees above 1 in words."""
+        degrees = [f"{axis}{self.row[axis]}" for axis in DEGREES if (self.row.get(axis) or 1) > 1]
+        return " ".join(degrees) or ("one rank" if self.row.get("pp") else "-")
+
+    def schedule(self, microbatches: str = "microbatches") -> str:
+        """The schedule in words, of which `microbatches` is one."""
+        if not self.row.get("schedule"):
+            return "-"
+        stages = f" x{self.row['virtual_stages']}" if (self.row.get("virtual_stages") or 1) > 1 else ""
+        return f"{self.row['schedule']}{stages}, {self.row['microbatches']} {microbatches}"
 
     @property
-    def layout(self) -> dict[str, Any]:
-        """Empty where the job was refused."""
-        return self.summary.get("layout") or {}
-
-    def measured(self, name: str) -> float | None:
-        return figure(self.summary, name)
-
-    def planned(self, name: str) -> float | None:
-        return figure(self.summary.get("planned") or {}, name)
-
-    def row(self) -> dict[str, Any]:
-        return {
-            "job": self.name,
-            "status": self.status,
-            "error": self.error,
-            **{name: self.layout.get(name) for name in LAYOUT},
-            "steps": self.summary.get("steps"),
-            **{name: self.measured(name) for name in FIGURES},
-            **{f"planned_{name}": self.planned(name) for name in PLANNED},
-            "overrides": list(self.overrides),
-        }
+    def link(self) -> str:
+        """URL of the job's report, relative to the sweep's folder."""
+        return f"{quote(self.name)}/report.html"
 
 
 def jobs(sweep_folder: str | Path) -> list[Job]:
-    """By number. What the jobs have in common is left out of their overrides."""
+    """The jobs in the order of their numbers. Overrides that all have in common are left out of their rows."""
     folder = Path(sweep_folder)
-    marks = sorted(folder.glob("**/.hydra/overrides.yaml"), key=lambda mark: _in_order(mark.relative_to(folder)))
-    given = [[str(override) for override in OmegaConf.load(mark)] for mark in marks]
+    found = sorted((path.parent.parent for path in folder.glob(f"**/{OVERRIDES}")), key=_in_order)
+    given = [[str(override) for override in OmegaConf.load(job / OVERRIDES)] for job in found]
     common = set(given[0]).intersection(*given[1:]) if len(given) > 1 else set()
     return [
         Job(
-            name=str(mark.parent.parent.relative_to(folder)),
-            folder=mark.parent.parent,
-            overrides=tuple(override for override in overrides if override not in common),
-            summary=read_summary(mark.parent.parent) or {},
-            begun=mark.stat().st_mtime,
+            _row(str(job.relative_to(folder)), read_summary(job) or {}, [one for one in overrides if one not in common])
         )
-        for mark, overrides in zip(marks, given, strict=True)
+        for job, overrides in zip(found, given, strict=True)
     ]
 
 
-def write_sweep(sweep_folder: str | Path, found: list[Job]) -> None:
-    """A list in `sweep.json` is a cell of words in `sweep.csv`, and null an empty one."""
-    folder, rows = Path(sweep_folder), [job.row() for job in found]
+def _row(name: str, summary: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    layout, planned = summary.get("layout") or {}, summary.get("planned") or {}
+    return {
+        "job": name,
+        "status": summary.get("status", "started"),
+        "error": summary.get("error"),
+        **{key: layout.get(key) for key in LAYOUT_KEYS},
+        "steps": summary.get("steps"),
+        **{key: figure(summary, key) for key in FIGURES},
+        **{f"planned_{key}": figure(planned, key) for key in PLANNED},
+        "overrides": overrides,
+    }
+
+
+def begun_since(sweep_folder: str | Path, time: float) -> bool:
+    """Whether a job was begun at or after `time`, in seconds since the epoch."""
+    return any(path.stat().st_mtime >= time for path in Path(sweep_folder).glob(f"**/{OVERRIDES}"))
+
+
+def read_sweep(sweep_folder: str | Path) -> list[Job]:
+    """The jobs as `sweep.json` has them."""
+    return [Job(row) for row in json.loads((Path(sweep_folder) / "sweep.json").read_text(encoding="utf-8"))["jobs"]]
+
+
+def write_sweep(sweep_folder: str | Path, found: Sequence[Job]) -> None:
+    """Writes both files. A list in `sweep.json` is a cell of words in `sweep.csv`, and null an empty one."""
+    folder, rows = Path(sweep_folder), [job.row for job in found]
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]) if rows else ["job"], lineterminator="\n")
     table.writeheader()
@@ -96,5 +108,5 @@ def write_sweep(sweep_folder: str | Path, found: list[Job]) -> None:
 
 
 def _in_order(path: Path) -> list[tuple[int, str]]:
-    """10 after 9."""
+    """Sort key of a path by the numbers in it, so that 10 comes after 9."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", str(path))]

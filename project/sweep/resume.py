@@ -1,6 +1,4 @@
-"""Which jobs of a sweep that is started again are done already."""
-
-from __future__ import annotations
+"""Jobs that are already done when a sweep is started again."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,16 @@ from project.spec.sections import SECTIONS, without_hydra_keys
 
 
 def is_done(cfg: Any, run_folder: Path) -> bool:
-    """Whether a run with this very configuration was completed there; a changed one can use its checkpoint alone."""
+    """Whether a run with exactly this configuration was completed in the folder."""
     summary, before = read_summary(run_folder), run_folder / "config.yaml"
     if summary is None or summary["status"] != "completed" or not before.exists():
         return False
-    return _of_the_run(OmegaConf.load(before)) == _of_the_run(cfg)
+    return _comparable(OmegaConf.load(before)) == _comparable(cfg)
 
 
-def _of_the_run(cfg: Any) -> dict[str, Any]:
-    """The configuration without `resume`, which says where a run starts from, and without the modules that classes lie
-    in: a class that has moved makes the same run."""
+def _comparable(cfg: Any) -> dict[str, Any]:
+    """The configuration without `resume`, as where a run starts from does not change its result, and without the
+    modules of classes, as a class that has moved makes the same run."""
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     sections = {key: without_hydra_keys(config[key]) for key in SECTIONS if isinstance(config.get(key), dict)}
@@ -29,7 +27,7 @@ def _of_the_run(cfg: Any) -> dict[str, Any]:
 
 
 def _without_modules(value: Any) -> Any:
-    """`_target_` values cut to the name of the class, at any depth."""
+    """The value with each `_target_`, at any depth, cut to the name of the class."""
     if isinstance(value, list):
         return [_without_modules(entry) for entry in value]
     if not isinstance(value, dict):

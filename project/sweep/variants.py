@@ -1,6 +1,4 @@
-"""The legal variants of a layout that `+sweep=layouts`, `+sweep=schedules` and `+sweep=microbatches` make jobs of."""
-
-from __future__ import annotations
+"""Legal variants of a layout, which are the jobs of `+sweep=layouts`, `+sweep=schedules` and `+sweep=microbatches`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,11 +9,11 @@ from project.spec.layout import ParallelLayout
 from project.spec.legal_values import legal
 from project.spec.legality.layouts import legal_layouts, legal_microbatches, legal_schedules
 from project.spec.model import ModelConfig
+from project.sweep.jobs import DEGREES
 
 NAMED = {"schedule": "", "microbatches": "mb", "virtual_stages": "v"}
 """A field's prefix in a variant's name, where it is not the field's own name."""
-DEGREES = ("pp", "dp", "tp", "ep", "etp")
-MOST_RANKS = 64
+MOST_RANKS = 64  # of the world sizes that a refusal offers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Variation:
 
 
 def variant_names(layouts: list[ParallelLayout]) -> dict[str, ParallelLayout]:
-    """Each layout by a name of the fields in which the layouts differ; of all degrees where one of them differs."""
+    """The layouts by a name of the fields in which they differ; it has all degrees where the layouts differ in one."""
     fields = [field.name for field in dataclasses.fields(ParallelLayout)]
     differing = {name for name in fields if len({getattr(layout, name) for layout in layouts}) > 1}
     if differing & set(DEGREES) or not differing:
@@ -50,8 +48,8 @@ def variant_names(layouts: list[ParallelLayout]) -> dict[str, ParallelLayout]:
 
 
 def _splits(layout: ParallelLayout, setting: Setting) -> list[ParallelLayout]:
-    """All splits over `sweep.world_size` ranks (null: as many as `layout` has) that have those of the degrees
-    `sweep.pp`, `sweep.dp`, `sweep.tp`, `sweep.ep` and `sweep.etp` that are given."""
+    """All legal layouts of `sweep.world_size` ranks (null: as many as `layout` has) that have the degrees given as
+    `sweep.pp`, `sweep.dp`, `sweep.tp`, `sweep.ep` and `sweep.etp`."""
     return _splits_over(_world_size(layout, setting), layout, setting)
 
 

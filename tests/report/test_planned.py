@@ -8,10 +8,9 @@ import pytest
 
 from project.planner.timeline.timeline import simulate
 from project.report import communication, gantt, memory, rank_map
-from project.report.claims import html
 from project.report.key_figures import key_figures
 from project.report.run import Run
-from project.report.run_page import write_run_page
+from project.report.run_page import claims, write_run_page
 from project.run_folder import read_summary, write_summary
 from project.spec.schedules.order import order_of
 from tests.harness.browser import Browser
@@ -83,7 +82,7 @@ def test_measured_memory_and_traffic_stand_beside_their_plans(run: Run) -> None:
     axes = communication.figure(run)
     assert axes is not None
     assert {"tp planned", "tp measured"} <= set(axes.data[0].y)
-    assert "3" in {row[4] for row in communication.numbers(run).rows}
+    assert "<td>3</td><td>977 KiB</td>" in communication.numbers(run), "calls and bytes as planned"
 
 
 def test_memory_categories_add_up_to_the_measured_peak(run: Run) -> None:
@@ -99,7 +98,7 @@ def test_the_rank_map_says_where_a_rank_is(run: Run) -> None:
 
 
 def test_a_report_s_claims_carry_their_verdicts_in_words(run: Run, folder: Path, browser: Browser) -> None:
-    assert "✗ fails" in html(run)
+    assert "✗ fails" in claims(run)
     browser.complaints()
     browser.open(write_run_page(folder))
     assert browser.ask("return document.querySelector('#claims td').textContent") == CLAIM["claim"]

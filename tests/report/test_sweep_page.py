@@ -4,11 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from project.report.parallel_coordinates import figure as parallel_coordinates
-from project.report.pareto import front
-from project.report.sweep import SweepJob, read_sweep
+from project.report.sweep_figures import parallel_coordinates, time_against_memory
 from project.report.sweep_page import write_sweep_page
-from project.sweep.jobs import jobs, write_sweep
+from project.sweep.jobs import Job, jobs, read_sweep, write_sweep
 from tests.harness.browser import FIGURES, SCHEMES, WIDTHS, Browser
 from tests.harness.sweep_folders import finished_job, refused_job
 
@@ -80,8 +78,10 @@ def test_a_sweep_s_page_has_planned_figures_under_measured_ones(page: Path, brow
 
 
 def test_a_sweep_s_pareto_front_has_the_jobs_that_none_beats_in_both(folder: Path) -> None:
-    done = [job for job in read_sweep(folder) if job.completed]
-    assert [job.name for job in front(done)] == ["3", "1", "0"]
+    chart = time_against_memory(read_sweep(folder))
+    assert chart is not None
+    names = {points.name: [one["name"] for one in points.customdata] for points in chart.data if points.customdata}
+    assert names == {"on the front": ["3", "1", "0"], "others": ["2"]}
 
 
 def test_a_column_that_is_the_same_for_all_jobs_is_no_axis(folder: Path) -> None:
@@ -92,4 +92,4 @@ def test_a_column_that_is_the_same_for_all_jobs_is_no_axis(folder: Path) -> None
 
 
 def test_a_folder_s_name_is_quoted_in_a_sweep_page_s_links() -> None:
-    assert SweepJob({"job": "a b/#1"}).link == "a%20b/%231/report.html"
+    assert Job({"job": "a b/#1"}).link == "a%20b/%231/report.html"

@@ -7,7 +7,7 @@ from pathlib import Path
 from project.run_folder import write_summary
 from project.sweep.jobs import jobs, write_sweep
 from project.sweep.table import best, said_bytes, sweep_table
-from tests.harness.sweep_folders import finished_job, printed, refused_job
+from tests.harness.sweep_folders import FINISHED, finished_job, printed, refused_job
 
 
 def test_sweep_jobs_are_listed_by_number_with_what_sets_them_apart(tmp_path: Path) -> None:
@@ -15,12 +15,12 @@ def test_sweep_jobs_are_listed_by_number_with_what_sets_them_apart(tmp_path: Pat
         finished_job(tmp_path / str(number), f"parallel.tp={number}", "model=tiny")
     found = jobs(tmp_path)
     assert [job.name for job in found] == ["0", "9", "10"]
-    assert [job.overrides for job in found] == [("parallel.tp=0",), ("parallel.tp=9",), ("parallel.tp=10",)]
+    assert [job.row["overrides"] for job in found] == [["parallel.tp=0"], ["parallel.tp=9"], ["parallel.tp=10"]]
 
 
 def test_a_single_job_has_nothing_in_common_with_others(tmp_path: Path) -> None:
     finished_job(tmp_path / "0", "model=tiny")
-    assert jobs(tmp_path)[0].overrides == ("model=tiny",)
+    assert jobs(tmp_path)[0].row["overrides"] == ["model=tiny"]
 
 
 def test_sweep_csv_and_sweep_json_hold_the_same_rows(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_sweep_names_the_best_of_its_completed_jobs(tmp_path: Path) -> None:
     finished_job(tmp_path / "0", "parallel=a", tokens_per_second=100.0)
     finished_job(tmp_path / "1", "parallel=b", tokens_per_second=200.0)
     finished_job(tmp_path / "2", "parallel=c", tokens_per_second=300.0)
-    write_summary(tmp_path / "2", jobs(tmp_path)[2].summary | {"status": "failed"})
+    write_summary(tmp_path / "2", FINISHED | {"status": "failed"})
     fastest = next(iter(best(jobs(tmp_path))))
     assert fastest.startswith("fastest: job 1 (pp2 tp2 ep2, 1F1B")
 
