@@ -7,6 +7,7 @@ from rich.table import Table
 
 from project.callbacks.observed import gathered, strategy_of
 from project.observe.placement import Placement, placement
+from project.planner.document.sheet import spans
 from project.spec.layout import ParallelLayout
 
 
@@ -37,10 +38,3 @@ def layout_table(layout: ParallelLayout, ranks: list[Placement]) -> Table:
             end_section=rank.rank % (layout.dp * layout.tp) == layout.dp * layout.tp - 1,
         )
     return table
-
-
-def spans(numbers: list[int]) -> str:
-    """Returns runs of consecutive numbers by their ends: `0-2, 5`."""
-    starts = [n for n in numbers if n - 1 not in numbers]
-    ends = [n for n in numbers if n + 1 not in numbers]
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True)) or "-"

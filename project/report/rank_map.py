@@ -5,6 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from project.planner.document.sheet import spans
 from project.report.run import Run
 from project.report.style import STAGES
 
@@ -75,11 +76,8 @@ def details(rank: dict[str, Any]) -> str:
     return "<br>".join(lines)
 
 
-def counted(what: str, numbers: Sequence[int]) -> str:
+def counted(what: str, numbers: list[int]) -> str:
     """The numbers as ranges: `layers 2-3`, `expert 1`, `experts 0, 2`."""
     if not numbers:
         return f"no {what}"
-    starts = [number for number in numbers if number - 1 not in numbers]
-    ends = [number for number in numbers if number + 1 not in numbers]
-    runs = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, ends, strict=True))
-    return f"{what}{'s' if len(numbers) > 1 else ''} {runs}"
+    return f"{what}{'s' if len(numbers) > 1 else ''} {spans(numbers)}"

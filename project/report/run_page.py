@@ -1,14 +1,16 @@
 """Report of one run: `report.html` in its folder."""
 
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from project.report import communication, curves, experts, gantt, memory, rank_map
-from project.report.key_figures import key_figures
-from project.report.page import Choice, Section, cells, page, table, tiles
+from project.report.page import Choice, Section, Tile, cells, page, table, tiles
 from project.report.run import Run
+from project.report.style import Form, count, percent, seconds, size
 from project.run_folder import write_atomically
+from project.spec.figures import figure
 
 NO_STEP = "No step was logged."
 NO_EXPERTS = "No layer of this run has experts, or no step was logged."
@@ -38,6 +40,34 @@ def header(run: Run) -> str:
         f'<h1>{escape(run.name)}<span class="status {escape(status)}">{escape(status)}</span></h1>'
         f'<p class="facts">{escape(" · ".join(facts))}</p>{error}{tiles(key_figures(run))}'
     )
+
+
+def key_figures(run: Run) -> Iterator[Tile]:
+    """The numbers that a run is judged by."""
+    summary = run.summary
+    yield compared(run, "step time", "step_time_s", seconds, "median")
+    yield compared(run, "pipeline bubble", "bubble", percent, "of the schedule's time")
+    yield compared(run, "tokens per second", "tokens_per_second", count, "median")
+    no_peak = summary.get("device") and not summary.get("mfu")
+    yield compared(run, "MFU", "mfu", percent, "the device's peak is unknown" if no_peak else "")
+    yield compared(run, "memory, largest rank", "peak_memory_bytes", size, "peak")
+    first, last, validation = (summary.get(name) for name in ("train_loss_first", "train_loss_last", "val_loss"))
+    beside = f"from {first:.3f}" if first is not None else ""
+    if validation is not None:
+        beside += f", validation {validation:.3f}"
+    yield Tile("loss", "-" if last is None else f"{last:.3f}", beside)
+
+
+def compared(run: Run, words: str, name: str, form: Form, note: str) -> Tile:
+    """A figure and how far the plan was off; `note` where nothing was planned."""
+    value, planned = figure(run.summary, name), figure(run.planned, name)
+    shown = "-" if value is None else form(value)
+    if planned is None:
+        return Tile(words, shown, note)
+    beside = f"planned {form(planned)}"
+    if value is not None and planned:
+        beside += f" ({value / planned - 1:+.0%})" if abs(value / planned - 1) < 10 else f" ({value / planned:.0f} x)"
+    return Tile(words, shown, beside)
 
 
 def sections(run: Run) -> list[Section]:

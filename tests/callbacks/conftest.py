@@ -11,9 +11,8 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader
 
 from project.callbacks.expert_metrics import ExpertMetrics
-from project.callbacks.plain_progress import PlainProgress
+from project.callbacks.progress import PlainProgress, StepProgress
 from project.callbacks.step_metrics import StepMetrics
-from project.callbacks.step_progress import StepProgress
 from project.callbacks.summary import RunSummary
 from project.callbacks.summary_table import SummaryTable
 from project.engine.clock import Clock

@@ -6,9 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from project.callbacks.bar_progress import BarProgress
-from project.callbacks.plain_progress import PlainProgress
-from project.callbacks.progress import progress
+from project.callbacks.progress import BarProgress, PlainProgress, progress
 
 
 class Terminal(io.StringIO):

@@ -8,9 +8,8 @@ import pytest
 
 from project.planner.timeline.timeline import simulate
 from project.report import communication, gantt, memory, rank_map
-from project.report.key_figures import key_figures
 from project.report.run import Run
-from project.report.run_page import claims, write_run_page
+from project.report.run_page import claims, key_figures, write_run_page
 from project.run_folder import read_summary, write_summary
 from project.spec.schedules.order import order_of
 from tests.harness.browser import Browser
