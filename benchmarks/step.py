@@ -50,7 +50,7 @@ def mixtral(tuned: bool) -> None:
     from transformers import MixtralConfig, MixtralForCausalLM
 
     if tuned:
-        from project.engine.allocator import keep_freed_memory
+        from project.engine.host import keep_freed_memory
 
         keep_freed_memory()
     config = MixtralConfig(

@@ -11,7 +11,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from project.compat.lightning_wandb import OpenWandbLogger
+from project.compat.lightning_internals import OpenWandbLogger
 from project.observe.metrics_file import MetricsFile
 from project.run_folder import read_summary
 from project.spec.figures import FIGURES, figure

@@ -6,8 +6,8 @@ from datetime import date
 
 import torch
 
+from project.engine.host import available_cores
 from project.planner.machine.cluster import Stated
-from project.strategy.ranks import available_cores
 
 Progress = Callable[[str], None]
 

@@ -10,9 +10,9 @@ import torch
 from project.calibration import collectives, overhead, rates
 from project.calibration.measured import Progress, around
 from project.calibration.ranks import on_ranks
+from project.engine.host import available_cores
 from project.planner.machine.cluster import Achieved, Cluster, Host, Link, Peak
 from project.spec.cost import layer_flops_per_token
-from project.strategy.ranks import available_cores
 
 STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1
 """The number of times that `calibrate` calls `progress`."""

@@ -18,9 +18,8 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from project.callbacks.activations import ActivationPeaks
-from project.callbacks.communication import Communication
 from project.callbacks.expert_metrics import ExpertMetrics
+from project.callbacks.first_steps import ActivationPeaks, Communication
 from project.callbacks.step_metrics import StepMetrics
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig

@@ -6,8 +6,7 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 
-from project.compat.lightning_checkpoint import Monitored, OpenModelCheckpoint
-from project.compat.lightning_logging import accumulates_on, row_to_be_logged
+from project.compat.lightning_internals import Monitored, OpenModelCheckpoint, accumulates_on, row_to_be_logged
 from project.loggers import MetricsCsv
 
 

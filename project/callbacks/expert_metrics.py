@@ -7,11 +7,13 @@ They go straight to the loggers, on rank 0: they are many, nothing monitors one 
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torchmetrics import Metric
 
 from project.callbacks.observed import ObservedModule, observed
-from project.compat.lightning_logging import logs_this_step
-from project.observe.expert_load import imbalance
+from project.compat.lightning_internals import logs_this_step
 
 
 class ExpertMetrics(Callback):
@@ -63,3 +65,36 @@ def expert_metrics(module: ObservedModule) -> dict[str, float]:
         metrics |= {f"expert_load/layer_{layer}/expert_{expert}": share for expert, share in enumerate(row)}
     entropy_L = module.router_entropy[layers.start :].tolist()
     return metrics | {f"router_entropy/layer_{layer}": one for layer, one in zip(layers, entropy_L, strict=True)}
+
+
+class ExpertLoad(Metric):
+    """The fraction of each layer's assignments that went to each expert, over the run.
+
+    Its inputs are the same on all ranks, so it is not synchronised: torchmetrics would sum over every rank of the
+    world, over pipeline stages and tensor-parallel ranks alike.
+    """
+
+    full_state_update = False
+    assignments_LE: Tensor
+
+    def __init__(self, num_layers: int, num_experts: int) -> None:
+        super().__init__(sync_on_compute=False)
+        zeros = torch.zeros(num_layers, num_experts, dtype=torch.float64)
+        self.add_state("assignments_LE", default=zeros, dist_reduce_fx="sum")
+
+    def update(self, load_LE: Tensor) -> None:
+        self.assignments_LE += load_LE.detach().to(self.assignments_LE)
+
+    def compute(self) -> Tensor:
+        """The fractions `[L, E]`; each row sums to 1, and is NaN for a layer without assignments."""
+        return self.assignments_LE / self.assignments_LE.sum(-1, keepdim=True)
+
+    def by_layer(self) -> list[list[float] | None]:
+        """The fractions for JSON, with None for a layer without experts."""
+        assigned_L = self.assignments_LE.any(-1).tolist()
+        return [row if assigned else None for row, assigned in zip(self.compute().tolist(), assigned_L, strict=True)]
+
+
+def imbalance(load_LE: Tensor) -> Tensor:
+    """The busiest expert's load over the mean load, `[L]`: from 1 (even) to E (all tokens to one expert)."""
+    return load_LE.amax(-1) / load_LE.mean(-1)

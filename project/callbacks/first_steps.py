@@ -1,15 +1,22 @@
-"""Measuring what costs too much to measure always: only a run's first optimizer steps are."""
+"""Measurements that cost too much to be taken always: only a run's first optimizer steps are measured."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.optim import Optimizer
 
-from project.callbacks.observed import ObservedStrategy, strategy_of
+from project.callbacks.observed import strategy_of
+from project.engine.mesh import gathered
 from project.engine.stage import Watch
+from project.observe.ledger import Ledger
+from project.observe.memory import Activations, bytes_held
+from project.strategy.hybrid import HybridParallelStrategy
 
 
 class FirstSteps(Callback, ABC):
@@ -30,15 +37,15 @@ class FirstSteps(Callback, ABC):
         self.entered = ExitStack()
 
     @abstractmethod
-    def begin(self, strategy: ObservedStrategy) -> None:
+    def begin(self, strategy: HybridParallelStrategy) -> None:
         """Begins a step: forgets the one before."""
 
     @abstractmethod
-    def measured(self, strategy: ObservedStrategy) -> AbstractContextManager:
+    def measured(self, strategy: HybridParallelStrategy) -> AbstractContextManager:
         """Entered around each batch of a step."""
 
     @abstractmethod
-    def entries(self, strategy: ObservedStrategy) -> dict[str, Any]:
+    def entries(self, strategy: HybridParallelStrategy) -> dict[str, Any]:
         """Returns the step's entries of `summary.json`, the same on every rank; collective. `self.done` is the step."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -67,9 +74,77 @@ class FirstSteps(Callback, ABC):
 
 
 @contextmanager
-def watching(strategy: ObservedStrategy, watch: Watch) -> Iterator[None]:
-    strategy.watchers.append(watch)
+def watching(strategy: HybridParallelStrategy, watch: Watch) -> Iterator[None]:
+    strategy.step.watchers.append(watch)
     try:
         yield
     finally:
-        strategy.watchers.remove(watch)
+        strategy.step.watchers.remove(watch)
+
+
+class Communication(FirstSteps):
+    """Reports the rank that sends most bytes, all axes together (the lowest of several); leaves every rank's own
+    collectives in the record. See `observe.ledger` for axes and directions, `observe.message` for bytes."""
+
+    ledger: Ledger
+
+    def begin(self, strategy: HybridParallelStrategy) -> None:
+        self.ledger = Ledger(strategy.mesh.axis_names())
+
+    @contextmanager
+    def measured(self, strategy: HybridParallelStrategy) -> Iterator[None]:
+        with watching(strategy, self.ledger.forward), self.ledger:
+            yield
+
+    def entries(self, strategy: HybridParallelStrategy) -> dict[str, Any]:
+        ranks = gathered((self.ledger.total_bytes, self.ledger.table()))
+        _, table = max(ranks, key=lambda rank: rank[0])
+        strategy.record.collectives = {self.done: self.ledger.collectives.spans}
+        return {"communication": table}
+
+
+class ActivationPeaks(FirstSteps):
+    """Reports each stage's largest rank, in bytes."""
+
+    activations: Activations
+
+    def begin(self, strategy: HybridParallelStrategy) -> None:
+        self.activations = Activations()
+
+    def measured(self, strategy: HybridParallelStrategy) -> AbstractContextManager:
+        return watching(strategy, self.activations.forward)
+
+    def entries(self, strategy: HybridParallelStrategy) -> dict[str, Any]:
+        ranks = gathered(self.activations.peaks)
+        stages = range(strategy.layout.stages)
+        return {"activation_bytes_peak_per_stage": [max(peaks.get(stage, 0) for peaks in ranks) for stage in stages]}
+
+
+class MemoryCategories(Callback):
+    """Measures the first optimizer step that this process takes: later ones keep the same. Gradients are there before
+    the optimizer's step, its state after it. What comes and goes is measured by `ActivationPeaks`."""
+
+    def __init__(self) -> None:
+        self.gradients: int | None = None
+        self.done = False
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        if not self.done:
+            gradients = (parameter.grad for parameter in pl_module.parameters())
+            self.gradients = bytes_held(gradient for gradient in gradients if gradient is not None)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.done or self.gradients is None:
+            return
+        self.done = True
+        state = chain.from_iterable(
+            entry.values() for optimizer in trainer.optimizers for entry in optimizer.state.values()
+        )
+        here = {
+            "weights": bytes_held(chain(pl_module.parameters(), pl_module.buffers())),
+            "gradients": self.gradients,
+            "optimizer": bytes_held(value for value in state if isinstance(value, Tensor)),
+        }
+        strategy_of(trainer).record.summary["memory_by_category_per_rank"] = gathered(here)

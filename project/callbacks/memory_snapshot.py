@@ -7,7 +7,7 @@ import lightning.pytorch as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
-from project.compat.torch_cuda import record_memory_history, write_memory_history
+from project.compat.torch_internals import record_memory_history, write_memory_history
 
 MOST_EVENTS = 200_000
 

@@ -9,8 +9,8 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from project.callbacks.expert_metrics import imbalance
 from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
-from project.observe.expert_load import imbalance
 from project.observe.memory import peak_memory_bytes
 from project.observe.provenance import device_name
 from project.observe.record import MeasuredStep

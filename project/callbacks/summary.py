@@ -1,21 +1,26 @@
 """Writes `summary.json`: after every step with status "interrupted", so that it is true of a run killed at any moment,
-and at the end as "completed"."""
+and at the end as "completed"; and prints it as a table."""
 
 import time
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from rich.console import Console
+from rich.table import Table
 
-from project.callbacks.observed import gathered, observed, over_ranks, strategy_of, tokens_in
-from project.observe.expert_load import ExpertLoad
+from project.callbacks.expert_metrics import ExpertLoad
+from project.callbacks.layout_table import placement
+from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
+from project.engine.mesh import gathered
 from project.observe.memory import peak_memory_bytes
-from project.observe.placement import placement
 from project.observe.provenance import command_started, commit, device_name
 from project.observe.throughput import Median
-from project.run_folder import layout_entry, mark_failed, mark_interrupted, write_summary
+from project.run_folder import layout_entry, mark_failed, mark_interrupted, read_summary, write_summary
 from project.spec.cost import active_parameters, total_parameters
 
 MEDIANS = {name: f"train/{name}" for name in ("step_time_s", "tokens_per_second", "mfu")}
@@ -43,7 +48,7 @@ class RunSummary(Callback):
         self.load = self.load or ExpertLoad(config.num_layers, config.num_experts)
         self.summary |= {
             "layout": layout_entry(strategy.layout),
-            "ranks": [rank.entry() for rank in ranks],
+            "ranks": [asdict(rank) for rank in ranks],
             "device": device_name(device),
             "precision": str(trainer.precision),
             "torch_version": torch.__version__,
@@ -141,3 +146,61 @@ def logged(trainer: L.Trainer, name: str) -> float | None:
 def error_line(exception: BaseException) -> str:
     lines = str(exception).strip().splitlines()
     return f"{type(exception).__name__}: {lines[0]}" if lines else type(exception).__name__
+
+
+class SummaryTable(Callback):
+    """Stands after `RunSummary`."""
+
+    def __init__(self, run_folder: str) -> None:
+        self.run_folder = Path(run_folder)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        summary = read_summary(self.run_folder) if trainer.is_global_zero else None
+        if summary is not None:
+            console = Console()
+            console.print(summary_table(summary))
+            console.print(f"run folder: {self.run_folder}", soft_wrap=True)
+
+
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Returns a table without the entries that are null."""
+    table = Table(title="summary", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    rows = {
+        "layout": "pp{pp} x dp{dp} x tp{tp}, experts ep{ep} x etp{etp}".format(**summary["layout"]),
+        "steps": f"{summary['steps']:,}, {summary['tokens']:,} tokens",
+        "loss": loss_line(summary),
+        "validation loss": figure(summary["val_loss"], ".4f"),
+        "step time, median": figure(summary["step_time_s"], ".3f", " s"),
+        "throughput, median": figure(summary["tokens_per_second"], ",.0f", " tokens/s"),
+        "MFU, median": figure(summary["mfu"], ".1%"),
+        "first step after": figure(summary["time_to_first_step_s"], ".1f", " s"),
+        "parameters": f"{summary['parameters_total']:,}, {summary['parameters_active']:,} active",
+        "peak memory": memory_line(summary["peak_memory_bytes_per_rank"]),
+        "expert load": load_line(summary["expert_load"]),
+    }
+    for name, text in rows.items():
+        if text is not None:
+            table.add_row(name, text)
+    return table
+
+
+def figure(value: float | None, form: str, unit: str = "") -> str | None:
+    return None if value is None else f"{value:{form}}{unit}"
+
+
+def loss_line(summary: dict[str, Any]) -> str | None:
+    first, last = (figure(summary[f"train_loss_{which}"], ".4f") for which in ("first", "last"))
+    return None if last is None else f"{first or '?'} at first, {last} at last"
+
+
+def memory_line(peaks: list[int] | None) -> str | None:
+    """Returns the largest rank's peak. A sum over ranks would count the pages that forked ranks share several times."""
+    return f"{max(peaks) / 2**30:.2f} GiB on the largest rank" if peaks else None
+
+
+def load_line(load: list[list[float] | None] | None) -> str | None:
+    """Returns the range of the experts' shares. Null stands for a layer without experts."""
+    shares = [share for layer in load or [] for share in layer or []]
+    return f"{min(shares):.1%} to {max(shares):.1%} of a layer's tokens" if shares else None

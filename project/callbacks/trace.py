@@ -12,8 +12,8 @@ from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 
 from project.callbacks.observed import strategy_of
 from project.engine.clock import Clock
-from project.engine.spans import Phase, Phases, Span
-from project.observe.collective_spans import CollectiveSpan
+from project.engine.stage import Phase, Phases, Span
+from project.observe.ledger import CollectiveSpan
 from project.observe.record import MeasuredStep
 from project.observe.throughput import Median
 from project.observe.tiling import RankStep
@@ -49,8 +49,8 @@ class Trace(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         strategy = strategy_of(trainer)
-        self.spans += strategy.take_spans()
-        self.phases += strategy.phases.take()
+        self.spans += strategy.step.take_spans()
+        self.phases += strategy.step.phases.take()
         measured = strategy.record.last_step
         if measured is None or trainer.global_step == self.step:  # the latter: a batch that is accumulated
             return

@@ -26,7 +26,7 @@ from project.command_line.terminal import report_warnings
 from project.command_line.verbatim import verbatim
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
-from project.engine.devices import count_gpus
+from project.engine.host import count_gpus
 from project.preflight.places import folder_faults
 from project.preflight.surroundings import Surroundings
 from project.spec.fault import Fault

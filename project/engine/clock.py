@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from project.engine.mesh import gathered
+
 PINGS = 20
 
 
@@ -36,8 +38,7 @@ def common_clock(device: torch.device, machine: str | None = None, here: Callabl
 
     Measured once, at the start: two clocks that drift by 10 ppm against each other are 36 ms apart after an hour.
     """
-    machines: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(machines, machine or this_machine())
+    machines: list[str] = gathered(machine or this_machine())
     rank, found = dist.get_rank(), {machines[0]: (0, 0)}
     for other, name in enumerate(machines):
         if name not in found:

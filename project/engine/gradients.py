@@ -1,4 +1,5 @@
-"""Gradients after backward: the sums over ranks that are still due once an optimizer step, the norm, and clipping.
+"""Gradients after backward: the sums over ranks that are still due once an optimizer step, the norm, clipping, and
+where the first one stands that is inf or nan.
 
 The loss is divided by the number of replicas where it arises, so every reduction is a plain sum: over tp for weights
 that are whole on each of its ranks and saw a part of the tokens, over dp for all dense weights, over edp for experts
@@ -8,6 +9,7 @@ that are whole on each of its ranks and saw a part of the tokens, over dp for al
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -15,8 +17,10 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
-from project.compat.torch_tensors import clamp_in_place, scale_in_place
-from project.engine.mesh import Mesh
+from project.compat.torch_internals import clamp_in_place, scale_in_place
+from project.engine.mesh import Mesh, gathered
+from project.engine.parts import local_tensor
+from project.spec.fault import Told
 
 
 def finish_sums(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
@@ -106,3 +110,37 @@ def clip_to_value(grads: Sequence[Tensor], limit: float) -> None:
     """Clamps each entry in place to at most `limit` in magnitude."""
     if grads:
         clamp_in_place(list(grads), limit)
+
+
+class NotFinite(Told):
+    """A step's loss or gradient norm is inf or nan; raised with the same message on all ranks."""
+
+
+class Place(NamedTuple):
+    """A tensor that is not finite. Places are ordered: weights before gradients, then by stage, by the position among a
+    part's weights, and by rank."""
+
+    is_gradient: bool
+    stage: int
+    position: int
+    rank: int
+    name: str
+
+    def __str__(self) -> str:
+        what = "gradient" if self.is_gradient else "weight"
+        return f"the {what} of {self.name} (stage {self.stage}, rank {self.rank})"
+
+
+@torch.no_grad()
+def first_not_finite(parts: Iterable[tuple[int, nn.Module]]) -> Place | None:
+    """Returns the first weight or gradient of the model that is inf or nan; None if all are finite; collective. `parts`
+    are this rank's, by stage."""
+    here = [
+        Place(is_gradient, stage, position, dist.get_rank(), name)
+        for stage, part in parts
+        for position, (name, weight) in enumerate(part.named_parameters())
+        for is_gradient, tensor in ((False, weight), (True, weight.grad))
+        if tensor is not None and not local_tensor(tensor).isfinite().all()
+    ]
+    first = (place for place in gathered(min(here, default=None)) if place is not None)
+    return min(first, default=None)

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, cached_property
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from project.compat.torch_mesh import flattened, flattened_meshes
+from project.compat.torch_internals import flattened, flattened_meshes
 from project.spec.layout import DENSE, EXPERT, ParallelLayout
 
 
@@ -121,3 +122,12 @@ def flat(mesh: DeviceMesh) -> DeviceMesh:
     if min(mesh.shape) == 1:
         return mesh[mesh.mesh_dim_names[mesh.shape.index(max(mesh.shape))]]
     return flattened(mesh)
+
+
+def gathered(here: Any) -> list[Any]:
+    """Returns every rank's value, by rank, on all ranks; collective. Without a process group there is one rank."""
+    if not dist.is_initialized():
+        return [here]
+    everywhere: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, here)
+    return everywhere

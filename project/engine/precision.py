@@ -1,12 +1,35 @@
-"""The precision that weights are kept in and stages compute in, by Lightning's names."""
+"""The precision that weights are kept in and stages compute in, by Lightning's names, and fp16's loss scale."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
-from project.engine.loss_scale import LossScale
 from project.spec.layout import PRECISIONS
+
+
+@dataclass
+class LossScale:
+    """Follows the rule and the defaults of `torch.amp.GradScaler`, whose state is per device. Here a step is good if
+    the global gradient norm is finite, which every rank knows alike."""
+
+    scale: float = 2.0**16
+    growth_interval: int = 2000
+    good_steps: int = 0
+
+    def update(self, finite: bool) -> None:
+        self.good_steps = self.good_steps + 1 if finite else 0
+        if not finite:
+            self.scale /= 2
+        elif self.good_steps == self.growth_interval:
+            self.scale, self.good_steps = self.scale * 2, 0
+
+    def state_dict(self) -> dict[str, float]:
+        return {"scale": self.scale, "good_steps": self.good_steps}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        self.scale, self.good_steps = state["scale"], int(state["good_steps"])
+
 
 WEIGHT_DTYPE = {"bf16-true": torch.bfloat16, "64-true": torch.float64}
 AUTOCAST_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -17,8 +17,7 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from project.compat.torch_collectives import ALL_REDUCE, ALL_TO_ALL
-from project.compat.torch_recompute import ignore_profiler_marks, results_beside_graph
+from project.compat.torch_internals import ALL_REDUCE, ALL_TO_ALL, ignore_profiler_marks, results_beside_graph
 
 CHOICE = {torch.ops.aten.topk.default}
 EXCHANGED = {ALL_TO_ALL, ALL_REDUCE}

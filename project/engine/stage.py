@@ -1,17 +1,58 @@
-"""A pipeline stage that computes in the run's precision and records when each action ran."""
+"""A pipeline stage that computes in the run's precision, and the record of when its actions and the phases around the
+schedule ran.
+
+Times are `time.time_ns()`. On a GPU they are when work was queued.
+"""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.pipelining import PipelineStage
 
-from project.engine.message_tags import ACTIVATION, GRADIENT
-from project.engine.spans import Span
+ACTIVATION, GRADIENT = 0, 1
+
+
+class Span(NamedTuple):
+    """One action of a stage: `F` forward, `B` backward, or the two halves of one that is split, `I` of the inputs and
+    `W` of the weights."""
+
+    stage: int
+    action: str
+    microbatch: int
+    start_ns: int
+    end_ns: int
+
+
+class Phase(NamedTuple):
+    """A named stretch of time that is no action of a stage."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+
+
+class Phases:
+    """Collects the phases since they were last taken."""
+
+    def __init__(self) -> None:
+        self.noted: list[Phase] = []
+
+    @contextmanager
+    def during(self, name: str) -> Iterator[None]:
+        start = time.time_ns()
+        try:
+            yield
+        finally:
+            self.noted.append(Phase(name, start, time.time_ns()))
+
+    def take(self) -> list[Phase]:
+        taken, self.noted = self.noted, []
+        return taken
 
 
 class RecordedStage(PipelineStage):

@@ -26,17 +26,14 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 from torch.optim import Optimizer
 
-from project.compat.torch_tensors import scale_in_place
-from project.engine.finite import NotFinite, first_not_finite
-from project.engine.gradients import finish_sums, local_gradients, squared_norm
-from project.engine.loss_scale import LossScale
+from project.compat.torch_internals import scale_in_place
+from project.engine.gradients import NotFinite, finish_sums, first_not_finite, local_gradients, squared_norm
 from project.engine.mesh import Mesh
 from project.engine.parts import named_weights
 from project.engine.pipeline import Pipeline
-from project.engine.precision import ComputePrecision
-from project.engine.spans import Phases, Span
+from project.engine.precision import ComputePrecision, LossScale
 from project.engine.split_model import SplitModel
-from project.engine.stage import Watch
+from project.engine.stage import Phases, Span, Watch
 from project.spec.layout import ParallelLayout
 from project.spec.placement import stages_of
 
@@ -88,7 +85,7 @@ class Step:
         self.phases = Phases()
         self.pipeline: Pipeline | None = None
 
-    # -- 1. microbatches through the pipeline -------------------------------------------------------------------------
+    # -- the step, in order -------------------------------------------------------------------------------------------
 
     def train_batch(
         self,
@@ -119,108 +116,6 @@ class Step:
         self.losses.append(sums[len(of_rank)])
         return Sums(*sums[len(of_rank) :])
 
-    def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Tensor:
-        """Forward alone; returns the mean loss, as `train_batch` does."""
-        with loss_parallel():
-            losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
-        return self.sum_over_ranks([], [self.mean_loss(losses)])[0]
-
-    def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
-        """The model's outputs for one batch, whole, on every rank of a replica."""
-        return self.pipeline_for(inputs).predict(inputs, **model_kwargs)
-
-    @property
-    def loss_factor(self) -> float:
-        """The factor on a microbatch's mean loss that makes gradients add up to those of the mean over the replicas,
-        their microbatches and the batches of a window; times the fp16 loss scale."""
-        return self.scale / (self.layout.dp * self.layout.microbatches * self.accumulate)
-
-    @property
-    def scale(self) -> float:
-        return self.loss_scale.scale if self.loss_scale else 1.0
-
-    def microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        with self.phases.during("loss"), self.precision.compute_context(self.device):
-            loss = self.model.loss(outputs, targets)
-        return (loss.full_tensor() if isinstance(loss, DTensor) else loss) * self.loss_factor
-
-    def mean_loss(self, losses: list[Tensor]) -> Tensor:
-        """This stage's summand of the mean loss: zero but on the last stage, which has its microbatches' losses."""
-        if not losses:
-            return torch.zeros((), dtype=torch.float64, device=self.device)
-        mean = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
-        return mean / self.layout.dp
-
-    def pipeline_for(self, inputs: Tensor) -> Pipeline:
-        """The pipeline, built for the shape of the first batch."""
-        if self.pipeline is None:
-            microbatch = torch.Size((len(inputs) // self.layout.microbatches, *inputs.shape[1:]))
-            shape = self.model.activation_shape(microbatch, self.layout)
-            self.pipeline = Pipeline(
-                self.layout,
-                self.mesh.pp,
-                self.device,
-                self.parts,
-                inputs,
-                torch.empty(shape, dtype=self.precision.weight_dtype, device="meta", requires_grad=True),
-                self.microbatch_loss,
-                lambda: self.precision.compute_context(self.device),
-                self.watchers,
-                self.note,
-            )
-        return self.pipeline
-
-    def take_spans(self) -> list[Span]:
-        """The last batch's actions on this rank; none if they were taken already."""
-        return [] if self.pipeline is None else self.pipeline.take_spans()
-
-    # -- 2. gradients -------------------------------------------------------------------------------------------------
-
-    def weights(self) -> Iterator[nn.Parameter]:
-        return (weight for _, weight in named_weights(self.parts))
-
-    def gradients(self) -> list[Tensor]:
-        """This rank's shards of the gradients."""
-        return local_gradients(self.weights())
-
-    def finish_gradients(self) -> list[Tensor]:
-        """Completes the window's gradients, once. Returns this rank's summand of the squared norm, and its flags."""
-        with self.phases.during("gradients"):
-            if not self.gradients_finished:
-                self.note("the sums of gradients")
-                if self.pipeline is not None:
-                    self.pipeline.reduce_gradients()
-                finish_sums(self.weights(), self.mesh)
-                self.gradients_finished = True
-            flags = torch.tensor([float(flag) for flag in self.flags()], dtype=torch.float64, device=self.device)
-            return [squared_norm(self.weights(), self.mesh, self.device), flags]
-
-    def take_norm(self) -> None:
-        """Takes the norm by an all-reduce of its own: for gradients that were changed since the last batch, or where no
-        batch was said to be the last. Collective."""
-        of_rank = self.finish_gradients()
-        with self.phases.during("statistics"):
-            self.read(*self.sum_over_ranks(of_rank, []))
-
-    def read(self, square: Tensor, flags: Tensor) -> None:
-        total, *raised = torch.cat((square.flatten(), flags)).tolist()
-        self.grad_norm, self.flagged = math.sqrt(total) / self.scale, [count > 0 for count in raised]
-
-    # -- 3. what is summed once ---------------------------------------------------------------------------------------
-
-    def sum_over_ranks(self, of_rank: Sequence[Tensor], of_stage: Sequence[Tensor]) -> list[Tensor]:
-        """Each tensor's sum over all ranks, in float64, by one all-reduce. The tensor-parallel ranks of a stage have
-        the same `of_stage`, of which the first one's counts: zeros from the others change no bit."""
-        if self.mesh.tp.get_local_rank() != 0:
-            of_stage = [torch.zeros_like(tensor) for tensor in of_stage]
-        tensors = [*of_rank, *of_stage]
-        flat = torch.cat([tensor.double().flatten() for tensor in tensors])
-        dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
-
-    # -- 4. the update ------------------------------------------------------------------------------------------------
-
     def update(self, optimizer: Optimizer, change: Callable[[], None] = lambda: None, **kwargs: Any) -> None:
         """Ends the window. `change` may clip or change the gradients, which have no loss scale any more.
 
@@ -247,16 +142,118 @@ class Step:
             optimizer.zero_grad()
         self.done += 1
 
+    # -- without gradients --------------------------------------------------------------------------------------------
+
+    def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Tensor:
+        """Forward alone; returns the mean loss, as `train_batch` does."""
+        with loss_parallel():
+            losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
+        return self.sum_over_ranks([], [self.mean_loss(losses)])[0]
+
+    def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
+        """Returns the model's outputs for one batch, whole, on every rank of a replica."""
+        return self.pipeline_for(inputs).predict(inputs, **model_kwargs)
+
+    # -- 1. microbatches through the pipeline -------------------------------------------------------------------------
+
+    def pipeline_for(self, inputs: Tensor) -> Pipeline:
+        """Returns the pipeline, built for the shape of the first batch."""
+        if self.pipeline is None:
+            microbatch = torch.Size((len(inputs) // self.layout.microbatches, *inputs.shape[1:]))
+            shape = self.model.activation_shape(microbatch, self.layout)
+            self.pipeline = Pipeline(
+                self.layout,
+                self.mesh.pp,
+                self.device,
+                self.parts,
+                inputs,
+                torch.empty(shape, dtype=self.precision.weight_dtype, device="meta", requires_grad=True),
+                self.microbatch_loss,
+                lambda: self.precision.compute_context(self.device),
+                self.watchers,
+                self.note,
+            )
+        return self.pipeline
+
+    def take_spans(self) -> list[Span]:
+        """Returns the last batch's actions on this rank; none if they were taken already."""
+        return [] if self.pipeline is None else self.pipeline.take_spans()
+
+    @property
+    def scale(self) -> float:
+        return self.loss_scale.scale if self.loss_scale else 1.0
+
+    @property
+    def loss_factor(self) -> float:
+        """The factor on a microbatch's mean loss that makes gradients add up to those of the mean over the replicas,
+        their microbatches and the batches of a window; times the fp16 loss scale."""
+        return self.scale / (self.layout.dp * self.layout.microbatches * self.accumulate)
+
+    def microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        with self.phases.during("loss"), self.precision.compute_context(self.device):
+            loss = self.model.loss(outputs, targets)
+        return (loss.full_tensor() if isinstance(loss, DTensor) else loss) * self.loss_factor
+
+    def mean_loss(self, losses: list[Tensor]) -> Tensor:
+        """This stage's summand of the mean loss: zero but on the last stage, which has its microbatches' losses."""
+        if not losses:
+            return torch.zeros((), dtype=torch.float64, device=self.device)
+        mean = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
+        return mean / self.layout.dp
+
+    # -- 2. gradients -------------------------------------------------------------------------------------------------
+
+    def weights(self) -> Iterator[nn.Parameter]:
+        return (weight for _, weight in named_weights(self.parts))
+
+    def gradients(self) -> list[Tensor]:
+        """This rank's shards of the gradients."""
+        return local_gradients(self.weights())
+
+    def finish_gradients(self) -> list[Tensor]:
+        """Completes the window's gradients, once. Returns this rank's summand of the squared norm, and its flags."""
+        with self.phases.during("gradients"):
+            if not self.gradients_finished:
+                self.note("the sums of gradients")
+                if self.pipeline is not None:
+                    self.pipeline.reduce_gradients()
+                finish_sums(self.weights(), self.mesh)
+                self.gradients_finished = True
+            flags = torch.tensor([float(flag) for flag in self.flags()], dtype=torch.float64, device=self.device)
+            return [squared_norm(self.weights(), self.mesh, self.device), flags]
+
+    # -- 3. what is summed once ---------------------------------------------------------------------------------------
+
+    def sum_over_ranks(self, of_rank: Sequence[Tensor], of_stage: Sequence[Tensor]) -> list[Tensor]:
+        """Each tensor's sum over all ranks, in float64, by one all-reduce. The tensor-parallel ranks of a stage have
+        the same `of_stage`, of which the first one's counts: zeros from the others change no bit."""
+        if self.mesh.tp.get_local_rank() != 0:
+            of_stage = [torch.zeros_like(tensor) for tensor in of_stage]
+        tensors = [*of_rank, *of_stage]
+        flat = torch.cat([tensor.double().flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+    def read(self, square: Tensor, flags: Tensor) -> None:
+        total, *raised = torch.cat((square.flatten(), flags)).tolist()
+        self.grad_norm, self.flagged = math.sqrt(total) / self.scale, [count > 0 for count in raised]
+
+    def take_norm(self) -> None:
+        """Takes the norm by an all-reduce of its own: for gradients that were changed since the last batch, or where no
+        batch was said to be the last. Collective."""
+        of_rank = self.finish_gradients()
+        with self.phases.during("statistics"):
+            self.read(*self.sum_over_ranks(of_rank, []))
+
+    # -- 4. an update that is refused ---------------------------------------------------------------------------------
+
     def refuse(self, loss: float) -> None:
         """Says on which rank the first weight or gradient stands that is not finite; collective."""
-        first = first_not_finite(self.weights_by_stage()) or "the loss itself, on the last stage"
+        stages = stages_of(self.mesh.pp.get_local_rank(), self.layout)
+        first = first_not_finite(zip(stages, self.parts, strict=True)) or "the loss itself, on the last stage"
         said = f"step {self.done + 1}: loss {loss}, gradient norm {self.grad_norm}; first not finite is {first}"
         if self.not_finite == "stop":
             raise NotFinite(f"{said}; nothing was updated: lower the learning rate and resume from a checkpoint")
         if dist.get_rank() == 0:
             warnings.warn(f"{said}; the step is skipped", stacklevel=2)
-
-    def weights_by_stage(self) -> Iterator[tuple[int, str, Tensor]]:
-        for stage, part in zip(stages_of(self.mesh.pp.get_local_rank(), self.layout), self.parts, strict=True):
-            for name, weight in part.named_parameters():
-                yield stage, name, weight

@@ -1,18 +1,23 @@
-"""The plan of the mixture-of-experts transformer, read off the tables of its layers: what each module does over the
-tensor-parallel axis follows from how its weights are split and from what its operation sends.
+"""The plan of the mixture-of-experts transformer: what each module does over the tensor-parallel axis, and over the
+expert axes: ep gives each rank whole experts, etp a slice of each along d_ff (column-row). Where ep is the tp axis
+there is no etp.
 
 Between modules the residual stream is cut along the sequence (`Shard(1)` of `[B, S, D]`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import Placement, Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.engine.expert_styles import DispatchOverRanks, ShardedExperts, SummedOverRanks
-from project.engine.local_view import ReplicatedWeights
-from project.engine.plan import Over, Plan, Row
+from project.engine.dispatch import AllToAllDispatch, SumOverRanks
+from project.engine.mesh import flat
+from project.engine.plan import Over, Plan, ReplicatedWeights, Row, compute_on_local_shards, distribute
+from project.model.dispatch import LocalDispatch
+from project.model.moe import MoE
 from project.spec.layer import transformer
 from project.spec.layer.implementation import ours
 from project.spec.layer.operation import EXPERT, TP, Operation, Shape, Table, Weight
@@ -87,3 +92,36 @@ def exchange(operation: Operation) -> Iterator[tuple[str, Row]]:
             )
         elif send.collective == "all_reduce" and not send.payload:
             yield operation.name, SummedOverRanks()
+
+
+class DispatchOverRanks(ParallelStyle):
+    """Replaces the local dispatch of a `MoE` by the all-to-all."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        assert isinstance(module, MoE)
+        assert isinstance(module.dispatch, LocalDispatch)
+        ep, etp = (*device_mesh.shape, 1)[:2]
+        module.dispatch = AllToAllDispatch(module.dispatch, flat(device_mesh).get_group(), ep, etp)
+        return module
+
+
+class ShardedExperts(ParallelStyle):
+    """Shards stacked weights as `placements` says, over ep and over etp. A shard's gradient is complete on its rank, to
+    which all its tokens came."""
+
+    def __init__(self, placements: Mapping[str, Sequence[Placement]]) -> None:
+        self.placements = placements
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        distribute(module, device_mesh, lambda name: self.placements[name][: device_mesh.ndim])
+        compute_on_local_shards(module)
+        return module
+
+
+class SummedOverRanks(ParallelStyle):
+    """Adds a module's output over the axis: the statistics of a sequence that is cut over it."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        group = device_mesh.get_group()
+        module.register_forward_hook(lambda module, args, output: SumOverRanks.apply(output, group))
+        return module

@@ -1,12 +1,28 @@
-"""A rank's memory in bytes: on CUDA that of the caching allocator, elsewhere the resident set."""
+"""A rank's memory in bytes: of the process, of tensors, and what autograd keeps from each stage's forward for its
+backward.
+
+Kept are the tensors that autograd saves for backward and those that selective recomputation keeps, each storage counted
+once and whole, because a view keeps all of it. Not counted are weights and buffers, the activations that a layer's
+recomputation brings back during its backward, and tensors that are held for other reasons (messages in flight, the
+outputs of stages, gradients).
+"""
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import Protocol
+from weakref import WeakSet
 
 import torch
-from torch import Tensor
-from torch.distributed.tensor import DTensor
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from project.compat.torch_internals import plain_tensors, storage_id
+from project.engine.parts import local_tensor
+from project.engine.recompute import Recomputed
 
 
 def peak_memory_bytes(device: torch.device) -> int:
@@ -25,7 +41,7 @@ def proportional_set_bytes(pid: int | None = None) -> int:
 
 def bytes_held(tensors: Iterable[Tensor]) -> int:
     """The bytes of `tensors` on this rank; a DTensor counts with its local part."""
-    return sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in tensors)
+    return sum(local_tensor(tensor).nbytes for tensor in tensors)
 
 
 def _kibibytes(file: Path, field: str) -> int:
@@ -35,3 +51,63 @@ def _kibibytes(file: Path, field: str) -> int:
     except OSError:
         return 0
     return int(found[1]) if found else 0
+
+
+class Stage(Protocol):
+    """A pipeline stage's global index and module."""
+
+    stage_index: int
+    submod: nn.Module
+
+
+class Saved:
+    """The object that autograd holds in place of a saved tensor, and frees when it would free the tensor. It holds the
+    detached tensor: the tensor itself would hold the graph that holds it, and the part of a graph that a split backward
+    does not free would never be freed."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()
+
+
+class Activations:
+    """Measures the peak of kept bytes; `peaks` has it by stage. Between forwards the graphs only shrink, so it is
+    enough to measure at the end of each forward."""
+
+    def __init__(self) -> None:
+        self.peaks: dict[int, int] = {}
+        self.saved: dict[int, WeakSet[Saved]] = defaultdict(WeakSet)
+
+    @contextmanager
+    def forward(self, stage: Stage) -> Iterator[None]:
+        """Measures a forward of the stage, or the loss on its outputs, which runs in this context."""
+        saved = self.saved[stage.stage_index]
+
+        def pack(tensor: Tensor) -> Saved:
+            entry = Saved(tensor)
+            saved.add(entry)
+            return entry
+
+        with saved_tensors_hooks(pack, lambda entry: entry.tensor):
+            yield
+        kept = chain((entry.tensor for entry in saved), results_kept(stage.submod))
+        here = bytes_beside(kept, chain(stage.submod.parameters(), stage.submod.buffers()))
+        self.peaks[stage.stage_index] = max(here, self.peaks.get(stage.stage_index, 0))
+
+
+def results_kept(part: nn.Module) -> Iterator[Tensor]:
+    """The tensors that selective recomputation keeps for the backward of `part`."""
+    for module in part.modules():
+        if isinstance(module.forward, Recomputed):
+            yield from module.forward.results_kept()
+
+
+def bytes_beside(tensors: Iterable[Tensor], weights: Iterable[Tensor]) -> int:
+    """The bytes of the storages of `tensors`, without those of `weights`."""
+    sizes, there = storages(tensors), storages(weights)
+    return sum(size for storage, size in sizes.items() if storage not in there)
+
+
+def storages(tensors: Iterable[Tensor]) -> dict[int, int]:
+    """The bytes of each storage, by its number."""
+    found = (plain.untyped_storage() for tensor in tensors for plain in plain_tensors(tensor))
+    return {storage_id(storage): storage.nbytes() for storage in found}

@@ -26,9 +26,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from project.compat.torch_collectives import group_named
-from project.compat.torch_dispatch import HigherOrderOperator, OpOverload, arguments_by_name
-from project.compat.torch_tensors import tree_leaves
+from project.compat.torch_internals import HigherOrderOperator, OpOverload, arguments_by_name, group_named, tree_leaves
 
 NAMESPACES = ("c10d", "_c10d_functional", "_dtensor")
 NOT_SENT = ("wait_tensor", "check_for_nan", "_wrap_tensor_autograd")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from project.observe.collective_spans import CollectiveSpan
+from project.observe.ledger import CollectiveSpan
 from project.observe.throughput import Lap
 
 

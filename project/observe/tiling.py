@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from project.engine.spans import Phase, Span
-from project.observe.collective_spans import CollectiveSpan
+from project.engine.stage import Phase, Span
+from project.observe.ledger import CollectiveSpan
 from project.spec.layout import ParallelLayout
 
 IDLE, MESSAGE, OTHER = "idle", "send/receive", "other"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from project.observe.collective_spans import CollectiveSpan
+from project.observe.ledger import CollectiveSpan
 from project.observe.tiling import RankStep, Tile, bubble, tiled
 from project.run_folder import layout_entry, write_atomically
 from project.spec.layout import ParallelLayout

@@ -14,13 +14,12 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from project.compat.lightning_strategy import random_state, set_random_state
+from project.compat.lightning_internals import random_state, set_random_state
+from project.engine.mesh import gathered
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.error import BEGIN, CheckpointError
 from project.state.checkpoint.form import Rank, Run, has_form
-from project.state.checkpoint.last import put_link
 from project.state.checkpoint.manifest import META, rank_file, weights_alone
-from project.state.checkpoint.partial import remove_checkpoint
 from project.state.checkpoint.reader import Checkpoint
 from project.state.checkpoint.snapshot import fill
 from project.state.checkpoint.writer import CheckpointWriter, raise_everywhere
@@ -65,14 +64,6 @@ class RunCheckpoints:
         }
         self.writer.save(path, kinds, rank_state, meta, at_once=at_once)
 
-    def remove(self, path: Path) -> None:
-        """Removes it when the checkpoint underway is whole: until then the older one is the last."""
-        self.writer.then(lambda: remove_checkpoint(path))
-
-    def link(self, path: Path, link: Path) -> None:
-        """Moves the link when the checkpoint underway is whole, so that it never leads nowhere."""
-        self.writer.then(lambda: put_link(path, link))
-
     # -- load ---------------------------------------------------------------------------------------------------------
 
     def load_weights(self, path: str, parts: Sequence[nn.Module], *, fitting: bool) -> Checkpoint:
@@ -87,9 +78,7 @@ class RunCheckpoints:
             raise CheckpointError(checkpoint.path, "has weights alone, no run to go on with", BEGIN)
         raise_everywhere(verified(checkpoint, dist.get_rank(), dist.get_world_size()))
         here = weights(parts)
-        names: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(names, list(here))
-        raise_everywhere(another_model(checkpoint, here, set().union(*names)))
+        raise_everywhere(another_model(checkpoint, here, set().union(*gathered(list(here)))))
         fill(here, checkpoint)
         return checkpoint
 

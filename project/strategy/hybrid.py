@@ -4,6 +4,7 @@ The strategy adapts `project.engine.step` to Lightning's loop and holds the part
 (`strategy.ranks`, `strategy.launcher`), checkpoints (`strategy.checkpoint`), precision and stopping.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -20,26 +21,24 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
-from project.compat.lightning_strategy import LaunchedStrategy, before_optimizer_step, replace_signal_handlers
+from project.compat.lightning_internals import LaunchedStrategy, before_optimizer_step, replace_signal_handlers
 from project.engine.clock import Clock
-from project.engine.finite import NotFinite
-from project.engine.materialize import local_tensor
-from project.engine.mesh import Mesh
-from project.engine.parts import build_parts, named_weights
-from project.engine.spans import Phases, Span
+from project.engine.gradients import NotFinite
+from project.engine.mesh import Mesh, gathered
+from project.engine.parts import build_parts, local_tensor, named_weights
 from project.engine.split_model import SplitModel
-from project.engine.stage import Watch
 from project.engine.step import Step, Sums
 from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
+from project.state.checkpoint.last import put_link
+from project.state.checkpoint.partial import remove_checkpoint
 from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
-from project.strategy.last_action import TIMED_OUT
+from project.strategy.last_action import TIMED_OUT, PostedActions
 from project.strategy.launcher import ForkLauncher, one_line
-from project.strategy.posted_action import PostedActions
 from project.strategy.precision import HybridPrecision
-from project.strategy.ranks import Ranks, gathered, join, meet
-from project.strategy.stop import StopRequest, listen_while_fitting, requeue_this_job
+from project.strategy.ranks import join, meet
+from project.strategy.stop import StopRequest, listen_while_fitting, requeue
 
 Found = TypeVar("Found")
 
@@ -58,6 +57,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         step: the optimizer step (`project.engine.step`), from `setup` on.
         checkpoints, stop: the run's checkpoints, and whether it was told to stop.
         record: what callbacks tell one another.
+        clock: the clock of all ranks; this process's own before they are up.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class HybridParallelStrategy(LaunchedStrategy):
         self.stop = StopRequest()
         self.record = RunRecord()
         self.posted_actions: PostedActions | None = None
-        self._ranks: Ranks | None = None
+        self.clock = Clock()
+        self._mesh: Mesh | None = None
         self._step: Step | None = None
         self._last_of_window = False
 
@@ -96,7 +97,7 @@ class HybridParallelStrategy(LaunchedStrategy):
 
     def setup_environment(self) -> None:
         self._join()
-        self._ranks = meet(self.layout, self.root_device, self.timeout, self.num_processes)
+        self._mesh, self.clock = meet(self.layout, self.root_device, self.timeout, self.num_processes)
 
     def _join(self) -> None:
         assert self.accelerator is not None
@@ -111,18 +112,13 @@ class HybridParallelStrategy(LaunchedStrategy):
 
     @property
     def mesh(self) -> Mesh:
-        assert self._ranks is not None, "there is no mesh before the processes are up"
-        return self._ranks.mesh
+        assert self._mesh is not None, "there is no mesh before the processes are up"
+        return self._mesh
 
     @property
     def device_mesh(self) -> DeviceMesh:
         """The mesh of the dense weights, for Lightning."""
         return self.mesh.dense
-
-    @property
-    def clock(self) -> Clock:
-        """The clock of all ranks; this process's own before they are up."""
-        return Clock() if self._ranks is None else self._ranks.clock
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
@@ -248,12 +244,6 @@ class HybridParallelStrategy(LaunchedStrategy):
         """The model's outputs for one batch, whole, on every rank of a replica."""
         return self.step.predict_batch(inputs, **model_kwargs)
 
-    def sum_over_replicas_and_stages(self, tensor: Tensor) -> Tensor:
-        """Sums a tensor in place over stages and replicas, by an all-reduce of its own; zero where a stage knows
-        nothing of it."""
-        with self.step.phases.during("statistics"):
-            return tensor.copy_(self.step.sum_over_ranks([], [tensor])[0])
-
     @property
     def grad_norm(self) -> float:
         """The global gradient norm of the last optimizer step, before clipping; the same on all ranks."""
@@ -263,18 +253,6 @@ class HybridParallelStrategy(LaunchedStrategy):
     def took_step(self) -> bool:
         """Whether the last optimizer step was taken: one whose gradient or loss is not finite is not."""
         return self._step is not None and self._step.finite
-
-    @property
-    def watchers(self) -> list[Watch]:
-        return self.step.watchers
-
-    @property
-    def phases(self) -> Phases:
-        return self.step.phases
-
-    def take_spans(self) -> list[Span]:
-        """The last batch's actions on this rank; none if they were taken already."""
-        return self.step.take_spans()
 
     # -- a step -------------------------------------------------------------------------------------------------------
 
@@ -340,7 +318,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         if self.stop.agreed:
             self.checkpoints.writer.drain()
             if self.is_global_zero:
-                requeue_this_job(self.cluster_environment, self.stop.signal)
+                requeue(self.cluster_environment, self.stop.signal, os.environ)
             raise SIGTERMException
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -389,10 +367,12 @@ class HybridParallelStrategy(LaunchedStrategy):
         """Does nothing: `load_checkpoint` has filled the optimizers."""
 
     def remove_checkpoint(self, filepath: str | Path) -> None:
-        self.checkpoints.remove(Path(filepath))
+        """Removes a checkpoint when the one underway is whole: until then the older one is the last."""
+        self.checkpoints.writer.then(partial(remove_checkpoint, Path(filepath)))
 
     def link_checkpoint(self, filepath: str | Path, link: str | Path) -> None:
-        self.checkpoints.link(Path(filepath), Path(link))
+        """Moves the link as soon as the checkpoint underway is whole, so that it never leads nowhere."""
+        self.checkpoints.writer.then(partial(put_link, Path(filepath), Path(link)))
 
     def on_train_start(self) -> None:
         """Restores random numbers last of all before the first batch: setting a run up may have drawn some."""

@@ -11,7 +11,6 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -22,7 +21,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from project.compat.lightning_launcher import ForkingLauncher
+from project.compat.lightning_internals import ForkingLauncher
 from project.spec.fault import Told
 from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
 from project.strategy.stop import SIGNALS, StopRequest
@@ -41,14 +40,6 @@ class RankFailed(RuntimeError):
     def __init__(self, rank: int, message: str, details: str = "") -> None:
         super().__init__(f"rank {rank} failed: {message}")
         self.rank, self.details = rank, details
-
-
-@dataclass
-class Joined:
-    """The handles that are still awaited, and rank 0's result."""
-
-    awaited: dict[Any, BaseProcess | None]
-    output: Any = None
 
 
 class ForkLauncher(ForkingLauncher):
@@ -150,29 +141,36 @@ class ForkLauncher(ForkingLauncher):
 
     def _join(self, result: Connection, errors: Sequence[Connection]) -> Any:
         """Waits for all ranks; returns rank 0's result."""
-        joined = Joined({result: None} | {process.sentinel: process for process in self.ranks})
+        awaited = {result: None} | {process.sentinel: process for process in self.ranks}
         try:
-            self._await(joined, result, errors, math.inf)
+            return self._await(awaited, result, errors, math.inf)
         except KeyboardInterrupt:
             self._pass_on(signal.SIGTERM, None)
-            self._await(joined, result, errors, time.monotonic() + AFTER_CTRL_C_S)
+            self._await(awaited, result, errors, time.monotonic() + AFTER_CTRL_C_S)
             raise
-        return joined.output
 
-    def _await(self, joined: Joined, result: Connection, errors: Sequence[Connection], deadline: float) -> None:
+    def _await(
+        self,
+        awaited: dict[Any, BaseProcess | None],
+        result: Connection,
+        errors: Sequence[Connection],
+        deadline: float,
+    ) -> Any:
         """Reads result and errors as soon as they are there: a rank that has filled its pipe cannot end before they are
-        read, nor can one whose logger is still closing."""
-        while joined.awaited and (left := deadline - time.monotonic()) > 0:
-            for ready in wait([*joined.awaited, *errors], None if math.isinf(left) else left):
+        read, nor can one whose logger is still closing. Takes what it no longer awaits out of `awaited`."""
+        output = None
+        while awaited and (left := deadline - time.monotonic()) > 0:
+            for ready in wait([*awaited, *errors], None if math.isinf(left) else left):
                 if ready in errors:
                     raise self._first_failure(errors)
-                process = joined.awaited.pop(ready)
+                process = awaited.pop(ready)
                 if process is None:
-                    joined.output = result.recv()
+                    output = result.recv()
                     continue
                 process.join()
                 if process.exitcode != 0:
                     raise self._first_failure(errors)
+        return output
 
     def _first_failure(self, errors: Sequence[Connection]) -> RankFailed:
         """Returns the failure that caused the others: when a rank dies its peers fail too, on broken connections. The

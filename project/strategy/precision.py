@@ -23,10 +23,6 @@ class HybridPrecision(Precision):
         self.loss_scale = self.compute.loss_scale()
         self.grad_norm = grad_norm
 
-    @property
-    def scale(self) -> float:
-        return self.loss_scale.scale if self.loss_scale else 1.0
-
     def convert_input(self, data: Any) -> Any:
         floating = isinstance(data, torch.Tensor) and data.is_floating_point()
         return data.to(self.compute.weight_dtype) if floating else data

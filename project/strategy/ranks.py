@@ -2,36 +2,27 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment
 from torch.distributed.constants import default_pg_timeout
 
-from project.compat.lightning_strategy import connect_ranks
+from project.compat.lightning_internals import connect_ranks
 from project.engine.clock import Clock, common_clock
+from project.engine.host import available_cores
 from project.engine.mesh import Mesh, build_mesh
 from project.spec.layout import ParallelLayout
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """`clock` is the one of all ranks."""
-
-    mesh: Mesh
-    clock: Clock
-
-
-def meet(layout: ParallelLayout, device: torch.device, timeout: timedelta, processes_here: int) -> Ranks:
-    """Gives this process its share of the machine's cores, sets the clock and builds the meshes, whose process groups
-    have `timeout`. Collective; the ranks have joined before."""
+def meet(layout: ParallelLayout, device: torch.device, timeout: timedelta, processes_here: int) -> tuple[Mesh, Clock]:
+    """Gives this process its share of the machine's cores. Returns the meshes, whose process groups have `timeout`, and
+    the clock of all ranks. Collective; the ranks have joined before."""
     # The same under every launcher: how many threads share a sum decides its last bit.
     torch.set_num_threads(max(1, available_cores() // processes_here))
     clock = common_clock(device)
-    return Ranks(build_mesh(layout, device.type, timeout), clock)
+    return build_mesh(layout, device.type, timeout), clock
 
 
 def join(environment: ClusterEnvironment, device: torch.device, timeout: timedelta) -> None:
@@ -54,14 +45,3 @@ def store_of_this_attempt(environ: Mapping[str, str], timeout: timedelta | None)
     wait = timeout or default_pg_timeout
     store = dist.TCPStore(address, port, int(environ["WORLD_SIZE"]), is_master=False, timeout=wait)
     return dist.PrefixStore(f"attempt {environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-
-def gathered(value: Any) -> list[Any]:
-    """Every rank's value, on all ranks; collective."""
-    values: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(values, value)
-    return values
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

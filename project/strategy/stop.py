@@ -4,7 +4,6 @@ A handler only makes a note: in the middle of a schedule a rank can neither save
 of it together, from a flag in the step's all-reduce.
 """
 
-import os
 import re
 import signal
 import subprocess
@@ -55,7 +54,3 @@ def requeue(
     if "SLURM_ARRAY_JOB_ID" in environ:
         job = f"{environ['SLURM_ARRAY_JOB_ID']}_{environ['SLURM_ARRAY_TASK_ID']}"
     return re.fullmatch(r"[0-9_]+", job) is not None and call(["scontrol", "requeue", job]) == 0
-
-
-def requeue_this_job(environment: Any, number: int | None) -> bool:
-    return requeue(environment, number, os.environ)

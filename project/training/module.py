@@ -13,8 +13,7 @@ from project.model.transformer import Balancing, Transformer
 from project.spec.model import ModelConfig
 from project.state.weights.weights import Weights
 from project.strategy.module import HybridModule
-from project.training.lr_schedule import warmup_cosine
-from project.training.optimizer import OptimizerConfig, build_optimizer
+from project.training.optimizer import OptimizerConfig, build_optimizer, warmup_cosine
 from project.training.split_transformer import STATISTICS, SplitTransformer
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from project.engine.plan import Plan
 from project.engine.split_model import SplitModel
@@ -16,7 +18,6 @@ from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.partition import Costs, Part
 from project.state.weights.weights import Weights
-from project.training.loss import cross_entropy
 
 STATISTICS = 4  # auxiliary loss, z-loss, entropy, dropped fraction; a layer's row continues with its experts' loads
 
@@ -80,3 +81,11 @@ class SplitTransformer(SplitModel):
 def row(report: BalanceReport) -> Tensor:
     scalars = torch.stack((report.auxiliary_loss, report.z_loss, report.entropy, report.dropped))
     return torch.cat((scalars, report.load_E)).double()
+
+
+def cross_entropy(logits_BSV: Tensor, targets_BS: Tensor) -> Tensor:
+    """Returns the mean cross-entropy over tokens, in at least fp32. Where the vocabulary is cut over ranks the logits
+    are a DTensor and torch computes it vocabulary-parallel: the caller is inside `loss_parallel`."""
+    wide = torch.promote_types(logits_BSV.dtype, torch.float32)
+    loss = F.cross_entropy(logits_BSV.flatten(0, 1).to(wide), targets_BS.flatten())
+    return loss.to_local() if isinstance(loss, DTensor) else loss

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from project.engine.devices import count_gpus
+from project.engine.host import count_gpus
 from project.spec.layout import ParallelLayout
 from project.spec.sections import layout_of
 from project.strategy.hybrid import HybridParallelStrategy

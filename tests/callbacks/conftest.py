@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 from project.callbacks.expert_metrics import ExpertMetrics
 from project.callbacks.progress import PlainProgress, StepProgress
 from project.callbacks.step_metrics import StepMetrics
-from project.callbacks.summary import RunSummary
-from project.callbacks.summary_table import SummaryTable
+from project.callbacks.summary import RunSummary, SummaryTable
 from project.engine.clock import Clock
 from project.loggers import csv_only
 from project.observe.record import RunRecord

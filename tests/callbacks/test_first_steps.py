@@ -7,8 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from project.callbacks.activations import ActivationPeaks
-from project.callbacks.communication import Communication
+from project.callbacks.first_steps import ActivationPeaks, Communication
 from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.run_folder import read_summary
@@ -89,7 +88,7 @@ def fail(rank: int, world_size: int) -> tuple[int, list]:
     engine = trainer(rank, world_size, CASE, max_steps=1, callbacks=[Communication(), ActivationPeaks()])
     with pytest.raises(ValueError, match="not this one"):
         engine.fit(Failing(CASE), loader(CASE, rank))
-    return torch._C._len_torch_dispatch_stack(), engine.strategy.watchers  # type: ignore[attr-defined]
+    return torch._C._len_torch_dispatch_stack(), engine.strategy.step.watchers  # type: ignore[attr-defined]
 
 
 def test_a_step_that_fails_leaves_nothing_entered(ranks) -> None:

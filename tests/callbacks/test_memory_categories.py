@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from project.callbacks.memory_categories import MemoryCategories
+from project.callbacks.first_steps import MemoryCategories
 from project.spec.layout import ParallelLayout
 from tests.harness.case import Case
 from tests.harness.training import run

@@ -4,8 +4,7 @@ import io
 
 from rich.console import Console
 
-from project.callbacks.layout_table import layout_table
-from project.observe.placement import Placement
+from project.callbacks.layout_table import Placement, layout_table
 from project.planner.document.sheet import spans
 from project.spec.layout import ParallelLayout
 from tests.harness.tiny_module import DenseFirst

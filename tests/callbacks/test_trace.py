@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from project.callbacks.activations import ActivationPeaks
-from project.callbacks.communication import Communication
+from project.callbacks.first_steps import ActivationPeaks, Communication
 from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.callbacks.trace import Trace

@@ -17,13 +17,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from project.compat import (
-    lightning_checkpoint,
-    lightning_launcher,
-    lightning_logging,
-    lightning_strategy,
-    lightning_wandb,
-)
+from project.compat import lightning_internals
 
 
 def trainer(folder: Path, **options) -> L.Trainer:
@@ -52,7 +46,7 @@ class Logging(BoringModel):
 
 
 def test_the_row_of_a_step_is_known_before_it_is_logged(tmp_path: Path) -> None:
-    each = AtEachBatch(lambda trainer: (lightning_logging.logs_this_step(trainer), row(trainer)))
+    each = AtEachBatch(lambda trainer: (lightning_internals.logs_this_step(trainer), row(trainer)))
     trainer(tmp_path, callbacks=[each], log_every_n_steps=2).fit(Logging())
     assert each.answers == [(False, None), (True, {"number": 1.0}), (False, None), (True, {"number": 3.0})], (
         "a run killed at a checkpoint would leave no row in metrics.csv for its last step"
@@ -60,16 +54,16 @@ def test_the_row_of_a_step_is_known_before_it_is_logged(tmp_path: Path) -> None:
 
 
 def row(trainer: L.Trainer) -> dict[str, float] | None:
-    metrics = lightning_logging.row_to_be_logged(trainer)
+    metrics = lightning_internals.row_to_be_logged(trainer)
     return None if metrics is None else {name: float(value) for name, value in metrics.items()}
 
 
 def test_there_is_no_row_outside_of_a_batch(tmp_path: Path) -> None:
-    assert lightning_logging.row_to_be_logged(trainer(tmp_path)) is None
+    assert lightning_internals.row_to_be_logged(trainer(tmp_path)) is None
 
 
 def test_a_batch_knows_whether_its_step_has_more(tmp_path: Path) -> None:
-    each = AtEachBatch(lightning_logging.accumulates_on)
+    each = AtEachBatch(lightning_internals.accumulates_on)
     trainer(tmp_path, callbacks=[each], accumulate_grad_batches=3).fit(BoringModel())
     assert each.answers == [True, True, False, False], "a checkpoint would be saved halfway through a step"
 
@@ -77,7 +71,7 @@ def test_a_batch_knows_whether_its_step_has_more(tmp_path: Path) -> None:
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-class Recorded(lightning_checkpoint.OpenModelCheckpoint):
+class Recorded(lightning_internals.OpenModelCheckpoint):
     def __init__(self, **options) -> None:
         super().__init__(**options)
         self.steps: list[str] = []
@@ -134,14 +128,14 @@ def save(each: Recorded, trainer: L.Trainer) -> tuple[bool, set[str], int, bool]
 # -- strategy ---------------------------------------------------------------------------------------------------------
 
 
-class Launched(lightning_strategy.LaunchedStrategy):
-    def new_launcher(self) -> lightning_launcher.ForkingLauncher:
-        return lightning_launcher.ForkingLauncher(self)
+class Launched(lightning_internals.LaunchedStrategy):
+    def new_launcher(self) -> lightning_internals.ForkingLauncher:
+        return lightning_internals.ForkingLauncher(self)
 
 
 def test_the_trainer_starts_ranks_by_our_launcher(tmp_path: Path) -> None:
     launcher = trainer(tmp_path, strategy=Launched()).strategy.launcher
-    assert type(launcher) is lightning_launcher.ForkingLauncher, "ranks would be started as subprocesses"
+    assert type(launcher) is lightning_internals.ForkingLauncher, "ranks would be started as subprocesses"
 
 
 def test_the_trainer_asks_the_strategy_for_its_precision_by_a_private_attribute(tmp_path: Path) -> None:
@@ -167,7 +161,7 @@ def test_signal_handlers_are_ours_while_fitting_and_put_back_afterwards(tmp_path
             def register() -> None:
                 signal.signal(signal.SIGUSR1, mine)
 
-            lightning_strategy.replace_signal_handlers(trainer, register)
+            lightning_internals.replace_signal_handlers(trainer, register)
 
     before, during = signal.getsignal(signal.SIGUSR1), AtEachBatch(lambda trainer: signal.getsignal(signal.SIGUSR1))
     of_lightning = signal.getsignal(signal.SIGTERM)
@@ -184,7 +178,7 @@ def test_ranks_are_connected_by_their_environment(tmp_path: Path) -> None:
 import torch.distributed as dist
 from datetime import timedelta
 from lightning.fabric.plugins.environments import LightningEnvironment
-from project.compat.lightning_strategy import connect_ranks
+from project.compat.lightning_internals import connect_ranks
 options = {"timeout": timedelta(seconds=9), "device_id": None, "store": dist.HashStore()}
 connect_ranks(LightningEnvironment(), "gloo", **options)
 connect_ranks(LightningEnvironment(), "gloo", **options)
@@ -195,9 +189,9 @@ print(dist.get_world_size(), dist.get_backend())
 
 
 def test_the_generators_go_on_where_they_were() -> None:
-    state = lightning_strategy.random_state(cuda=False)
+    state = lightning_internals.random_state(cuda=False)
     drawn = (random.random(), torch.rand(3).tolist())
-    lightning_strategy.set_random_state(state)
+    lightning_internals.set_random_state(state)
     assert (random.random(), torch.rand(3).tolist()) == drawn, "a resumed run would drop out and sample otherwise"
     assert set(state) == {"torch", "python", "numpy"}, "checkpoints of before would not resume"
 
@@ -208,7 +202,7 @@ def test_hooks_and_clipping_come_between_backward_and_the_step(tmp_path: Path) -
     class Clipping(Precision):
         def optimizer_step(self, optimizer, model, closure, **kwargs):
             result = closure()
-            lightning_strategy.before_optimizer_step(self, model, optimizer)
+            lightning_internals.before_optimizer_step(self, model, optimizer)
             optimizer.step(**kwargs)
             return result
 
@@ -258,14 +252,14 @@ def test_a_fork_for_gpus_after_cuda_was_used_is_refused(monkeypatch: pytest.Monk
     strategy.parallel_devices = [torch.device(device, 0)]
     refuses = pytest.raises(RuntimeError, match="CUDA was used") if device == "cuda" else nullcontext()
     with refuses:
-        lightning_launcher.ForkingLauncher(strategy).check_cuda_is_untouched()
+        lightning_internals.ForkingLauncher(strategy).check_cuda_is_untouched()
 
 
 def test_no_predictions_are_promised_of_ranks_that_end(tmp_path: Path) -> None:
     from lightning.pytorch.loops import prediction_loop
 
     text = inspect.getsource(prediction_loop)
-    kind = lightning_launcher.ForkingLauncher.__mro__[1].__name__
+    kind = lightning_internals.ForkingLauncher.__mro__[1].__name__
     assert f"isinstance(self.trainer.strategy.launcher, {kind})" in text, "the launcher need not be of Lightning's kind"
 
 
@@ -273,7 +267,7 @@ def test_no_predictions_are_promised_of_ranks_that_end(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_not_begun_can_be_made_part_of_another(tmp_path: Path) -> None:
-    logger = lightning_wandb.OpenWandbLogger(save_dir=tmp_path, project="p", offline=True)
+    logger = lightning_internals.OpenWandbLogger(save_dir=tmp_path, project="p", offline=True)
     assert logger.begun is None, "the run would begin before ranks are forked"
     assert {"anonymous", "project", "dir"} <= set(logger.init_arguments), "wandb would warn of `anonymous`"
     logger.go_on_with("abc")
@@ -286,7 +280,7 @@ def test_a_run_is_let_go_before_the_process_ends(tmp_path: Path) -> None:
         id = "abc"
 
     run = Run()
-    logger = lightning_wandb.OpenWandbLogger(save_dir=tmp_path, offline=True)
+    logger = lightning_internals.OpenWandbLogger(save_dir=tmp_path, offline=True)
     logger._experiment = run
     assert logger.begun is run
     assert (logger.let_go(), logger.begun, logger.init_arguments["id"]) == (run, None, "abc"), "runs would not finish"

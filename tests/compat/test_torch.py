@@ -13,15 +13,7 @@ from torch.distributed.tensor.parallel import parallelize_module
 from torch.distributed.tensor.parallel.style import ParallelStyle
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from project.compat import (
-    torch_collectives,
-    torch_cuda,
-    torch_dispatch,
-    torch_mesh,
-    torch_pipelining,
-    torch_recompute,
-    torch_tensors,
-)
+from project.compat import torch_internals
 
 
 @pytest.fixture
@@ -31,7 +23,7 @@ def one_rank() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-class Seen(torch_dispatch.TorchDispatchMode):
+class Seen(torch_internals.TorchDispatchMode):
     """Operations as they are dispatched, and whether autograd ran."""
 
     def __init__(self) -> None:
@@ -39,7 +31,7 @@ class Seen(torch_dispatch.TorchDispatchMode):
         self.calls: list[tuple[object, bool]] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.calls.append((func, torch_dispatch.in_backward()))
+        self.calls.append((func, torch_internals.in_backward()))
         return func(*args, **(kwargs or {}))
 
 
@@ -49,9 +41,9 @@ class Seen(torch_dispatch.TorchDispatchMode):
 def test_an_exchange_dispatches_the_operators_that_recomputation_keeps(one_rank: None) -> None:
     rows = torch.arange(6.0).view(3, 2)
     with Seen() as seen:
-        out = torch_collectives.all_to_all(rows, [3], [3], dist.group.WORLD)
+        out = torch_internals.all_to_all(rows, [3], [3], dist.group.WORLD)
     assert torch.equal(out, rows)
-    assert [call for call, _ in seen.calls] == [torch_collectives.ALL_TO_ALL, torch_collectives.WAIT], (
+    assert [call for call, _ in seen.calls] == [torch_internals.ALL_TO_ALL, torch_internals.WAIT], (
         "selective recomputation would send tokens twice, and the ledger would not see when the exchange ended"
     )
 
@@ -59,18 +51,18 @@ def test_an_exchange_dispatches_the_operators_that_recomputation_keeps(one_rank:
 def test_a_sum_over_ranks_dispatches_the_operators_that_recomputation_keeps(one_rank: None) -> None:
     x = torch.ones(2)
     with Seen() as seen:
-        assert torch.equal(torch_collectives.sum_over_ranks(x, dist.group.WORLD), x)
+        assert torch.equal(torch_internals.sum_over_ranks(x, dist.group.WORLD), x)
     called = [call for call, _ in seen.calls]
-    assert {torch_collectives.ALL_REDUCE, torch_collectives.WAIT} <= set(called), "the balance loss would be sent twice"
+    assert {torch_internals.ALL_REDUCE, torch_internals.WAIT} <= set(called), "the balance loss would be sent twice"
 
 
 def test_a_group_is_found_by_the_name_that_operators_carry(one_rank: None) -> None:
     group = dist.group.WORLD
-    assert torch_collectives.group_named(group.group_name) is group, "the ledger would not know the axis of a message"
+    assert torch_internals.group_named(group.group_name) is group, "the ledger would not know the axis of a message"
 
 
 def test_a_result_that_is_not_there_yet_can_be_waited_for() -> None:
-    pending = torch_collectives.AsyncCollectiveTensor
+    pending = torch_internals.AsyncCollectiveTensor
     assert callable(pending.trigger_wait), "the ledger would take a collective's end from its first use"
     assert "elem" in pending.__slots__, "the ledger would not know which collective was waited for"
 
@@ -83,20 +75,20 @@ def test_the_default_group_gives_the_store_by_which_ranks_met(one_rank: None) ->
 
 
 def test_arguments_of_an_operation_have_names() -> None:
-    call = torch_dispatch.arguments_by_name(torch_collectives.ALL_REDUCE, ("x", "sum"), {"group_name": "g"})
+    call = torch_internals.arguments_by_name(torch_internals.ALL_REDUCE, ("x", "sum"), {"group_name": "g"})
     assert call == {"input": "x", "reduce_op": "sum", "group_name": "g"}, "the ledger could not count a message's bytes"
 
 
 def test_operators_are_told_apart_by_their_classes() -> None:
-    assert isinstance(torch.ops.aten.add.Tensor, torch_dispatch.OpOverload)
-    assert isinstance(torch.ops.higher_order.cond, torch_dispatch.HigherOrderOperator)
+    assert isinstance(torch.ops.aten.add.Tensor, torch_internals.OpOverload)
+    assert isinstance(torch.ops.higher_order.cond, torch_internals.HigherOrderOperator)
     assert torch.ops.aten.add.Tensor.name() == "aten::add.Tensor", "the ledger would not recognise a collective"
 
 
 def test_views_are_told_from_what_reads_the_numbers() -> None:
     message = "the ledger would end a collective where its result is only viewed"
-    assert torch_dispatch.is_view(torch.ops.aten.view.default), message
-    assert not torch_dispatch.is_view(torch.ops.aten.add.Tensor), message
+    assert torch_internals.is_view(torch.ops.aten.view.default), message
+    assert not torch_internals.is_view(torch.ops.aten.add.Tensor), message
 
 
 def test_backward_is_told_from_forward() -> None:
@@ -113,29 +105,29 @@ def test_backward_is_told_from_forward() -> None:
 def test_the_plain_tensor_under_a_dtensor_is_found(one_rank: None) -> None:
     whole = torch.ones(4)
     split = distribute_tensor(whole, init_device_mesh("cpu", (1,)), [Replicate()])
-    (plain,) = torch_tensors.plain_tensors(split)
+    (plain,) = torch_internals.plain_tensors(split)
     assert type(plain) is Tensor, "activations under tensor parallelism would not be counted"
-    assert list(torch_tensors.plain_tensors(whole)) == [whole]
+    assert list(torch_internals.plain_tensors(whole)) == [whole]
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_storage_has_one_number_for_all_views(device: str) -> None:
     x, other = torch.ones(4, device=device), torch.ones(4, device=device)
-    number = torch_tensors.storage_id(x.untyped_storage())
-    assert number == torch_tensors.storage_id(x[2:].untyped_storage()), "activations would be counted twice"
-    assert number != torch_tensors.storage_id(other.untyped_storage()), "activations would be missed"
+    number = torch_internals.storage_id(x.untyped_storage())
+    assert number == torch_internals.storage_id(x[2:].untyped_storage()), "activations would be counted twice"
+    assert number != torch_internals.storage_id(other.untyped_storage()), "activations would be missed"
 
 
 def test_tensors_are_scaled_and_clamped_in_place() -> None:
     tensors = [torch.tensor([-3.0, 1.0]), torch.tensor([2.0])]
-    torch_tensors.scale_in_place(tensors, 2.0)
+    torch_internals.scale_in_place(tensors, 2.0)
     assert [tensor.tolist() for tensor in tensors] == [[-6.0, 2.0], [4.0]], "gradients would not be unscaled"
-    torch_tensors.clamp_in_place(tensors, 3.0)
+    torch_internals.clamp_in_place(tensors, 3.0)
     assert [tensor.tolist() for tensor in tensors] == [[-3.0, 2.0], [3.0]], "gradients would not be clipped by value"
 
 
 def test_tensors_in_nested_arguments_are_found() -> None:
-    assert torch_tensors.tree_leaves(([1, (2,)], {"a": 3})) == [1, 2, 3], "the ledger would miss a message's tensors"
+    assert torch_internals.tree_leaves(([1, (2,)], {"a": 3})) == [1, 2, 3], "the ledger would miss a message's tensors"
 
 
 # -- recomputation ----------------------------------------------------------------------------------------------------
@@ -156,13 +148,13 @@ def test_what_selective_checkpointing_keeps_can_be_counted() -> None:
 
     x = torch.ones(2, 2, requires_grad=True)
     out = checkpoint(lambda y: (y @ y).sin().sum(), x, use_reentrant=False, context_fn=contexts)
-    results = [tensor.tolist() for tensor in torch_recompute.results_beside_graph(recomputations[0])]
+    results = [tensor.tolist() for tensor in torch_internals.results_beside_graph(recomputations[0])]
     assert results == [[[2.0, 2.0], [2.0, 2.0]]], "the activations of selective recomputation would not be counted"
     out.backward()
 
 
 def test_marks_of_the_profiler_may_differ_between_a_forward_and_its_recomputation() -> None:
-    torch_recompute.ignore_profiler_marks()
+    torch_internals.ignore_profiler_marks()
     forwards = []
 
     def forward(y: Tensor) -> Tensor:
@@ -186,10 +178,10 @@ def test_the_runtime_of_actions_is_the_class_of_torch_s_later_schedules() -> Non
     from torch.distributed.pipelining.schedules import get_schedule_class
 
     for name in ("Interleaved1F1B", "ZBVZeroBubble", "DualPipeV", "InterleavedZeroBubble"):
-        assert issubclass(get_schedule_class(name), torch_pipelining.ActionRuntime), (
+        assert issubclass(get_schedule_class(name), torch_internals.ActionRuntime), (
             "evaluation would walk through the backward actions"
         )
-    action = torch_pipelining.Action.from_str("1F0")
+    action = torch_internals.Action.from_str("1F0")
     assert (action.stage_index, action.microbatch_index, action.sub_actions) == (1, 0, None)
 
 
@@ -198,13 +190,13 @@ def test_an_order_is_run_and_evaluated_without_a_loss(one_rank: None) -> None:
 
     stage = PipelineStage(nn.Linear(2, 2), 0, 1, torch.device("cpu"))
     order = [["0F0", "0F1", "0B0", "0B1"]]
-    schedule = torch_pipelining.schedule_of_order(order, [stage], 2, lambda out, target: (out - target).sum())
+    schedule = torch_internals.schedule_of_order(order, [stage], 2, lambda out, target: (out - target).sum())
     computed = [str(action) for action in schedule.pipeline_order_with_comms[0] if action.is_compute_op]
     assert computed[:4] == ["0F0", "0F1", "0B0", "0B1"], "a schedule would run in another order"
     inputs, losses = torch.ones(4, 2), []
     schedule.step(inputs, target=inputs, losses=losses)
     assert len(losses) == 2, "a schedule would not train"
-    with torch_pipelining.without_loss(schedule):
+    with torch_internals.without_loss(schedule):
         out = schedule.eval(inputs)
     assert torch.equal(out, stage.submod(inputs)), "predictions would ask for targets"
 
@@ -214,9 +206,9 @@ def test_an_order_is_run_and_evaluated_without_a_loss(one_rank: None) -> None:
 
 def test_two_axes_are_taken_as_one_that_the_root_remembers(one_rank: None) -> None:
     mesh = init_device_mesh("cpu", (1, 1), mesh_dim_names=("ep", "etp"))
-    both = torch_mesh.flattened(mesh["ep", "etp"])
+    both = torch_internals.flattened(mesh["ep", "etp"])
     assert (both.mesh_dim_names, both.ndim) == (("ep_etp",), 1), "experts split over ep and etp would have no group"
-    assert list(torch_mesh.flattened_meshes(mesh)) == [both], "the ledger would not know the axis of its messages"
+    assert list(torch_internals.flattened_meshes(mesh)) == [both], "the ledger would not know the axis of its messages"
 
 
 def test_a_dtensor_says_which_part_of_the_whole_it_is(one_rank: None) -> None:
@@ -249,8 +241,8 @@ def test_the_allocator_s_history_takes_our_arguments(monkeypatch: pytest.MonkeyP
     calls: list[object] = []
     monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", lambda **given: calls.append(given))
     monkeypatch.setattr(torch.cuda.memory, "_dump_snapshot", calls.append)
-    torch_cuda.record_memory_history(10)
-    torch_cuda.write_memory_history(tmp_path / "rank_0.pickle")
+    torch_internals.record_memory_history(10)
+    torch_internals.write_memory_history(tmp_path / "rank_0.pickle")
     start, path, stop = calls
     record.bind(**start)
     record.bind(**stop)

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from project.engine.spans import Span
+from project.engine.stage import Span
 from project.spec.layout import ParallelLayout
 from tests.harness.case import Case
 from tests.harness.measured import spans_of

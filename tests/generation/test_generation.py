@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from project.generation.module import Generator, prompts
-from project.generation.sampling import Sampling
+from project.generation.module import Generator, Sampling, prompts
 from project.spec.layout import ParallelLayout
 from project.state.weights.source import open_weights
 from tests.harness.a_run import Run

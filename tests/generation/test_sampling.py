@@ -2,7 +2,7 @@
 
 import torch
 
-from project.generation.sampling import Sampling
+from project.generation.module import Sampling
 
 LOGITS = torch.tensor([2.0, 0.5, 1.0, -1.0, 1.5])
 

@@ -15,7 +15,7 @@ from torch.distributed.pipelining.schedules import (
     get_schedule_class,
 )
 
-from project.engine.schedule import build_schedule
+from project.engine.pipeline import build_schedule
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.table import schedule_of
 

@@ -7,8 +7,8 @@ import lightning.pytorch as L
 import torch
 from torch import Tensor
 
-from project.callbacks.activations import ActivationPeaks
-from project.engine.spans import Span
+from project.callbacks.first_steps import ActivationPeaks
+from project.engine.stage import Span
 from project.model.router import Router, Routing
 from tests.harness.case import Case
 from tests.harness.training import CaseModule, run
@@ -18,7 +18,7 @@ class Spans(L.Callback):
     """Takes the spans of the last step."""
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        self.spans = trainer.strategy.take_spans()
+        self.spans = trainer.strategy.step.take_spans()
 
 
 def spans_of(rank: int, world_size: int, case: Case) -> list[Span]:

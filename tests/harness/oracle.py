@@ -9,8 +9,8 @@ import torch
 from project.model.balance import BalanceReport
 from project.model.transformer import Balancing
 from project.spec.layout import ParallelLayout
-from project.training.loss import cross_entropy
 from project.training.optimizer import OptimizerConfig, build_optimizer
+from project.training.split_transformer import cross_entropy
 from tests.harness.case import LEARNING_RATE, Case, batches, routers, whole_model
 from tests.harness.outcome import Outcome, biases, copies
 from tests.harness.ranks import RankPools

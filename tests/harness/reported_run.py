@@ -1,9 +1,7 @@
 """A run whose folder the report's pages are made of, written by the callbacks themselves."""
 
-from project.callbacks.activations import ActivationPeaks
-from project.callbacks.communication import Communication
 from project.callbacks.expert_metrics import ExpertMetrics
-from project.callbacks.memory_categories import MemoryCategories
+from project.callbacks.first_steps import ActivationPeaks, Communication, MemoryCategories
 from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary
 from project.callbacks.trace import Trace

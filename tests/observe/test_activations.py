@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from project.observe.activations import Activations
+from project.observe.memory import Activations
 from project.spec.layout import ParallelLayout
 from tests.harness.case import SMALL, Case
 from tests.harness.measured import peaks_of

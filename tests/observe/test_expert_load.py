@@ -2,7 +2,7 @@
 
 import torch
 
-from project.observe.expert_load import ExpertLoad, imbalance
+from project.callbacks.expert_metrics import ExpertLoad, imbalance
 
 
 def test_expert_load_is_a_fraction_over_all_steps():

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Partial, Replicate, Shard, distribute_tensor
 
-from project.callbacks.communication import Communication
-from project.engine.message_tags import GRADIENT
+from project.callbacks.first_steps import Communication
+from project.engine.stage import GRADIENT
 from project.model.router import Router
 from project.observe.ledger import Ledger
 from project.planner.cost.traffic import traffic

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from project.observe.placement import placement
+from project.callbacks.layout_table import placement
 from project.spec.layout import ParallelLayout
 
 

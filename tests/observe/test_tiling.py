@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from project.engine.spans import Phase, Span
+from project.engine.stage import Phase, Span
 from project.observe.tiling import RankStep, Tile, bubble, tiled
 from project.spec.layout import ParallelLayout
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from project.model.transformer import Balancing, Transformer
-from project.training.loss import cross_entropy
+from project.training.split_transformer import cross_entropy
 from tests.harness.case import initialized
 from tests.harness.mixtral import CONFIG, as_saved, gradients_as_saved, mixtral
 from tests.harness.outcome import relative

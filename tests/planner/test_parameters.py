@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from project.engine.materialize import local_tensor
 from project.engine.mesh import build_mesh
-from project.engine.parts import split
+from project.engine.parts import local_tensor, split
 from project.planner.cost.parameters import Parameters, parameters_on
 from project.spec.cost import total_parameters
 from project.spec.layout import ParallelLayout

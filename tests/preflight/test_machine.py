@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from project.engine.devices import count_gpus
+from project.engine.host import count_gpus
 from project.preflight.half_precision import half_precision_warnings
 
 Say = Callable[..., str]
@@ -96,6 +96,6 @@ def test_half_precision_on_a_gpu_needs_no_warning(accepted: Say) -> None:
 
 
 def test_without_a_driver_no_gpu_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("project.engine.devices._DRIVERS", ())
+    monkeypatch.setattr("project.engine.host._DRIVERS", ())
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it would be an error
     assert count_gpus() == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.pipelining.schedules import PipelineScheduleMulti, _Action, get_schedule_class
 
-from project.engine.schedule import leaves
+from project.engine.pipeline import leaves
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import layout_faults
 from project.spec.model import ModelConfig

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor.parallel import ColwiseParallel
 from torch.utils.data import DataLoader
 
-from project.engine.local_view import ReplicatedWeights
-from project.engine.plan import Plan
+from project.engine.plan import Plan, ReplicatedWeights
 from project.spec.layout import ParallelLayout
 from project.spec.partition import Part
 from tests.harness import dense_gpt
@@ -263,7 +262,6 @@ def test_a_user_s_model_imports_nothing_of_this_project_but_the_strategy_s_parts
     ours = {name for name in imported if name.startswith(("project", "tests"))}
     assert ours == {
         "project.spec.layout",
-        "project.engine.local_view",
         "project.engine.plan",
         "project.spec.partition",
         "project.strategy.module",

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from project.model.transformer import Balancing
 from project.spec.layout import ParallelLayout
 from project.strategy.hybrid import HybridParallelStrategy
-from project.training.loss import cross_entropy
+from project.training.split_transformer import cross_entropy
 from tests.harness.case import Case, batches
 from tests.harness.oracle import expected
 from tests.harness.trainer import cpu_trainer, trainer
@@ -116,7 +116,7 @@ class Gradients(L.Callback):
 def gradients_in_hooks(rank: int, world_size: int, case: Case) -> list[tuple[str, bool]]:
     seen = Gradients()
     engine = run(rank, world_size, case, seen)
-    scale = engine.strategy.precision_plugin.scale
+    scale = engine.strategy.step.scale
     return [(name, torch.equal(grad, scale * seen.before_step[name])) for name, grad in seen.after_backward.items()]
 
 
@@ -188,7 +188,7 @@ class Scales(L.Callback):
         after = [weight.detach().to_local() for _, weight in module.named_weights()]
         self.moved.append(not all(torch.equal(a, b) for a, b in zip(self.before, after, strict=True)))
         self.before = []
-        self.scales.append(trainer.strategy.precision_plugin.scale)
+        self.scales.append(trainer.strategy.step.scale)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from torch.distributed.pipelining.schedules import ScheduleInterleaved1F1B
 from project.model.transformer import Balancing
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.table import SCHEDULES
-from project.training.loss import cross_entropy
 from project.training.optimizer import OptimizerConfig, build_optimizer
+from project.training.split_transformer import cross_entropy
 from tests.harness.case import LEARNING_RATE, Case, batches, whole_model
 from tests.harness.oracle import expected
 from tests.harness.outcome import check_step

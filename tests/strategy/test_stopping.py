@@ -13,7 +13,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from project.engine.finite import NotFinite
+from project.engine.gradients import NotFinite
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.reader import Checkpoint
 from project.strategy.stop import requeue

@@ -6,8 +6,7 @@ from torch import nn
 
 from project.model.transformer import Transformer
 from project.spec.model import ModelConfig
-from project.training.lr_schedule import warmup_cosine
-from project.training.optimizer import OptimizerConfig, build_optimizer
+from project.training.optimizer import OptimizerConfig, build_optimizer, warmup_cosine
 
 
 def test_matrices_are_decayed_and_norms_and_routers_are_not() -> None:

@@ -11,9 +11,8 @@ from project.command_line.refusal import RunFailed
 from project.commands.generate.checks import prompt_of
 from project.commands.generate.command import GENERATE
 from project.commands.quiet import quiet
-from project.generation.module import Generator, prompts
+from project.generation.module import Generator, Sampling, prompts
 from project.generation.prompt import Prompt
-from project.generation.sampling import Sampling
 from project.spec.sections import layout_of
 from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy

@@ -22,7 +22,7 @@ from project.commands.train.initial_weights import initial_weights
 from project.commands.train.resume import checkpoint_of
 from project.data.corpus import CorpusError
 from project.data.tokenizer import TOKENIZER, TOKENIZER_CONFIG
-from project.engine.allocator import keep_freed_memory
+from project.engine.host import keep_freed_memory
 from project.loggers import RunFolderWandb
 from project.observe.provenance import command_started
 from project.planner.config import write_plan

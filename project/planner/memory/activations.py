@@ -1,5 +1,5 @@
 """Bytes that autograd keeps on a rank from a stage's forward for its backward, read off the layers' tables. The tests
-hold the sums to `project.observe.activations`, which counts storages.
+hold the sums to `project.observe.memory`, which counts storages.
 
 Experts are taken to be balanced.
 """

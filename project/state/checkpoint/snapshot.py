@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import (
 )
 from torch.distributed.checkpoint.planner import SavePlan
 
-from project.engine.materialize import local_tensor
+from project.engine.parts import local_tensor
 from project.state.checkpoint.reader import Checkpoint
 from project.state.checkpoint.tensor_file import Chunk
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from project.engine.materialize import local_slices, local_tensor
+from project.engine.parts import local_slices, local_tensor
 from project.spec.layout import ParallelLayout
 from tests.harness.case import SMALL, Case
 from tests.harness.outcome import merged

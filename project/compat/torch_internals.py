@@ -1,0 +1,159 @@
+"""torch: functional collectives, dispatch, meshes, pipelining, recomputation, storages and the CUDA allocator."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch._ops import HigherOrderOperator as HigherOrderOperator
+from torch._ops import OpOverload
+from torch.distributed import ProcessGroup
+from torch.distributed._functional_collectives import AsyncCollectiveTensor as AsyncCollectiveTensor
+from torch.distributed._functional_collectives import _is_view_op
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.distributed_c10d import GroupName, _resolve_process_group
+from torch.distributed.pipelining.schedules import (
+    PipelineScheduleMulti,
+    PipelineScheduleSingle,
+    _Action,
+    _PipelineScheduleRuntime,
+)
+from torch.distributed.pipelining.stage import PipelineStage
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import SAC_IGNORED_OPS, _CachedTorchDispatchMode, _VersionWrapper
+
+_FUNCTIONAL = torch.ops._c10d_functional
+
+ALL_TO_ALL = _FUNCTIONAL.all_to_all_single.default
+"""Operator that `all_to_all` dispatches, for policies and tests that recognise it."""
+ALL_REDUCE = _FUNCTIONAL.all_reduce.default
+"""Operator that `sum_over_ranks` dispatches."""
+WAIT = _FUNCTIONAL.wait_tensor.default
+"""Operator that waits for the result of a functional collective."""
+
+
+def all_to_all(rows_ND: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
+    """Returns the rows received, `receive[r]` from rank r, for `send[r]` rows sent to it, in the order of ranks."""
+    return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_to_all_single(rows_ND, receive, send, group.group_name))
+
+
+def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
+    """Returns the sum of `x` over the ranks of the group; `x` stays as it is."""
+    return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_reduce(x, "sum", group.group_name))
+
+
+def group_named(name: str) -> ProcessGroup:
+    """Returns the process group that an operator names in its arguments."""
+    return _resolve_process_group(GroupName(name))
+
+
+def arguments_by_name(operation: OpOverload, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a call by their names in the operation's schema, without defaults."""
+    return dict(zip((argument.name for argument in operation._schema.arguments), args, strict=False)) | dict(kwargs)
+
+
+def is_view(operation: OpOverload) -> bool:
+    """Tells whether the operation only views its argument, so that it does not wait for a collective's result."""
+    return _is_view_op(operation)
+
+
+def in_backward() -> bool:
+    """Tells whether autograd is running a node of a graph on this thread."""
+    return torch._C._current_autograd_node() is not None
+
+
+def flattened(mesh: DeviceMesh) -> DeviceMesh:
+    """Returns the mesh as one axis, over one process group; the root mesh remembers it."""
+    return mesh._flatten()
+
+
+def flattened_meshes(root: DeviceMesh) -> Iterable[DeviceMesh]:
+    """Returns what `flattened` has made of the root mesh's axes so far."""
+    return root._flatten_mapping.values()
+
+
+Schedule = PipelineScheduleSingle | PipelineScheduleMulti
+Action = _Action
+"""One action of a rank: a forward, a backward or half of one, a send, a receive, FSDP's gathering ..."""
+ActionRuntime = _PipelineScheduleRuntime
+"""The schedule that executes a list of actions for each rank; torch's own later schedules derive from it."""
+
+
+def schedule_of_order(
+    order: Sequence[Sequence[str]],
+    stages: Sequence[PipelineStage],
+    microbatches: int,
+    loss: Callable[[Tensor, Tensor], Tensor] | None,
+) -> ActionRuntime:
+    """Returns the schedule that runs `order`, the computations of each rank as torch writes them (`2F0`); torch adds
+    the messages between ranks. Gradients are not scaled. Raises what torch raises for an order that cannot be run."""
+    runtime = ActionRuntime(list(stages), microbatches, loss_fn=loss, scale_grads=False)
+    runtime.pipeline_order = {rank: [Action.from_str(text) for text in row] for rank, row in enumerate(order)}
+    runtime._prepare_schedule_with_comms(runtime.pipeline_order)
+    return runtime
+
+
+@contextmanager
+def without_loss(schedule: Schedule) -> Iterator[None]:
+    """Lets the schedule's `eval` run without targets: the last stage's outputs are all that is wanted."""
+    loss, schedule._loss_fn = schedule._loss_fn, None
+    try:
+        yield
+    finally:
+        schedule._loss_fn = loss
+
+
+def ignore_profiler_marks() -> None:
+    """Lets selective checkpointing pass over the profiler's marks: those of FSDP's hooks differ between a forward and
+    its recomputation, and are part of neither."""
+    marks = torch.ops.profiler
+    SAC_IGNORED_OPS.update({marks._record_function_enter_new.default, marks._record_function_exit._RecordFunction})
+
+
+def results_beside_graph(recomputation: AbstractContextManager) -> Iterator[Tensor]:
+    """Yields the results kept for a recomputation that is still to come. `recomputation` is the second of the two
+    contexts of `create_selective_checkpoint_contexts`."""
+    storage = cast(_CachedTorchDispatchMode, recomputation).storage
+    for leaf in tree_leaves([result for calls in storage.values() for result in calls.values()]):
+        if isinstance(leaf, _VersionWrapper):
+            yield leaf.val
+
+
+def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
+    """Yields the plain tensors under a DTensor, or under one that a collective is still filling."""
+    if is_traceable_wrapper_subclass(tensor):
+        parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])
+        yield from (plain for part in parts if isinstance(part, Tensor) for plain in plain_tensors(part))
+    else:
+        yield tensor
+
+
+def storage_id(storage: torch.UntypedStorage) -> int:
+    """Returns a number that tensors over one storage share, on any device: on `meta` the data pointers are all 0."""
+    return storage._cdata
+
+
+def scale_in_place(tensors: list[Tensor], factor: float) -> None:
+    """Multiplies each tensor by the factor; on a GPU in one kernel for all."""
+    torch._foreach_mul_(tensors, factor)
+
+
+def clamp_in_place(tensors: list[Tensor], bound: float) -> None:
+    """Limits each entry of each tensor to -bound .. bound; on a GPU in one kernel for all."""
+    torch._foreach_clamp_min_(tensors, -bound)
+    torch._foreach_clamp_max_(tensors, bound)
+
+
+def record_memory_history(most_events: int) -> None:
+    """Starts recording allocations and frees, the last `most_events` of them."""
+    torch.cuda.memory._record_memory_history(max_entries=most_events)
+
+
+def write_memory_history(path: Path) -> None:
+    """Writes what was recorded into a pickle file, and stops recording."""
+    torch.cuda.memory._dump_snapshot(str(path))
+    torch.cuda.memory._record_memory_history(enabled=None)

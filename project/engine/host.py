@@ -1,0 +1,38 @@
+"""The machine under a process: its GPUs, its cores, and the C allocator.
+
+Imports no torch before a GPU's driver is found: a configuration is judged first.
+"""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+# What a driver leaves in the file system: NVIDIA's, AMD's, and that of Windows' Linux.
+_DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
+
+
+def count_gpus() -> int:
+    """Creates no CUDA context, which would forbid a later fork, and imports torch (2 s) only if a driver is there."""
+    if not any(Path(driver).exists() for driver in _DRIVERS):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # <malloc.h>
+NEVER = 2**31 - 1
+
+
+def keep_freed_memory() -> None:
+    """Applies to this process and those forked from it. No-op without glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, NEVER)
+        mallopt(M_TOP_PAD, 64 * 2**20)
