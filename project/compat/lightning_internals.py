@@ -18,6 +18,8 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from torch import Tensor
 from torch.optim import Optimizer
 
+# -- strategy ----------------------------------------------------------------------------------------------------------
+
 Launcher = _Launcher
 
 
@@ -72,6 +74,8 @@ def before_optimizer_step(precision: Precision, module: L.LightningModule, optim
     precision._after_closure(module, optimizer)
 
 
+# -- launcher ----------------------------------------------------------------------------------------------------------
+
 RankZeroOutput = _WorkerOutput
 """What rank 0 tells the parent process at the end: the result of the call, the trainer's state and its metrics."""
 
@@ -102,6 +106,8 @@ class ForkingLauncher(_MultiProcessingLauncher):
         """Gives the parent's trainer the state, the metrics and the best checkpoint's path of rank 0."""
         self._recover_results_in_main_process(output, trainer)
 
+
+# -- checkpoint callback -----------------------------------------------------------------------------------------------
 
 Monitored = dict[str, Tensor]
 
@@ -170,6 +176,9 @@ class OpenModelCheckpoint(ModelCheckpoint):
         self.link(trainer, filepath, linkpath)
 
 
+# -- metrics of the present step ---------------------------------------------------------------------------------------
+
+
 def logs_this_step(trainer: L.Trainer) -> bool:
     """Tells whether the present step is one of every `log_every_n_steps`."""
     return trainer._logger_connector.should_update_logs
@@ -186,6 +195,9 @@ def row_to_be_logged(trainer: L.Trainer) -> dict[str, Any] | None:
 def accumulates_on(trainer: L.Trainer) -> bool:
     """Tells whether the present batch is not the last of its optimizer step, so that its gradients wait for others."""
     return trainer.fit_loop._should_accumulate()
+
+
+# -- Weights & Biases --------------------------------------------------------------------------------------------------
 
 
 class OpenWandbLogger(WandbLogger):

@@ -26,6 +26,10 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import SAC_IGNORED_OPS, _CachedTorchDispatchMode, _VersionWrapper
 
+# -- collectives -------------------------------------------------------------------------------------------------------
+# Functional ones are out of place, so that selective recomputation can keep their results. torch has no public name for
+# these operators, which a compiled or checkpointed program dispatches.
+
 _FUNCTIONAL = torch.ops._c10d_functional
 
 ALL_TO_ALL = _FUNCTIONAL.all_to_all_single.default
@@ -51,6 +55,9 @@ def group_named(name: str) -> ProcessGroup:
     return _resolve_process_group(GroupName(name))
 
 
+# -- operations, and where the program is when they are dispatched -----------------------------------------------------
+
+
 def arguments_by_name(operation: OpOverload, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a call by their names in the operation's schema, without defaults."""
     return dict(zip((argument.name for argument in operation._schema.arguments), args, strict=False)) | dict(kwargs)
@@ -66,6 +73,9 @@ def in_backward() -> bool:
     return torch._C._current_autograd_node() is not None
 
 
+# -- meshes ------------------------------------------------------------------------------------------------------------
+
+
 def flattened(mesh: DeviceMesh) -> DeviceMesh:
     """Returns the mesh as one axis, over one process group; the root mesh remembers it."""
     return mesh._flatten()
@@ -75,6 +85,8 @@ def flattened_meshes(root: DeviceMesh) -> Iterable[DeviceMesh]:
     """Returns what `flattened` has made of the root mesh's axes so far."""
     return root._flatten_mapping.values()
 
+
+# -- pipelining --------------------------------------------------------------------------------------------------------
 
 Schedule = PipelineScheduleSingle | PipelineScheduleMulti
 Action = _Action
@@ -107,6 +119,9 @@ def without_loss(schedule: Schedule) -> Iterator[None]:
         schedule._loss_fn = loss
 
 
+# -- selective activation checkpointing --------------------------------------------------------------------------------
+
+
 def ignore_profiler_marks() -> None:
     """Lets selective checkpointing pass over the profiler's marks: those of FSDP's hooks differ between a forward and
     its recomputation, and are part of neither."""
@@ -121,6 +136,9 @@ def results_beside_graph(recomputation: AbstractContextManager) -> Iterator[Tens
     for leaf in tree_leaves([result for calls in storage.values() for result in calls.values()]):
         if isinstance(leaf, _VersionWrapper):
             yield leaf.val
+
+
+# -- tensors and storages ----------------------------------------------------------------------------------------------
 
 
 def plain_tensors(tensor: Tensor) -> Iterator[Tensor]:
@@ -146,6 +164,9 @@ def clamp_in_place(tensors: list[Tensor], bound: float) -> None:
     """Limits each entry of each tensor to -bound .. bound; on a GPU in one kernel for all."""
     torch._foreach_clamp_min_(tensors, -bound)
     torch._foreach_clamp_max_(tensors, bound)
+
+
+# -- the history of CUDA's caching allocator ---------------------------------------------------------------------------
 
 
 def record_memory_history(most_events: int) -> None:

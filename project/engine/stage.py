@@ -15,6 +15,7 @@ from torch import nn
 from torch.distributed.pipelining import PipelineStage
 
 ACTIVATION, GRADIENT = 0, 1
+"""Tags of the messages between stages, by their direction."""
 
 
 class Span(NamedTuple):

@@ -17,6 +17,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -46,44 +47,36 @@ class Sums(NamedTuple):
     statistics: Tensor | None = None
 
 
+@dataclass(eq=False, repr=False)
 class Step:
-    """`parts` are this rank's, from `build_parts`. `flags` returns what this rank has to tell the others once a step;
-    `note` is told each action as it begins, for a watchdog.
+    """The optimizer steps of one rank. `parts` are this rank's, from `build_parts`; `device` holds them."""
 
-    Attributes:
-        accumulate: batches in a window.
-        done: optimizer steps before the present one.
-        grad_norm: the global 2-norm of the last window's gradients, without loss scale, before clipping.
-        flagged: for each of the flags, whether any rank raised it in that window.
-        finite: whether norm and loss of the last window are; if not, the optimizer did not step.
-        watchers: context managers entered around every stage's forward, as long as they are in the list.
-        phases: the last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
-    """
+    model: SplitModel
+    parts: Sequence[nn.Module]
+    layout: ParallelLayout
+    mesh: Mesh
+    device: torch.device
+    precision: ComputePrecision = field(default_factory=ComputePrecision)
+    loss_scale: LossScale | None = None
+    not_finite: Literal["stop", "skip"] = "stop"
+    flags: Callable[[], Sequence[bool]] = tuple  # what this rank has to tell the others once a step
+    note: Callable[[str], None] = lambda action: None  # is told each action as it begins, for a watchdog
 
-    def __init__(
-        self,
-        model: SplitModel,
-        parts: Sequence[nn.Module],
-        layout: ParallelLayout,
-        mesh: Mesh,
-        device: torch.device,
-        precision: ComputePrecision | None = None,
-        loss_scale: LossScale | None = None,
-        not_finite: Literal["stop", "skip"] = "stop",
-        flags: Callable[[], Sequence[bool]] = lambda: (),
-        note: Callable[[str], None] = lambda action: None,
-    ) -> None:
-        self.model, self.parts, self.layout, self.mesh, self.device = model, parts, layout, mesh, device
-        self.precision, self.loss_scale, self.not_finite = precision or ComputePrecision(), loss_scale, not_finite
-        self.flags, self.note = flags, note
-        self.accumulate, self.done = 1, 0
-        self.grad_norm, self.finite = math.nan, False
-        self.flagged: list[bool] = []
-        self.losses: list[Tensor] = []  # of the window's batches so far
-        self.gradients_finished = False
-        self.watchers: list[Watch] = []
-        self.phases = Phases()
-        self.pipeline: Pipeline | None = None
+    accumulate: int = field(default=1, init=False)  # batches in a window
+    done: int = field(default=0, init=False)  # optimizer steps before the present one
+    # The last window: the global 2-norm of its gradients, without loss scale, before clipping; for each of the flags,
+    # whether any rank raised it; whether norm and loss are finite (if not, the optimizer did not step).
+    grad_norm: float = field(default=math.nan, init=False)
+    flagged: list[bool] = field(default_factory=list, init=False)
+    finite: bool = field(default=False, init=False)
+    # The present window: its batches' losses so far, and whether its gradients are summed.
+    losses: list[Tensor] = field(default_factory=list, init=False)
+    gradients_finished: bool = field(default=False, init=False)
+    # Context managers entered around every stage's forward, as long as they are in the list.
+    watchers: list[Watch] = field(default_factory=list, init=False)
+    # The last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
+    phases: Phases = field(default_factory=Phases, init=False)
+    pipeline: Pipeline | None = field(default=None, init=False)
 
     # -- the step, in order -------------------------------------------------------------------------------------------
 

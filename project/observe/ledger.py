@@ -128,7 +128,7 @@ class Ledger(TorchDispatchMode):
 
 
 class CollectiveSpan(NamedTuple):
-    """A collective or message, with times as in `engine.spans`. A send or receive ends when it is posted, because
+    """A collective or message, with times as in `engine.stage`. A send or receive ends when it is posted, because
     waiting for it is not a collective."""
 
     axis: str
