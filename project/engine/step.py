@@ -98,10 +98,13 @@ class Step:
         if self.gradients_finished:
             raise RuntimeError("a batch after the last one of an optimizer step, whose gradients are summed already")
         self.phases.take()
+        # 1. Microbatches through the pipeline, forward and backward.
         with loss_parallel(), self.phases.during("schedule"):
             losses = self.pipeline_for(inputs).train(inputs, targets, **model_kwargs)
         of_stage = [self.mean_loss(losses), *([statistics()] if statistics else [])]
+        # 2. The sums of gradients that are still due, once a window.
         of_rank = self.finish_gradients() if last else []
+        # 3. One all-reduce over all ranks.
         with self.phases.during("statistics"):
             sums = self.sum_over_ranks(of_rank, of_stage)
         if last:
@@ -121,6 +124,7 @@ class Step:
         loss = sum(loss.item() for loss in self.losses) / max(1, len(self.losses))
         self.losses, self.gradients_finished = [], False
         self.finite = math.isfinite(self.grad_norm) and math.isfinite(loss)
+        # 4. The update.
         with self.phases.during("gradients"):
             if not self.finite and (self.loss_scale is None or not math.isfinite(loss)):
                 self.refuse(loss)
