@@ -1,7 +1,5 @@
 """A prompt as tokens, and the text that tokens stand for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from project.data.tokenizer import end_of_text_id, open_tokenizer
