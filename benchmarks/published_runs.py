@@ -22,7 +22,7 @@ from project.spec.layer.implementation import (
     MEGATRON_CORE_DEEPEP,
 )
 from project.spec.layout import ParallelLayout
-from project.spec.legality.size import divisors
+from project.spec.legality.rule import divisors
 from project.spec.model import ModelConfig
 
 TABLE = Path(__file__).with_name("published_runs.csv")

@@ -16,21 +16,13 @@ from tests.harness.paths import ROOT
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
 BELOW_THE_WALL = next(one for one in CONTRACTS if one["name"] == "facts know no torch, no Lightning and no Hydra")
 
-Circle = frozenset[str]
-KNOWN: dict[str, set[Circle]] = {
-    "strategy": {
-        frozenset({"project.strategy.launcher", "project.strategy.ranks"}),
-        frozenset(f"project.strategy.{name}" for name in ("checkpoint", "hybrid", "module", "precision", "state")),
-    },
-}
 
-
-def circles(graph: grimp.ImportGraph) -> set[Circle]:
+def circles(graph: grimp.ImportGraph) -> set[frozenset[str]]:
     """The strongly connected components of several modules (Tarjan). Imports for type checking count."""
     order: dict[str, int] = {}
     lowest: dict[str, int] = {}
     path: list[str] = []
-    found: set[Circle] = set()
+    found: set[frozenset[str]] = set()
 
     def visit(module: str) -> None:
         order[module] = lowest[module] = len(order)
@@ -65,15 +57,7 @@ def test_a_circle_of_imports_is_found() -> None:
 
 
 def test_no_modules_import_one_another_in_a_circle(graph: grimp.ImportGraph) -> None:
-    known = [circle for room in KNOWN.values() for circle in room]
-    found = [sorted(circle) for circle in circles(graph) if not any(circle <= one for one in known)]
-    assert found == []
-
-
-@pytest.mark.parametrize("room", KNOWN)
-@pytest.mark.xfail(strict=True, reason="these circles are still to be removed")
-def test_the_known_circles_of_imports_are_gone(room: str, graph: grimp.ImportGraph) -> None:
-    assert not [circle for circle in circles(graph) if any(circle <= known for known in KNOWN[room])]
+    assert [sorted(circle) for circle in circles(graph)] == []
 
 
 def test_torch_in_any_room_below_the_wall_is_refused_by_the_linter(tmp_path: Path) -> None:

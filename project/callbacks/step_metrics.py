@@ -15,7 +15,7 @@ from project.observe.memory import peak_memory_bytes
 from project.observe.provenance import device_name
 from project.observe.record import MeasuredStep
 from project.observe.throughput import StepClock, model_flops_utilization
-from project.spec.peaks import arithmetic, peak_flops
+from project.spec.precision import arithmetic, peak_flops
 
 
 class StepMetrics(Callback):

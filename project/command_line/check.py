@@ -3,11 +3,9 @@
 In a sweep (`-m`) `check` composes the jobs, and each job checks its own configuration by `check_job`.
 """
 
-from __future__ import annotations
-
 import re
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -18,19 +16,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from project.command_line.command import Command
+from project.command_line.command import Command, register_resolvers
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
-from project.command_line.refusal import in_sweep, refuse, speaks
-from project.command_line.resolvers import register_help, register_resolvers
-from project.command_line.terminal import report_warnings
-from project.command_line.verbatim import verbatim
+from project.command_line.help import register_help
+from project.command_line.refusal import in_sweep, refuse, report_warnings, speaks
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
 from project.engine.host import count_gpus
-from project.preflight.places import folder_faults
-from project.preflight.surroundings import Surroundings
-from project.spec.fault import Fault
-from project.spec.legal_values import said
+from project.preflight.machine import Surroundings, folder_faults
+from project.preflight.settings import at
+from project.spec.fault import Fault, said
 
 Found = tuple[list[Fault], list[str]]
 """Faults, and warnings where there are no faults."""
@@ -41,6 +36,22 @@ def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -
     quoted = verbatim(argv, texts=command.texts, paths=command.paths)
     check(quoted, command, environ)
     return quoted
+
+
+def verbatim(argv: Sequence[str], *, texts: Collection[str] = (), paths: Collection[str] = ()) -> list[str]:
+    """Quotes the values that are meant as the shell gave them. Hydra's grammar would trim a text, read numbers, lists
+    and sweeps into it, and stumble over a path with an equals sign, such as `step=10.ckpt`.
+
+    `texts` and `paths` are keys. A path without an equals sign is left alone, so that several can make a sweep.
+    """
+
+    def quoted(argument: str) -> str:
+        key, _, value = argument.partition("=")
+        if key in texts or (key in paths and "=" in value and value[0] not in "'\""):
+            return f"{key}='{_escaped(value)}'"
+        return argument
+
+    return [quoted(argument) for argument in argv]
 
 
 def check(
@@ -81,6 +92,12 @@ def check_job(cfg: DictConfig, command: Command, environ: Mapping[str, str]) -> 
     if faults:
         refuse(faults, environ)
     report_warnings(warnings)
+
+
+def _escaped(value: str) -> str:
+    """Escapes for single quotes in Hydra's grammar: backslashes count before a quote alone, and `${` is OmegaConf's."""
+    doubled = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return doubled.replace("${", "\\${")
 
 
 def _is_no_run(args: Namespace) -> bool:
@@ -128,9 +145,8 @@ def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:
 
 
 def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException) -> Fault:
-    value: Any = OmegaConf.to_container(cfg, resolve=False)
-    for part in (error.full_key or "").split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    value = at(raw, error.full_key or "")
     return Fault(error.full_key or "config", said(value), str(error).splitlines()[0])
 
 

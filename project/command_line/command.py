@@ -1,13 +1,17 @@
-"""A command that Hydra configures: its configuration's checks and the words of its help, as one record."""
-
-from __future__ import annotations
+"""A command that Hydra configures, as a record; and the resolvers that the configuration files use as `${name:...}`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from project.preflight.surroundings import Surroundings
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from project.preflight.machine import Surroundings
 from project.spec.fault import Fault
+from project.spec.figures import directions
 
 Config = dict[str, Any]
 """A configuration as plain values, interpolations resolved, without Hydra's own part."""
@@ -15,20 +19,43 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Command:
-    """`name` is that of the script and of the configuration file. `faults` lists what forbids the run. `warnings` is
+    """The checks of a command's configuration and the words of its help.
+
+    `name` is that of the script and of the configuration file. `faults` lists what forbids the run. `warnings` is
     called only where there are no faults, and lists what merely makes the run slow or strange.
 
     `purpose`, `example` and `groups` (of configs/) are what `--help` shows. `missing` says, of a key that the user must
     give, what to give. `paths` and `texts` are the keys whose values are taken as the shell gave them
-    (`project.command_line.verbatim`).
+    (`project.command_line.check.verbatim`).
     """
 
     name: str
     faults: Callable[[Config, Surroundings], list[Fault]]
-    warnings: Callable[[Config, Surroundings], list[str]]
     purpose: str
     example: str
     groups: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    warnings: Callable[[Config, Surroundings], list[str]] = lambda config, around: []
+
+
+def register_resolvers() -> None:
+    """Registers the resolvers beside Hydra's own."""
+    for resolver in (directions, ranks_per_node, layout_name, sweep_name):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+
+
+def ranks_per_node(*, _root_: DictConfig) -> Any:
+    layout = _root_.parallel
+    return layout.pp * layout.dp * layout.tp // _root_.trainer.num_nodes
+
+
+def layout_name(*, _root_: DictConfig) -> str:
+    return "_".join(f"{name}{_root_.parallel[name]}" for name in ("pp", "dp", "tp", "ep", "etp"))
+
+
+def sweep_name() -> str | None:
+    """The last part of the sweep's folder."""
+    hydra = HydraConfig.get()
+    return Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None

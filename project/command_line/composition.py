@@ -5,8 +5,6 @@ the overrides applied one by one, and each that fails is explained and replaced 
 so that the rest is judged as part of the command that the user has in mind.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

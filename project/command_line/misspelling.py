@@ -1,7 +1,5 @@
 """Why Hydra could not apply an override, and what it was most likely meant to be."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,8 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from project.spec.fault import Fault
-from project.spec.legal_values import legal, nearest, said
+from project.spec.fault import Fault, legal, nearest, said
 
 Explained = tuple[Fault, str | None]
 """The fault, and the override that was probably meant."""

@@ -1,22 +1,20 @@
-"""A run that does not start, and one that fails: what is said, by which process, and how the process ends.
+"""A run that does not start, and one that fails: what is printed, by which process, and how the process ends.
 
 In a sweep (`-m`) Hydra's launcher catches an `Exception` of a job, goes on with the others, and raises it again after
 the last one; a `SystemExit` would end the sweep. Exceptions of the kind raised here are printed by Hydra without a
 traceback, and end with status 1.
 """
 
-from __future__ import annotations
-
 import sys
+import textwrap
 import time
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn, Self
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
-from project.command_line.terminal import report_faults
 from project.spec.fault import Fault
 
 _FAULTY = 2
@@ -29,7 +27,7 @@ class InvalidConfig(CompactHydraException):
         super().__init__(f"{', '.join(f'{fault.key}={fault.value}' for fault in faults)}: see the faults above")
         self.faults = list(faults)
 
-    def __reduce__(self) -> tuple[type[InvalidConfig], tuple[list[Fault]]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[list[Fault]]]:
         """A launcher may send it from another process."""
         return type(self), (self.faults,)
 
@@ -72,3 +70,36 @@ def speaks(environ: Mapping[str, str]) -> bool:
 def in_sweep() -> bool:
     """Whether this process runs a job of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def report_faults(faults: Sequence[Fault], heading: str = "Nothing was started") -> None:
+    lines = [str(fault) if fault.value != "" else f"{fault.key}: {fault.message}" for fault in faults]
+    report_lines(lines, f"{heading}: the config has {counted(faults)}")
+
+
+def report_lines(lines: Sequence[str], heading: str) -> None:
+    _print([f"{heading}."], "bold red")
+    _print(lines, None)
+
+
+def counted(faults: Sequence[object]) -> str:
+    return "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+
+
+def report_warnings(warnings: Iterable[str]) -> None:
+    _print([f"Warning: {warning}" for warning in warnings], "yellow")
+
+
+def _print(paragraphs: Sequence[str], style: str | None) -> None:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    width = min(console.width, 100) - 2
+    for paragraph in paragraphs:
+        # Wrapped here, because rich would break a path in two, which could then not be copied.
+        lines = textwrap.wrap(
+            paragraph, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        )
+        indent = "" if style else "  "
+        for line in lines:
+            console.print(indent + line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -1,7 +1,5 @@
 """The Hydra callback that keeps a sweep's folder: `hydra.callbacks` in `configs/train.yaml`."""
 
-from __future__ import annotations
-
 import atexit
 import time
 from pathlib import Path

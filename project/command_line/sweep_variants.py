@@ -5,8 +5,6 @@ what sets it apart, and sweeps over those names: a job is `parallel=pp2_dp1_tp2_
 launcher. Several choices multiply: `+sweep=[layouts,schedules]`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from typing import Any

@@ -1,6 +1,6 @@
 """torch: functional collectives, dispatch, meshes, pipelining, recomputation, storages and the CUDA allocator."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -79,11 +79,6 @@ def in_backward() -> bool:
 def flattened(mesh: DeviceMesh) -> DeviceMesh:
     """Returns the mesh as one axis, over one process group; the root mesh remembers it."""
     return mesh._flatten()
-
-
-def flattened_meshes(root: DeviceMesh) -> Iterable[DeviceMesh]:
-    """Returns what `flattened` has made of the root mesh's axes so far."""
-    return root._flatten_mapping.values()
 
 
 # -- pipelining --------------------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from typing import Any
 
 from project.data.corpus import CorpusError, Document
 from project.data.text_files import is_compressed, read_texts
-from project.spec.fault import Fault
-from project.spec.legal_values import said
+from project.spec.fault import Fault, said
 
 # Faults are looked for in this much text; the rest is checked when it is tokenized, still before any process starts.
 _CHECKED_BYTES, _CHECKED_ROWS = 256 * 2**20, 10_000  # a wrong `text_key` shows at once

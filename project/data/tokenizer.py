@@ -14,8 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from project.spec.fault import Fault
-from project.spec.legal_values import legal
+from project.spec.fault import Fault, legal
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from project.compat.torch_internals import flattened, flattened_meshes
-from project.spec.layout import DENSE, EXPERT, ParallelLayout
+from project.compat.torch_internals import flattened
+from project.spec.layout import AXES, DENSE, EXPERT, FLATTENED, ParallelLayout
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,10 @@ class Mesh:
 
     def axis_names(self) -> dict[str, str]:
         """Returns each process group's axis, by the group's name. Axes over the same ranks have the first one's name:
-        dense before expert, one axis before several flattened. "world" is all ranks, where no axis has them."""
-        meshes = (self.dense, self.expert, *flattened_meshes(self.expert))
-        groups = [(axis, mesh.get_group(axis)) for mesh in meshes for axis in mesh.mesh_dim_names or ()]
+        see `spec.layout.AXES`. "world" is all ranks, where no axis has them."""
+        known = {*(self.dense.mesh_dim_names or ()), *(self.expert.mesh_dim_names or ())}
+        named = [axes for axes in AXES if known.issuperset(axes)]
+        groups = [("_".join(axes), flat(self.axes(*axes)).get_group()) for axes in named]
         assert dist.group.WORLD is not None
         names: dict[str, str] = {}
         first: dict[tuple[int, ...], str] = {}
@@ -75,9 +76,6 @@ def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | No
     if (layout.ep, layout.etp) == (layout.tp, 1):
         return Mesh(layout, dense, dense)
     return Mesh(layout, dense, device_mesh(world, device_type, EXPERT, layout.shape(EXPERT), timeout))
-
-
-FLATTENED = ("ep", "etp")
 
 
 @cache

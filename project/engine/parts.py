@@ -12,8 +12,7 @@ from project.engine.recompute import recompute_layers
 from project.engine.sharded_replicas import shard_over_replicas
 from project.engine.split_model import SplitModel
 from project.spec.layout import ParallelLayout
-from project.spec.partition import Part, partition
-from project.spec.placement import stages_of
+from project.spec.partition import Part, partition, stages_of
 
 
 def build_parts(

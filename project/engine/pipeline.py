@@ -23,7 +23,7 @@ from project.compat.torch_internals import Action, ActionRuntime, Schedule, sche
 from project.engine.sharded_replicas import release
 from project.engine.stage import RecordedStage, Span, Watch
 from project.spec.layout import ParallelLayout
-from project.spec.placement import stage_to_rank, stages_of
+from project.spec.partition import stage_to_rank, stages_of
 from project.spec.schedules.order import order_of
 from project.spec.schedules.table import schedule_of
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from project.spec.layout import PRECISIONS
+from project.spec.precision import PRECISIONS
 
 
 @dataclass
@@ -37,7 +37,7 @@ AUTOCAST_DTYPE = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class ComputePrecision:
-    """`name` is one of `spec.layout.PRECISIONS`.
+    """`name` is one of `spec.precision.PRECISIONS`.
 
     Raises:
         ValueError: for another name.

@@ -36,7 +36,7 @@ from project.engine.precision import ComputePrecision, LossScale
 from project.engine.split_model import SplitModel
 from project.engine.stage import Phases, Span, Watch
 from project.spec.layout import ParallelLayout
-from project.spec.placement import stages_of
+from project.spec.partition import stages_of
 
 
 class Sums(NamedTuple):

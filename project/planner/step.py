@@ -12,8 +12,7 @@ from project.spec.layer.implementation import Implementation, ours, without_stat
 from project.spec.layer.operation import Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.partition import Part
-from project.spec.placement import stage_to_rank
+from project.spec.partition import Part, stage_to_rank
 from project.spec.precision import width_of
 
 

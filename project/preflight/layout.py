@@ -1,10 +1,13 @@
-"""Faults of the sections `model` and `parallel`, alone, together, and with the batch and a schedule's file."""
-
-from __future__ import annotations
+"""Faults of the sections `model` and `parallel`, alone, together, and with the batch; of a schedule's file; and of the
+claims that are made about a layout."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from project.planner.config import claims_path, cluster_of, step_of
+from project.planner.document.claims import claim_faults
+from project.planner.document.derived import derive
+from project.planner.document.quantities import quantities
 from project.spec.fault import Fault
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import layout_faults
@@ -21,6 +24,14 @@ def model_and_layout_faults(config: Mapping[str, Any]) -> list[Fault]:
         *layout_faults(layout, model, data["batch_size"], data["seq_len"]),
         *_schedule_faults(layout),
     ]
+
+
+def document_faults(config: Any) -> Iterator[Fault]:
+    """Faults of the file of claims that `document` names, for a configuration whose layout and cluster have none: a
+    claim names a quantity of its plan."""
+    if config.get("document"):
+        known = quantities(derive(step_of(config), cluster_of(config)))
+        yield from claim_faults("document", claims_path(str(config["document"])), known)
 
 
 def _schedule_faults(layout: ParallelLayout) -> Iterator[Fault]:

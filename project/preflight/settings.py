@@ -1,7 +1,5 @@
 """The settings of a run that no rule of the layout reads, as records: each key's type and the words of its fault."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -10,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Strict
 
 from project.spec.fault import Fault
 from project.spec.figures import FIGURES
-from project.spec.layout import Precision
+from project.spec.precision import Precision
 from project.spec.record import AboveZero, Count, Must, Number, Word, record_faults
 
 FromZero = Annotated[int, Strict(), Ge(0), Must("a whole number, 0 or more")]

@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 
 from project.report.run import Run
 from project.report.style import COLOURS, GREY, LEGEND, MIB
-from project.spec.placement import stages_of
+from project.spec.partition import stages_of
 from project.spec.schedules.file import is_schedule_file
 from project.spec.sections import layout_of
 

@@ -1,7 +1,5 @@
 """Parameters and FLOPs of a model, read off the tables of its layers: MFU, the partition and the planner use them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache

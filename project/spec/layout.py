@@ -12,14 +12,16 @@ from pydantic import Strict
 
 from project.spec.record import Count, Must
 
-RECOMPUTE = ("none", "selective", "full")
-Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
+Recompute = Literal["none", "selective", "full"]
+RECOMPUTE: tuple[Recompute, ...] = get_args(Recompute)
 Partition = Annotated[tuple[Annotated[int, Strict()], ...], Strict()]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
-
 
 DENSE, EXPERT = ("pp", "dp", "tp"), ("pp", "edp", "ep", "etp")
 """The axes by which dense weights and experts see the ranks; neighbours along the last axis are neighbouring ranks."""
+FLATTENED = ("ep", "etp")
+"""The axes that are also taken as one, over the ranks that share the experts."""
+AXES = (*((axis,) for axis in dict.fromkeys((*DENSE, *EXPERT))), FLATTENED)
+"""The axes that a group of ranks may be called by: it has the name of the first that has its ranks, or else "world"."""
 
 
 class Coordinates(NamedTuple):
@@ -50,7 +52,7 @@ class ParallelLayout:
     schedule: str = "1F1B"
     microbatches: Count = 1
     virtual_stages: Count = 1
-    recompute: Literal["none", "selective", "full"] = "none"
+    recompute: Recompute = "none"
     partition: Annotated[Partition | None, Must("null or a list of whole numbers, as in [2,2,2,2]")] = None
 
     @property

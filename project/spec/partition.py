@@ -1,4 +1,4 @@
-"""The layers of each pipeline stage."""
+"""The layers of each pipeline stage, and the pipeline rank that holds it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from functools import cache
 from typing import NamedTuple
 
 from project.spec.layout import ParallelLayout
+from project.spec.schedules.table import schedule_of
 
 
 class Costs(NamedTuple):
@@ -75,3 +76,12 @@ def balanced_sizes(costs: Costs, stages: int) -> tuple[int, ...]:
 
     limit = pace(0, 0)
     return evenest(0, 0)[1]
+
+
+def stage_to_rank(layout: ParallelLayout) -> list[int]:
+    """The rank along pp of each stage."""
+    return schedule_of(layout).placement(layout)
+
+
+def stages_of(rank: int, layout: ParallelLayout) -> list[int]:
+    return [stage for stage, holder in enumerate(stage_to_rank(layout)) if holder == rank]

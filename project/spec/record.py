@@ -4,8 +4,6 @@ A record is a class whose fields are annotated with types and constraints that p
 fault (`Must`). Nothing is converted: a word is no number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, MinLen
 from pydantic import AllowInfNan, Strict, TypeAdapter, ValidationError
 
-from project.spec.fault import Fault
-from project.spec.legal_values import legal, said
+from project.spec.fault import Fault, legal, said
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,11 @@ def _adapter(record: type) -> TypeAdapter[Any]:
 def hints(record: type) -> dict[str, Any]:
     """The annotated types of the fields."""
     return get_type_hints(record, include_extras=True)
+
+
+def choices(record: type, name: str) -> tuple[str, ...]:
+    """The words that a field of literals may be."""
+    return get_args(hints(record)[name])
 
 
 def _reason(hint: Any, value: object) -> str:

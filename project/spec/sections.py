@@ -4,15 +4,12 @@ A section is a mapping, plain or OmegaConf's. Keys that begin with an underscore
 run folders and checkpoints name classes there by modules that have moved since.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from project.spec.fault import Fault
+from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
-from project.spec.legal_values import legal, said
 from project.spec.model import ModelConfig
 
 SECTIONS: dict[str, type] = {"parallel": ParallelLayout, "model": ModelConfig}

@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from project.spec.fault import Fault
+from project.spec.fault import Fault, legal
 from project.spec.layout import ParallelLayout
-from project.spec.legal_values import legal
 from project.spec.legality.layouts import legal_layouts, legal_microbatches, legal_schedules
 from project.spec.model import ModelConfig
 from project.sweep.jobs import DEGREES

@@ -8,7 +8,7 @@ from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import layout_faults
 from project.spec.model import ModelConfig
-from project.spec.placement import stage_to_rank
+from project.spec.partition import stage_to_rank
 from project.spec.schedules.table import SCHEDULES
 from tests.harness.lowering import build, simulate
 

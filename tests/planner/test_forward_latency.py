@@ -10,7 +10,7 @@ from project.planner.machine.cluster_file import load_cluster
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.placement import stages_of
+from project.spec.partition import stages_of
 from project.spec.schedules.table import SCHEDULES
 from tests.harness.schedules import layout_of
 

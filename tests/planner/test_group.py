@@ -4,10 +4,9 @@ from collections import Counter
 
 import pytest
 
-from project.planner.machine.group import AXES, WORLD, group_over
-from project.spec.layout import ParallelLayout
+from project.planner.machine.group import group_over
+from project.spec.layout import AXES, DENSE, EXPERT, ParallelLayout
 
-DENSE, EXPERT = ("pp", "dp", "tp"), ("pp", "edp", "ep", "etp")
 LAYOUTS = [
     ParallelLayout(),
     ParallelLayout(pp=4, tp=4, ep=4),
@@ -30,7 +29,7 @@ def enumerated(axes: tuple[str, ...], layout: ParallelLayout, rank: int) -> list
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("axes", [*AXES, WORLD], ids="_".join)
+@pytest.mark.parametrize("axes", [*AXES, DENSE], ids="_".join)
 def test_an_axis_has_its_groups_members_and_names(layout: ParallelLayout, axes: tuple[str, ...]) -> None:
     group = group_over(axes, layout)
     for rank in range(layout.world_size):
@@ -42,7 +41,7 @@ def test_an_axis_has_its_groups_members_and_names(layout: ParallelLayout, axes: 
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-@pytest.mark.parametrize("axes", [*AXES, WORLD], ids="_".join)
+@pytest.mark.parametrize("axes", [*AXES, DENSE], ids="_".join)
 @pytest.mark.parametrize("per_node", [1, 2, 4, 8])
 def test_a_group_knows_how_many_of_its_ranks_share_a_node(
     layout: ParallelLayout, axes: tuple[str, ...], per_node: int

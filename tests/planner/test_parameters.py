@@ -13,8 +13,7 @@ from project.planner.cost.parameters import Parameters, parameters_on
 from project.spec.cost import total_parameters
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.partition import partition
-from project.spec.placement import stages_of
+from project.spec.partition import partition, stages_of
 from tests.harness.case import Case
 from tests.harness.training import CaseModule
 from tests.parity import matrix

@@ -6,8 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from project.command_line.command import Command
-from project.command_line.command_help import command_help
-from project.command_line.key_help import MODEL, PARALLEL, key_help
+from project.command_line.help import MODEL, PARALLEL, command_help, key_help
 from project.commands.generate.command import GENERATE
 from project.commands.plan.command import PLAN
 from project.commands.train.command import TRAIN

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from project.engine.host import count_gpus
-from project.preflight.half_precision import half_precision_warnings
+from project.preflight.machine import half_precision_warnings
 
 Say = Callable[..., str]
 LAYOUT = "+experiment=tp4_ep4_pp4"

@@ -3,8 +3,7 @@
 import time
 from pathlib import Path
 
-from project.command_line.command_help import command_help
-from project.command_line.key_help import key_help
+from project.command_line.help import command_help, key_help
 from project.commands.train.command import TRAIN
 from tests.harness.command import environment, run
 from tests.harness.script import run_script, script_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from project.spec.peaks import arithmetic, peak_flops
+from project.spec.precision import arithmetic, peak_flops
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from project.spec.layout import ParallelLayout
-from project.spec.placement import stage_to_rank
+from project.spec.partition import stage_to_rank
 from project.spec.schedules.action import Action, parse_cell
 from project.spec.schedules.file import read_schedule
 from project.spec.schedules.file_faults import schedule_file_faults

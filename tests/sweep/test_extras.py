@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from project.command_line.resolvers import register_resolvers
+from project.command_line.command import register_resolvers
 from project.configs import CONFIGS
 from tests.harness.script import script_of, sweep_script
 

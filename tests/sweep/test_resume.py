@@ -38,3 +38,14 @@ def test_a_job_that_did_not_end_well_is_not_done(status: str, done: Path) -> Non
 
 def test_a_job_that_has_not_begun_is_not_done(tmp_path: Path) -> None:
     assert not is_done(config(), tmp_path)
+
+
+def test_a_job_whose_classes_have_moved_since_is_still_done(tmp_path: Path) -> None:
+    def parts(module: str, name: str = "Text") -> dict:
+        corpus = {"_target_": f"{module}.{name}", "files": ["a.txt"]}
+        return {"data": {"corpus": corpus, "all": [corpus]}, "model": {"_target_": f"{module}.Model", "d_model": 8}}
+
+    OmegaConf.save(config(**parts("project.old.place")), tmp_path / "config.yaml", resolve=True)
+    write_summary(tmp_path, {"status": "completed"})
+    assert is_done(config(**parts("project.new")), tmp_path)
+    assert not is_done(config(**parts("project.new", name="HuggingFace")), tmp_path)

@@ -1,7 +1,5 @@
 """The W&B workspace as code: which panels show what `logger=wandb` logs, in four sections."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import wandb_workspaces.reports.v2 as panels

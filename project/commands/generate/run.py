@@ -8,8 +8,7 @@ from omegaconf import DictConfig
 
 from project.command_line.check import check_job
 from project.command_line.refusal import RunFailed
-from project.commands.generate.checks import prompt_of
-from project.commands.generate.command import GENERATE
+from project.commands.generate.command import GENERATE, prompt_of
 from project.commands.quiet import quiet
 from project.generation.module import Generator, Sampling, prompts
 from project.generation.prompt import Prompt

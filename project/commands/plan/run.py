@@ -1,7 +1,5 @@
 """`project/plan.py`: a plan, a search, or a comparison, on the terminal and in the run folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
@@ -13,8 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.command_line.check import check_job
 from project.command_line.refusal import refuse
-from project.commands.plan.checks import nothing_fits
-from project.commands.plan.command import PLAN
+from project.commands.plan.command import PLAN, nothing_fits
 from project.configs import CONFIGS
 from project.planner.config import Config, cluster_of, plan_of, step_of, write_json
 from project.planner.document.comparison import compare

@@ -18,8 +18,7 @@ from project.command_line.check import check_job
 from project.command_line.refusal import InvalidConfig, failed, in_sweep, leads, refuse
 from project.commands.quiet import quiet
 from project.commands.train.command import TRAIN
-from project.commands.train.initial_weights import initial_weights
-from project.commands.train.resume import checkpoint_of
+from project.commands.train.starting_point import checkpoint_of, initial_weights
 from project.data.corpus import CorpusError
 from project.data.tokenizer import TOKENIZER, TOKENIZER_CONFIG
 from project.engine.host import keep_freed_memory

@@ -15,7 +15,7 @@ from math import ceil
 from project.planner.cost.work import Work
 from project.planner.machine.cluster import Cluster, Tiles
 from project.spec.layer.operation import Gemm
-from project.spec.peaks import Arithmetic
+from project.spec.precision import Arithmetic
 
 
 def gemm_seconds(gemm: Gemm, cluster: Cluster, arithmetic: Arithmetic, element_bytes: int) -> float:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 from project.spec.cost import stage_costs
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.partition import Costs, Part, partition
-from project.spec.placement import stage_to_rank
+from project.spec.partition import Costs, Part, partition, stage_to_rank
 
 
 class Held(NamedTuple):

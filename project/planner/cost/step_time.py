@@ -22,7 +22,7 @@ from project.spec.layer.implementation import Implementation, without_states
 from project.spec.layer.operation import Axes, Send, Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.peaks import Arithmetic
+from project.spec.precision import Arithmetic
 from project.spec.schedules.table import schedule_of
 
 

@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple, get_args
 from project.planner.cost.parameters import parameters_of
 from project.planner.cost.stages import held_by
 from project.planner.cost.transfer import Transfer
-from project.planner.machine.group import WORLD, group_over
+from project.planner.machine.group import group_over
 from project.planner.step import Step
 from project.spec.layer.operation import Axes
+from project.spec.layout import DENSE
 from project.spec.partition import Part
 from project.spec.precision import DOUBLE, width_of
 
@@ -154,5 +155,5 @@ def _summed(step: Step) -> Iterator[Transfer]:
     """After each batch the loss and the table of all layers' statistics and loads; with a step's last batch also the
     squared norm and two flags."""
     numbers = 1 + step.config.num_layers * (STATISTICS + step.config.num_experts)
-    yield _once(step, WORLD, "log", "all_reduce", "step", numbers * DOUBLE, step.accumulate - 1)
-    yield _once(step, WORLD, "gradient norm and log", "all_reduce", "step", (3 + numbers) * DOUBLE)
+    yield _once(step, DENSE, "log", "all_reduce", "step", numbers * DOUBLE, step.accumulate - 1)
+    yield _once(step, DENSE, "gradient norm and log", "all_reduce", "step", (3 + numbers) * DOUBLE)

@@ -13,7 +13,7 @@ from project.spec.layer.implementation import Implementation, ours
 from project.spec.layer.operation import Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.peaks import Arithmetic
+from project.spec.precision import Arithmetic
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from project.planner.document.quantities import Quantity
-from project.spec.fault import Fault
-from project.spec.legal_values import is_number, legal, said
+from project.spec.fault import Fault, is_number, legal, said
 
 RELATIONS = ("equal", "about", "at_least", "at_most", "unknown")
 WITHIN = 0.25  # of what is claimed with a tilde

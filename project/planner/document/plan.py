@@ -15,7 +15,7 @@ from project.planner.machine.cluster import Cluster
 from project.planner.machine.source import source_of_figures, source_of_results
 from project.planner.step import Step
 from project.run_folder import layout_entry
-from project.spec.placement import stages_of
+from project.spec.partition import stages_of
 
 
 @dataclass(frozen=True)

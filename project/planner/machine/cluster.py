@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from project.spec.legal_values import is_number, legal, said
-from project.spec.peaks import Arithmetic
+from project.spec.fault import is_number, legal, said
+from project.spec.precision import Arithmetic
 
 _STRICT = ConfigDict(extra="forbid")
 

@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pydantic import TypeAdapter, ValidationError
 
+from project.configs import CONFIGS
 from project.planner.machine.cluster import Cluster, field_names, part_of
-from project.spec.fault import Fault
-from project.spec.legal_values import legal, said
+from project.spec.fault import Fault, legal, said
 
-CLUSTERS = Path(__file__).resolve().parents[3] / "configs" / "cluster"
+CLUSTERS = CONFIGS / "cluster"
 
 
 class ImpossibleCluster(ValueError):

@@ -1,8 +1,7 @@
 """The ranks among which a collective runs, as strides: of any size of world at the cost of a few numbers.
 
 Ranks that differ along an axis alone are a stride apart (`project.spec.layout`: pp-major, tp-minor; within a stage
-the experts' axes are edp, ep, etp). Groups over the same ranks are one, named by the first axis that has them, as
-`project.engine.mesh.Mesh.axis_names` does.
+the experts' axes are edp, ep, etp). Groups over the same ranks are one, named by the first axis that has them.
 """
 
 from __future__ import annotations
@@ -12,11 +11,7 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-from project.spec.layout import ParallelLayout
-
-# The first that has a group's ranks names it.
-AXES = (("pp",), ("dp",), ("tp",), ("edp",), ("ep",), ("etp",), ("ep", "etp"))
-WORLD = ("pp", "dp", "tp")
+from project.spec.layout import AXES, ParallelLayout
 
 
 class Group(NamedTuple):

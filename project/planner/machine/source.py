@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from project.planner.machine.cluster import Cluster
 from project.spec.layout import ParallelLayout
-from project.spec.peaks import Arithmetic
+from project.spec.precision import Arithmetic
 
 SOURCES = ("assumed", "derived", "measured")
 """From the weakest to the strongest."""

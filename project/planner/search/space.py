@@ -14,9 +14,8 @@ from typing import Literal, get_args, get_type_hints
 from project.planner.memory.peak import peak
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
-from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts
-from project.spec.legality.size import divisors
-from project.spec.legality.splits import dense_splits, expert_splits
+from project.spec.legality.layouts import dense_splits, expert_splits, is_legal, layout_faults, legal_layouts
+from project.spec.legality.rule import divisors
 from project.spec.model import ModelConfig
 from project.spec.schedules.table import SCHEDULES
 

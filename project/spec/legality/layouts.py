@@ -1,18 +1,18 @@
 """The legality of a layout for a model and a batch, and the layouts that are legal: numbers only, in milliseconds."""
 
-from __future__ import annotations
-
 import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from project.spec.fault import Fault
+from annotated_types import Ge
+
+from project.spec.fault import Fault, is_number, legal, said
 from project.spec.layout import ParallelLayout
-from project.spec.legality.rule import all_kept, broken
+from project.spec.legality.rule import all_kept, broken, divisors
 from project.spec.legality.rules import RULES
-from project.spec.legality.size import divisors
-from project.spec.legality.splits import dense_splits, expert_splits
-from project.spec.legality.usable import Batch, is_usable, unusable
 from project.spec.model import ModelConfig
+from project.spec.record import Count, choices, hints, rejected, words_of
 from project.spec.schedules.file import is_schedule_file
 from project.spec.schedules.table import SCHEDULES
 
@@ -29,8 +29,18 @@ def layout_faults(layout: ParallelLayout, model: ModelConfig, batch_size: int, s
 
 
 def unusable_values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> list[Fault]:
-    """The faults that are values of a wrong type, for which nothing better can be looked for."""
-    return unusable(layout, model, Batch(batch_size, seq_len))
+    """The faults that are values of a wrong type, which no rule can work with."""
+    return [
+        Fault(f"{section}.{name}", said(getattr(record, name)), _reason(type(record), name, getattr(record, name)))
+        for section, record in _sections(layout, model, batch_size, seq_len).items()
+        for name in _unusable(record)
+    ]
+
+
+def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
+    """Whether `layout_faults` would find nothing, at less cost."""
+    usable = _is_usable(layout, model, batch_size, seq_len)
+    return usable and all_kept(RULES, _values(layout, model, batch_size, seq_len))
 
 
 def legal_layouts(
@@ -40,7 +50,7 @@ def legal_layouts(
     falling tp and rising dp. What is not a degree comes from `like`, except for microbatches that are illegal there.
     """
     like = like or ParallelLayout()
-    if not is_usable(ParallelLayout(), model, Batch(batch_size, seq_len)):
+    if not _is_usable(ParallelLayout(), model, batch_size, seq_len):
         return []
     found = []
     for pp, dp, tp in dense_splits(world_size, model, batch_size):
@@ -74,6 +84,28 @@ def legal_microbatches(
     return [layout for layout in found if is_legal(layout, model, batch_size, seq_len)]
 
 
+def dense_splits(world_size: int, model: ModelConfig, batch_size: int) -> Iterator[tuple[int, int, int]]:
+    """(pp, dp, tp) by rising tp and pp; `batch_size` counts the sequences of all replicas."""
+    for tp in divisors(world_size):
+        if model.num_kv_heads % tp:
+            continue
+        for pp in divisors(world_size // tp):
+            dp = world_size // (tp * pp)
+            if pp <= model.num_layers and batch_size % dp == 0:
+                yield pp, dp, tp
+
+
+def expert_splits(stage_ranks: int, model: ModelConfig) -> Iterator[tuple[int, int]]:
+    """(ep, etp) over the dp x tp ranks of a stage, by rising etp and ep; (1, 1) alone where no layer has experts."""
+    if model.num_dense_layers >= model.num_layers:
+        yield 1, 1
+        return
+    for etp in divisors(stage_ranks):
+        for ep in divisors(stage_ranks // etp):
+            if model.num_experts % ep == 0 and model.d_ff % etp == 0:
+                yield ep, etp
+
+
 def _with_microbatches(
     layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int
 ) -> ParallelLayout | None:
@@ -92,16 +124,44 @@ def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
     return not is_schedule_file(like.schedule) or shape == (like.pp, like.microbatches)
 
 
-def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
-    """Whether `layout_faults` would find nothing, at less cost."""
-    usable = is_usable(layout, model, Batch(batch_size, seq_len))
-    return usable and all_kept(RULES, _values(layout, model, batch_size, seq_len))
+@dataclass(frozen=True)
+class _Batch:
+    """The batch of one iteration, over all ranks: its sequences, and the tokens of each."""
+
+    batch_size: Count
+    seq_len: Count
+
+
+def _sections(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> dict[str, Any]:
+    """The records by the sections of a configuration that they are read from."""
+    return {"parallel": layout, "model": model, "data": _Batch(batch_size, seq_len)}
 
 
 def _values(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> dict[str, Any]:
     return {
-        **{f"parallel.{field.name}": getattr(layout, field.name) for field in dataclasses.fields(layout)},
-        **{f"model.{field.name}": getattr(model, field.name) for field in dataclasses.fields(model)},
-        "data.batch_size": batch_size,
-        "data.seq_len": seq_len,
+        f"{section}.{name}": value
+        for section, record in _sections(layout, model, batch_size, seq_len).items()
+        for name, value in vars(record).items()
     }
+
+
+def _is_usable(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
+    return not any(map(_unusable, _sections(layout, model, batch_size, seq_len).values()))
+
+
+def _unusable(record: Any) -> list[str]:
+    """The fields with values of a wrong type. A word that is not known is the fault of a rule instead."""
+    kind: type = type(record)
+    values = vars(record)
+    is_word = lambda name: isinstance(values[name], str) and not hasattr(hints(kind)[name], "__metadata__")  # noqa: E731
+    return [name for name in rejected(kind, values) if not is_word(name)]
+
+
+def _reason(kind: type, name: str, value: object) -> str:
+    hint = hints(kind)[name]
+    if not hasattr(hint, "__metadata__"):
+        return f"must be a word; {legal(value, choices(kind, name) or tuple(SCHEDULES))}"
+    if hint.__origin__ is not int or not is_number(value):
+        return f"must be {words_of(hint)}"
+    least: Any = next(extra.ge for extra in hint.__metadata__ if isinstance(extra, Ge))
+    return f"must be {words_of(hint)}; nearest {max(least, round(value))}"

@@ -1,13 +1,61 @@
-"""A rule, and the constructors of the most common rules."""
+"""A rule, the constructors of the most common rules, and the numbers that rules compare."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
-from project.spec.fault import Fault
-from project.spec.legal_values import legal, said
-from project.spec.legality.size import Size, Values, common_divisors, not_divided, product
+from project.spec.fault import Fault, legal, said
+
+Values = Mapping[str, Any]
+"""Key as on the command line to value. A key is absent where its value is unusable, as a word for a number is."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number that rules compare: the value of a key, or what several keys make together, as the width of a weight.
+
+    `of` is asked only where every key that it `reads` is there; None where the model has nothing of the kind.
+    """
+
+    name: str
+    reads: tuple[str, ...]
+    of: Callable[[Values], int | None]
+
+    def at(self, values: Values) -> int | None:
+        return self.of(values) if all(key in values for key in self.reads) else None
+
+    def over(self, key: str) -> Self:
+        """The part of one rank; None where it is no whole number, to which another rule objects."""
+
+        def part(values: Values) -> int | None:
+            whole = self.of(values)
+            return None if whole is None or whole % values[key] else whole // values[key]
+
+        return type(self)(f"{self.name} / {key}", (*self.reads, key), part)
+
+    def where(self, exists: Callable[[Values], bool], *reads: str) -> Self:
+        return type(self)(self.name, (*self.reads, *reads), lambda v: self.of(v) if exists(v) else None)
+
+
+def product(*keys: str) -> Size:
+    return Size(" x ".join(keys), keys, lambda v: math.prod(v[key] for key in keys))
+
+
+def common_divisors(sizes: tuple[Size, ...], values: Values) -> list[int]:
+    found = [size.at(values) for size in sizes]
+    return divisors(math.gcd(*(number for number in found if number is not None)))
+
+
+def not_divided(by: int, sizes: tuple[Size, ...], values: Values) -> list[str]:
+    """Each with its number, as a person reads it: `model.d_ff=128`, but `data.seq_len / parallel.tp = 64`."""
+    found = [(size.name, " = " if " " in size.name else "=", size.at(values)) for size in sizes]
+    return [f"{name}{equals}{number}" for name, equals, number in found if number is not None and number % by]
+
+
+def divisors(number: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
 
 
 @dataclass(frozen=True)

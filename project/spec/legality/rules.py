@@ -1,21 +1,83 @@
 """The rules that a layout, a model and a batch keep together, as a table.
 
 Each row is filed under the key that one would change first; the sentences name the other keys. What a schedule asks
-for is in `legality.schedules`, what sharded replicas ask for in `legality.shards`.
+for is in `legality.schedules`.
 """
 
-from __future__ import annotations
+from typing import Literal, get_origin
 
-from typing import get_args, get_type_hints
-
-from project.spec.layout import RECOMPUTE
-from project.spec.legal_values import either
-from project.spec.legality.rule import Rule, at_most, divides, one_of
+from project.spec.fault import either, nearest
+from project.spec.layout import ParallelLayout
+from project.spec.legality.rule import (
+    Rule,
+    Size,
+    Values,
+    at_most,
+    common_divisors,
+    divides,
+    divisors,
+    not_divided,
+    one_of,
+    product,
+)
 from project.spec.legality.schedules import SCHEDULE_RULES, fills_pipeline
-from project.spec.legality.shards import SHARD_RULES
-from project.spec.legality.size import Values, divisors, product
-from project.spec.legality.widths import DENSE_WIDTH, LAYERS, SHARED_WIDTH, has_experts
 from project.spec.model import ModelConfig
+from project.spec.record import choices, hints
+
+_LAYERS = ("model.num_layers", "model.num_dense_layers")
+
+
+def _has_experts(v: Values) -> bool:
+    return bool(v["model.num_dense_layers"] < v["model.num_layers"])
+
+
+_SHARED_WIDTH = product("model.num_shared_experts", "model.d_ff").where(
+    lambda v: _has_experts(v) and v["model.num_shared_experts"] > 0, *_LAYERS
+)
+_DENSE_WIDTH = Size(
+    "(model.top_k + model.num_shared_experts) x model.d_ff",
+    ("model.top_k", "model.num_shared_experts", "model.d_ff"),
+    lambda v: (v["model.top_k"] + v["model.num_shared_experts"]) * v["model.d_ff"],
+).where(lambda v: v["model.num_dense_layers"] > 0, "model.num_dense_layers")
+
+
+# What `parallel.dp_mode=shard` cuts evenly: a matrix along its first dim over dp, after tp has had its part; the
+# matrices of an expert over the replicas of that expert, edp of them (`project.engine.sharded_replicas`).
+_OVER_DP = (
+    product("model.num_heads", "model.head_dim").over("parallel.tp"),
+    product("model.num_kv_heads", "model.head_dim").over("parallel.tp"),
+    product("model.d_model"),
+    product("model.vocab_size").over("parallel.tp"),
+    _DENSE_WIDTH.over("parallel.tp"),
+    _SHARED_WIDTH.over("parallel.tp"),
+)
+_OVER_EDP = (
+    product("model.d_ff").over("parallel.etp").where(_has_experts, *_LAYERS),
+    product("model.d_model").where(_has_experts, *_LAYERS),
+)
+
+
+def _uneven(v: Values) -> list[str]:
+    edp, left = divmod(v["parallel.dp"] * v["parallel.tp"], v["parallel.ep"] * v["parallel.etp"])
+    dense = not_divided(v["parallel.dp"], _OVER_DP, v)
+    experts = [] if left else not_divided(edp, _OVER_EDP, v)  # what is left is the fault of ep or etp
+    return [
+        *([f"parallel.dp={v['parallel.dp']} does not divide {', '.join(dense)}"] if dense else []),
+        *([f"dp x tp / (ep x etp) = {edp} does not divide {', '.join(experts)}"] if experts else []),
+    ]
+
+
+def _even_shards(v: Values) -> str | None:
+    reasons = _uneven(v) if v["parallel.dp_mode"] == "shard" else []
+    if not reasons:
+        return None
+    near = nearest(v["parallel.dp"], [dp for dp in common_divisors(_OVER_DP, v) if _fits({**v, "parallel.dp": dp})])
+    return "; ".join([*reasons, *([f"parallel.dp={either(near)} would do"] if near else [])])
+
+
+def _fits(v: Values) -> bool:
+    whole = v["parallel.dp"] * v["parallel.tp"] % (v["parallel.ep"] * v["parallel.etp"]) == 0
+    return whole and not _uneven(v)
 
 
 def _dense_ranks(v: Values) -> int:
@@ -41,11 +103,11 @@ def _expert_slices(v: Values) -> str | None:
 
 def _only_with_experts(key: str) -> Rule:
     def objection(v: Values) -> str | None:
-        if has_experts(v) or v[key] == 1:
+        if _has_experts(v) or v[key] == 1:
             return None
         return f"divides experts, and none are left by model.num_dense_layers={v['model.num_dense_layers']}"
 
-    return Rule(key, LAYERS, objection, lambda v: range(1, 2))
+    return Rule(key, _LAYERS, objection, lambda v: range(1, 2))
 
 
 def _a_layer_a_stage(v: Values) -> str | None:
@@ -84,7 +146,7 @@ def _batches(v: Values) -> list[int]:
 
 def _capacity_groups(v: Values) -> str | None:
     tokens, left = divmod(v["data.seq_len"], v["parallel.tp"])
-    if left or v["model.capacity_factor"] is None or not has_experts(v) or tokens % v["model.capacity_group"] == 0:
+    if left or v["model.capacity_factor"] is None or not _has_experts(v) or tokens % v["model.capacity_group"] == 0:
         return None
     return f"does not divide the {tokens} tokens of a sequence that a rank has (data.seq_len / parallel.tp)"
 
@@ -99,22 +161,22 @@ def _even_heads(v: Values) -> list[int]:
 
 _STAGES = ("parallel.pp", "parallel.virtual_stages")
 _DENSE = ("parallel.dp", "parallel.tp")
-_WORDS = get_type_hints(ModelConfig)
 # The residual stream is split along the sequence, a feed-forward network by columns, embedding and head by vocabulary.
 _SPLIT_BY_TP = (
     *("model.num_heads", "model.num_kv_heads", "data.seq_len", "model.vocab_size"),
-    *(DENSE_WIDTH, SHARED_WIDTH),
+    *(_DENSE_WIDTH, _SHARED_WIDTH),
 )
 
 RULES: tuple[Rule, ...] = (
     divides("parallel.tp", *_SPLIT_BY_TP),
-    divides("parallel.ep", product("model.num_experts").where(has_experts, *LAYERS)),
+    divides("parallel.ep", product("model.num_experts").where(_has_experts, *_LAYERS)),
     Rule("parallel.ep", (*_DENSE, "parallel.etp"), _expert_ranks, lambda v: ()),
     _only_with_experts("parallel.ep"),
-    divides("parallel.etp", product("model.d_ff").where(has_experts, *LAYERS)),
+    divides("parallel.etp", product("model.d_ff").where(_has_experts, *_LAYERS)),
     Rule("parallel.etp", _DENSE, _expert_slices, lambda v: divisors(_dense_ranks(v))),
     _only_with_experts("parallel.etp"),
-    *SHARD_RULES,
+    one_of("parallel.dp_mode", choices(ParallelLayout, "dp_mode")),
+    Rule("parallel.dp_mode", (*_DENSE, "parallel.ep", "parallel.etp"), _even_shards, lambda v: ("replicate",)),
     Rule(
         "parallel.pp",
         (*_STAGES, "model.num_layers"),
@@ -124,7 +186,7 @@ RULES: tuple[Rule, ...] = (
     at_most("parallel.virtual_stages", "model.num_layers"),
     Rule("parallel.partition", (*_STAGES, "model.num_layers"), _partition, _even_partitions, suggests_all=False),
     *SCHEDULE_RULES,
-    one_of("parallel.recompute", RECOMPUTE),
+    one_of("parallel.recompute", choices(ParallelLayout, "recompute")),
     Rule(
         "data.batch_size",
         ("parallel.pp", "parallel.schedule", "parallel.dp", "parallel.microbatches"),
@@ -137,13 +199,15 @@ RULES: tuple[Rule, ...] = (
     at_most("model.num_dense_layers", "model.num_layers", least=0),
     Rule(
         "model.capacity_group",
-        ("model.capacity_factor", "data.seq_len", "parallel.tp", *LAYERS),
+        ("model.capacity_factor", "data.seq_len", "parallel.tp", *_LAYERS),
         _capacity_groups,
         lambda v: divisors(max(v["data.seq_len"] // v["parallel.tp"], 1)),
     ),
     divides("model.num_kv_heads", "model.num_heads"),
     Rule("model.head_dim", (), _even_head, _even_heads, suggests_all=False),
-    one_of("model.score", get_args(_WORDS["score"])),
-    one_of("model.expert_balance", get_args(_WORDS["expert_balance"])),
-    one_of("model.auxiliary_per", get_args(_WORDS["auxiliary_per"])),
+    *(
+        one_of(f"model.{name}", choices(ModelConfig, name))
+        for name, hint in hints(ModelConfig).items()
+        if get_origin(hint) is Literal
+    ),
 )

@@ -2,10 +2,7 @@
 many there are, and is checked against the layout where it is read.
 """
 
-from __future__ import annotations
-
-from project.spec.legality.rule import Rule
-from project.spec.legality.size import Values, divisors
+from project.spec.legality.rule import Rule, Values, divisors
 from project.spec.schedules.file import is_schedule_file
 from project.spec.schedules.schedule import Schedule, rounds
 from project.spec.schedules.table import SCHEDULES

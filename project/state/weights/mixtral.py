@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
 
 from project.spec.cost import tables, weights
-from project.spec.fault import Fault
-from project.spec.legal_values import is_number, said
+from project.spec.fault import Fault, is_number, said
 from project.spec.model import ModelConfig
 
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from project.spec.fault import Fault
-from project.spec.legal_values import said
+from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from project.commands.train.resume import checkpoint_of, resume_faults
+from project.commands.train.starting_point import checkpoint_of, resume_faults
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.hashed_file import Hashed

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from project.commands.train.resume import checkpoint_of, resume_faults
+from project.commands.train.starting_point import checkpoint_of, resume_faults
 from project.state.checkpoint.last import checkpoint_at
 from project.state.checkpoint.newest import tidy
 from tests.harness.checkpoint_files import write_checkpoint

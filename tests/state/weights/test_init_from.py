@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from project.commands.train.initial_weights import initial_weights
+from project.commands.train.starting_point import initial_weights
 from project.spec.layout import ParallelLayout
 from project.state.weights.matrices import matrices
 from project.state.weights.source import open_weights

@@ -1,23 +1,28 @@
-"""`resume`: the path of a checkpoint or of a run, which stands for its last one; or `auto`, the newest whole checkpoint
-of the same experiment. Checked before a run starts, and then opened.
+"""The state that a run starts from: `resume` continues a run at a checkpoint, `init_from` begins one with weights.
 
-Opening a checkpoint imports torch, which the check does not wait for.
+Both are checked before a run starts, and then opened, which imports torch: the checks do not wait for it.
 """
 
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from project.command_line.terminal import report_warnings
-from project.spec.fault import Fault
+from project.command_line.refusal import leads, refuse, report_warnings
+from project.data.tokenizer import same_tokenizer
+from project.spec.fault import Fault, said
+from project.spec.model import ModelConfig
 from project.spec.sections import without_hydra_keys
 from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.last import FOLDER, checkpoint_at, named
 from project.state.checkpoint.manifest import read_manifest, weights_alone
+
+if TYPE_CHECKING:
+    from project.state.weights.weights import Weights
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +32,8 @@ CLOCK = r"\d\d-\d\d-\d\d"
 
 
 def resume_faults(resume: object) -> Iterator[Fault]:
-    """Faults that show before the checkpoint is read. `resume` is null, `auto`, or the path of a checkpoint or of a
-    run, which stands for its last checkpoint."""
+    """Faults that show before the checkpoint is read. `resume` is null; `auto`, the newest whole checkpoint of the same
+    experiment; or the path of a checkpoint or of a run, which stands for its last checkpoint."""
     if resume is None or resume == "auto":
         return
     if not isinstance(resume, str) or not resume:
@@ -103,3 +108,54 @@ def own(value: Any) -> Any:
 def warn(text: str) -> None:
     log.warning("resume=auto: %s", text)
     report_warnings([f"resume=auto: {text}"])
+
+
+def init_from_faults(init_from: object, model: ModelConfig) -> Iterator[Fault]:
+    """Faults of the weights alone, and of the model's configuration against that of the weights."""
+    if init_from is None:
+        return
+    if not isinstance(init_from, str) or not init_from:
+        yield Fault("init_from", said(init_from), "must be null, or the path of a checkpoint or a Hugging Face folder")
+        return
+    from project.state.weights.source import open_weights
+    from project.state.weights.weights import WeightsError
+
+    try:
+        weights = open_weights(init_from)
+        weights.check_tensors()
+    except WeightsError as error:
+        yield from (Fault("init_from", init_from, reason) for reason in error.reasons)
+        return
+    yield from weights.config_faults(model)
+
+
+def init_from_warnings(init_from: str | None, model: ModelConfig) -> list[str]:
+    """For a configuration without faults."""
+    if init_from is None:
+        return []
+    from project.state.weights.source import open_weights
+
+    return open_weights(init_from).config_warnings(model)
+
+
+def initial_weights(init_from: str | None, tokenizer: Path | None) -> "Weights | None":
+    """The weights, whose checksums the leading process compares; each rank then reads the tensors that it needs.
+
+    `tokenizer` is the run's. Ends the command (`refuse`) where a checksum differs.
+    """
+    if not init_from:
+        return None
+    from project.state.weights.source import open_weights
+    from project.state.weights.weights import WeightsError
+
+    weights = open_weights(init_from)
+    if leads(os.environ):
+        try:
+            weights.verify()
+        except WeightsError as error:
+            refuse([Fault("init_from", init_from, reason) for reason in error.reasons], os.environ)
+        theirs = weights.tokenizer
+        if theirs and tokenizer and not same_tokenizer(theirs, tokenizer):
+            remedy = f"with data.tokenizer={theirs} they mean what they meant"
+            report_warnings([f"init_from={init_from}: its tokenizer is not this run's; {remedy}"])
+    return weights

@@ -1,25 +1,26 @@
-"""What `--help` says of the keys of `parallel` and `model`: the legal values of each and its meaning, one row a key.
-
-`configs/train.yaml` puts it below the configuration that Hydra shows.
+"""The text of `--help`, which Hydra prints: the legal values and the meaning of each key of `parallel` and `model` (a
+table), and below it, because a terminal shows the end, the command's usage and its configuration groups (a screen).
 """
-
-from __future__ import annotations
 
 import textwrap
 from itertools import zip_longest
-from typing import get_args, get_type_hints
 
-from project.spec.layout import RECOMPUTE, ParallelLayout
+from omegaconf import OmegaConf
+
+from project.command_line.command import Command
+from project.configs import CONFIGS
+from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
+from project.spec.record import choices
 from project.spec.schedules.schedule import Schedule
 from project.spec.schedules.table import SCHEDULES
 
 
-def _words(cls: type, name: str) -> str:
-    return ", ".join(get_args(get_type_hints(cls)[name]))
+def _words(record: type, name: str) -> str:
+    return ", ".join(choices(record, name))
 
 
-# Names without a section are of the row's own.
+# Legal values and meaning of each key. A key named without its section is in the same section.
 PARALLEL: dict[str, tuple[str, str]] = {
     "pp": ("1 or more", "pipeline ranks: share the layers"),
     "dp": ("1 or more", "replicas: share the batch"),
@@ -42,7 +43,7 @@ PARALLEL: dict[str, tuple[str, str]] = {
         "as many as the schedule takes",
         "stages on each pipeline rank; each has a layer or more",
     ),
-    "recompute": (", ".join(RECOMPUTE), "what is not kept for the backward"),
+    "recompute": (_words(ParallelLayout, "recompute"), "what is not kept for the backward"),
     "partition": ("null or a list, as in [3,2,2,1]", "layers of each stage; null: balanced"),
 }
 
@@ -72,10 +73,47 @@ MODEL: dict[str, tuple[str, str]] = {
     "init_std": ("0 or more", "of the initial weights"),
 }
 
+GROUPS = {
+    "model": "the transformer's sizes; moe_8x4 is the strategy document's",
+    "parallel": "the layout: degrees, schedule, microbatches",
+    "experiment": "a named choice of the groups around it",
+    "data": "the corpus, and how much of it is in a batch",
+    "training": "the optimizer and its schedule",
+    "trainer": "Lightning's Trainer: steps, precision, validation",
+    "callbacks": "what watches a run, one concern each",
+    "logger": "where metrics go beside metrics.csv",
+    "cluster": "the machines that a plan is for",
+    "debug": "one batch again and again, a profile, a record of memory",
+    "verbosity": "what is shown on the terminal",
+    "sweep": "many jobs: all legal layouts, schedules ...; Optuna's; SLURM's",
+}
+ADDED = ("experiment", "sweep")
+"""Groups without a default, which are chosen with a plus."""
+
 _COLUMNS = (23, 36, 39)  # characters: a terminal of 100
 
 
+def register_help(command: Command) -> None:
+    """Registers the parts of `--help` as resolvers: `configs/` of each command puts them into Hydra's own help."""
+    OmegaConf.register_new_resolver("key_help", key_help, replace=True)
+    OmegaConf.register_new_resolver("command_help", lambda: command_help(command), replace=True)
+
+
+def command_help(command: Command) -> str:
+    """The command's purpose, usage and groups, 80 columns wide."""
+    usage = f"python project/{command.name}.py [GROUP=CHOICE ...] [KEY=VALUE ...]"
+    lines = [command.purpose, "", usage, f"  as in {command.example}", ""]
+    for group in command.groups:
+        names = ", ".join(sorted(path.stem for path in (CONFIGS / group).glob("*.yaml")))
+        plus = "+" if group in ADDED else ""
+        lines += textwrap.wrap(f"{plus}{group}: {names}", 78, initial_indent="  ", subsequent_indent="      ")
+        lines.append(f"      {GROUPS[group]}")
+    lines += ["", "All keys: --cfg job (one group's: -p GROUP). Hydra's own flags: --hydra-help"]
+    return "\n".join(lines)
+
+
 def key_help() -> str:
+    """The tables of `parallel`, its schedules and `model`, 100 columns wide."""
     lines = ["== Legal values of parallel and model =="]
     schedules = {name: (_asks(schedule), schedule.words) for name, schedule in SCHEDULES.items()}
     for section, rows in (("parallel", PARALLEL), ("parallel.schedule", schedules), ("model", MODEL)):
@@ -87,7 +125,7 @@ def key_help() -> str:
 
 
 def _asks(schedule: Schedule) -> str:
-    """The stages that a rank has, and the microbatches that there may be."""
+    """The number of stages a rank and of microbatches that the schedule takes."""
     number = schedule.stages_a_rank
     stages = "1 or more stages" if number is None else f"{number} stage{'' if number == 1 else 's'}"
     if schedule.in_rounds:

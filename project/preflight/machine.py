@@ -1,0 +1,171 @@
+"""Faults and warnings of what a configuration asks of the machine: ranks, GPUs, half precision, folders to write to."""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from project.spec.fault import Fault, said
+from project.spec.layout import ParallelLayout
+from project.spec.legality.layouts import legal_layouts
+from project.spec.model import ModelConfig
+
+_NAMED = 4  # layouts in a message
+_INSTRUCTIONS = {
+    "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+# Measured on one core without them, products of 512 x 512: bf16 0.4 GFLOP/s against 60 to 75 in fp32; fp16 2.3
+# against 56 where AVX-512 helps with the conversion, and as bf16 where it does not.
+_HOW_SLOW = {"bf16": "about two hundred times", "16": "25 to two hundred times"}
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The facts outside of the configuration that a check depends on.
+
+    `gpus` counts the GPUs of this machine; it is called only where the accelerator may be a GPU, for counting imports
+    torch. `run_folder` is None where it need not be checked.
+    """
+
+    environ: Mapping[str, str]
+    gpus: Callable[[], int]
+    run_folder: Path | None = None
+
+
+def rank_faults(
+    trainer: Mapping[str, Any],
+    layout: ParallelLayout,
+    model: ModelConfig,
+    batch: tuple[int, int],
+    around: Surroundings,
+) -> Iterator[Fault]:
+    """Faults of the number of ranks: more than there are GPUs, or another number than a launcher has started.
+
+    `batch` is sequences a step and tokens a sequence. Yields none where the degrees are no numbers.
+    """
+    if not all(type(degree) is int and degree > 0 for degree in (layout.pp, layout.dp, layout.tp)):
+        return
+    named = lambda ranks: _named_layouts(layout, model, batch, ranks)  # noqa: E731
+    yield from _gpu_faults(trainer, layout, named, around)
+    launched = _launched_ranks(around.environ)
+    if launched is not None and launched[1] != layout.world_size:
+        variable, ranks = launched
+        command = "torchrun" if variable == "WORLD_SIZE" else "srun"
+        message = (
+            f"needs parallel.pp x parallel.dp x parallel.tp = {layout.world_size} ranks, but {command} started {ranks} "
+            f"({variable}={ranks}); start {layout.world_size}, or use {named(ranks)}"
+        )
+        yield Fault("parallel", f"pp{layout.pp}_dp{layout.dp}_tp{layout.tp}", message)
+
+
+def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
+    """Faults of a folder that cannot be written; none without a folder.
+
+    Tries to write into the folder, or into the nearest parent that exists, and leaves nothing behind: permissions do
+    not show that a file system is read-only or full, and root has them all.
+    """
+    if folder is None:
+        return
+    existing = folder.expanduser().absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        yield Fault(key, folder, f"cannot be created, because {existing} is a file; name another folder")
+        return
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
+    except OSError as error:
+        yield Fault(key, folder, f"cannot be written ({existing}: {error.strerror}); name another folder")
+
+
+def precision_warnings(trainer: Mapping[str, Any], around: Surroundings) -> list[str]:
+    """The warning about half precision on a CPU without instructions for it. None where the ranks run on GPUs."""
+    on_cpu = trainer["accelerator"] == "cpu" or (trainer["accelerator"] == "auto" and around.gpus() == 0)
+    return half_precision_warnings(str(trainer["precision"])) if on_cpu else []
+
+
+def half_precision_warnings(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """None where `cpu_info` does not list the CPU's instructions."""
+    kind = precision.partition("-")[0]
+    if kind not in _INSTRUCTIONS or not cpu_info.exists():
+        return []
+    # x86 says "flags", ARM says "Features".
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None or _INSTRUCTIONS[kind] & set(found[1].split()):
+        return []
+    name = "bf16" if kind == "bf16" else "fp16"
+    return [
+        f"trainer.precision={precision}: this CPU has no {name} instructions, so that matrix products run "
+        f"{_HOW_SLOW[kind]} slower than in fp32; trainer.precision=32-true is the quick one"
+    ]
+
+
+def _gpu_faults(
+    trainer: Mapping[str, Any], layout: ParallelLayout, named: Callable[[int], str], around: Surroundings
+) -> Iterator[Fault]:
+    """Faults of a layout with more ranks than GPUs. The accelerator `auto` means the GPUs where there are any; `named`
+    names legal layouts for a number of ranks."""
+    accelerator = trainer["accelerator"]
+    if accelerator not in ("auto", "cuda", "gpu"):
+        return
+    here = around.gpus()
+    if here == 0:
+        if accelerator != "auto":
+            yield Fault("trainer.accelerator", accelerator, "no GPU is present; nearest trainer.accelerator=cpu")
+        return
+    present = here * _nodes(trainer.get("num_nodes", 1), around.environ)
+    if layout.world_size > present:
+        message = (
+            f"{layout.world_size} ranks (parallel.pp x parallel.dp x parallel.tp) need as many GPUs, but {present} "
+            f"{'is' if present == 1 else 'are'} present; use {named(present)}; or trainer.accelerator=cpu"
+        )
+        yield Fault("trainer.accelerator", accelerator, message)
+
+
+def _nodes(asked: object, environ: Mapping[str, str]) -> int:
+    """The number of nodes by the launcher's variables, or else by `trainer.num_nodes`."""
+    launched = _launched_ranks(environ)
+    if launched is None:
+        return asked if isinstance(asked, int) and asked > 0 else 1
+    variable, ranks = launched
+    if variable == "WORLD_SIZE":
+        return max(ranks // max(int(environ.get("LOCAL_WORLD_SIZE", ranks)), 1), 1)
+    return int(environ.get("SLURM_NNODES", "1"))
+
+
+def _launched_ranks(environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """The launcher's variable and the number of ranks in it; None where this process starts the ranks itself."""
+    if "TORCHELASTIC_RUN_ID" in environ and environ.get("WORLD_SIZE", "").isdigit():
+        return "WORLD_SIZE", int(environ["WORLD_SIZE"])
+    # An interactive shell inside an allocation has the variables too, but nothing was launched; as Lightning sees it.
+    interactive = environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if environ.get("SLURM_NTASKS", "").isdigit() and not interactive:
+        return "SLURM_NTASKS", int(environ["SLURM_NTASKS"])
+    return None
+
+
+def _named_layouts(layout: ParallelLayout, model: ModelConfig, batch: tuple[int, int], ranks: int) -> str:
+    """Legal layouts as overrides, for that many ranks or, where none is legal, for the next smaller number."""
+    if any(type(size) is not int or size < 1 for size in batch):
+        return "fewer"
+    for world_size in range(ranks, 0, -1):
+        layouts = legal_layouts(model, world_size, *batch, like=layout)
+        if layouts:
+            by_shape: dict[tuple[int, int, int], ParallelLayout] = {}
+            for found in layouts:  # the best way of placing the experts comes first
+                by_shape.setdefault((found.pp, found.dp, found.tp), found)
+            named = [_overrides(found, like=layout) for found in list(by_shape.values())[:_NAMED]]
+            return f"one that is legal for {world_size}: {', or '.join(named)}"
+    return "another model: none is legal for this one"
+
+
+def _overrides(layout: ParallelLayout, like: ParallelLayout) -> str:
+    """The layout as overrides, without degrees of 1 and without keys that are as in `like`."""
+    always = ("pp", "tp", "ep")
+    names = [name for name in ("pp", "dp", "tp", "ep", "etp") if name in always or getattr(layout, name) > 1]
+    names += [name for name in ("microbatches", "partition") if getattr(layout, name) != getattr(like, name)]
+    return " ".join(f"parallel.{name}={said(getattr(layout, name))}" for name in names)
