@@ -30,7 +30,7 @@ class AtStep(L.Callback):
         self.rank, self.action, self.not_finite, self.steps = rank, action, not_finite, 0
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
-        trainer.strategy.not_finite = self.not_finite
+        trainer.strategy.step.not_finite = self.not_finite
 
     def on_after_backward(self, trainer: L.Trainer, module: Any) -> None:
         if trainer.global_rank == self.rank and trainer.global_step == 2:
