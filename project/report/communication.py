@@ -67,12 +67,12 @@ def said(one: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def measured(run: Run) -> dict[str, dict[str, Any]]:
-    """Calls and bytes by axis and collective."""
+    """Measured calls and bytes by axis and collective."""
     return run.summary.get("communication") or {}
 
 
 def planned(run: Run) -> dict[str, dict[str, Any]]:
-    """As `measured`, with seconds."""
+    """Planned calls, bytes and seconds by axis and collective."""
     return run.plan.get("communication") or {}
 
 

@@ -86,7 +86,7 @@ def steps_shown(run: Run) -> list[int]:
 
 
 def comparable(panels: Sequence[Sequence[Span]]) -> bool:
-    """Whether there are two panels whose lengths are within `SAME_SCALE` of each other."""
+    """True if there are two panels whose lengths are within `SAME_SCALE` of each other."""
     lengths = [end_of(spans) for spans in panels]
     return len(panels) > 1 and max(lengths) <= SAME_SCALE * min(lengths)
 

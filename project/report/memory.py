@@ -56,7 +56,7 @@ def figure(run: Run) -> go.Figure | None:
 
 
 def dwarfed(measured: dict[int, dict[str, float]]) -> bool:
-    """Whether `REST` would hide the other categories: on a CPU the process alone takes many times what a small model
+    """True if `REST` would hide the other categories: on a CPU the process alone takes many times what a small model
     does."""
     rest = max((categories[REST] for categories in measured.values()), default=0)
     known = max((sum(categories.values()) - categories[REST] for categories in measured.values()), default=0)

@@ -89,7 +89,7 @@ def parallel_coordinates(jobs: Sequence[Job]) -> go.Figure | None:
 
 
 def varies(rows: Sequence[dict[str, Any]], name: str, form: Form) -> bool:
-    """Whether all rows have the value and at least two differ as they are shown."""
+    """True if all rows have the value and at least two differ as they are shown."""
     return all(row.get(name) is not None for row in rows) and len({form(row[name]) for row in rows}) > 1
 
 

@@ -87,7 +87,7 @@ def _row(name: str, summary: dict[str, Any], overrides: list[str]) -> dict[str, 
 
 
 def begun_since(sweep_folder: str | Path, time: float) -> bool:
-    """Whether a job was begun at or after `time`, in seconds since the epoch."""
+    """True if a job was begun at or after `time`, in seconds since the epoch."""
     return any(path.stat().st_mtime >= time for path in Path(sweep_folder).glob(f"**/{OVERRIDES}"))
 
 

@@ -10,7 +10,7 @@ from project.spec.sections import SECTIONS, without_hydra_keys
 
 
 def is_done(cfg: Any, run_folder: Path) -> bool:
-    """Whether a run with exactly this configuration was completed in the folder."""
+    """True if a run with exactly this configuration was completed in the folder."""
     summary, before = read_summary(run_folder), run_folder / "config.yaml"
     if summary is None or summary["status"] != "completed" or not before.exists():
         return False
