@@ -22,8 +22,8 @@ from statistics import median
 
 from benchmarks.planner_record import Row, checksum, read, row, table, write
 from project.calibration import processors
-from project.calibration.measured import heading
 from project.calibration.rank_seconds import Case, rank_seconds
+from project.calibration.run import heading
 from project.planner.cost.host_time import after_the_pipeline, alone
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Workload

@@ -72,6 +72,15 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def sync(path: Path) -> None:
+    """Synchronises a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_summary(run_folder: str | Path, summary: Mapping[str, Any]) -> None:
     """Writes every key of `SUMMARY_KEYS`, null where `summary` has none."""
     assert summary.keys() <= set(SUMMARY_KEYS), f"not in the contract: {summary.keys() - set(SUMMARY_KEYS)}"

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from project.calibration import collectives, overhead, rates
-from project.calibration.measured import Progress, around
 from project.calibration.ranks import on_ranks
+from project.calibration.rates import Progress, around
 from project.engine.host import available_cores
 from project.planner.machine.cluster import Achieved, Cluster, Host, Link, Peak
 from project.spec.cost import layer_flops_per_token
@@ -83,27 +83,14 @@ def cluster_of(name: str, cores: int, core: CoreRates, program: overhead.Overhea
 
 def host_of(cores: int, core: CoreRates, program: overhead.Overhead, costs: collectives.Costs) -> Host:
     products = wide_layer_flops() / median(core.gemm.values())
+    seconds = program._asdict()
+    channels = max(0.0, seconds.pop("wide_layer_s") - program.block_s - products)
     return Host(
         cores=cores,
-        block_s=program.block_s,
-        tensor_s=program.tensor_s,
-        tensor_peer_s=program.tensor_peer_s,
-        expert_s=program.expert_s,
-        expert_peer_s=program.expert_peer_s,
-        tensor_wait_s=program.tensor_wait_s,
-        tensor_wait_peer_s=program.tensor_wait_peer_s,
-        expert_wait_s=program.expert_wait_s,
-        expert_wait_peer_s=program.expert_wait_peer_s,
-        channel_s=max(0.0, program.wide_layer_s - program.block_s - products)
-        / (overhead.WIDE_TOKENS * overhead.WIDE.d_model),
-        ends_s=program.ends_s,
-        tensor_ends_s=program.tensor_ends_s,
-        tensor_ends_peer_s=program.tensor_ends_peer_s,
-        message_s=program.message_s,
+        channel_s=channels / (overhead.WIDE_TOKENS * overhead.WIDE.d_model),
         byte_s=costs.byte_s,
         parameter_s=core.update_s,
-        step_s=program.step_s,
-        step_peer_s=program.step_peer_s,
+        **seconds,
     )
 
 

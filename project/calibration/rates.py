@@ -7,7 +7,10 @@ from statistics import median
 
 import torch
 
+from project.planner.machine.cluster import Stated
+
 Size = tuple[int, int, int]  # of a matrix product: rows, inner, columns
+Progress = Callable[[str], None]
 CORE = torch.device("cpu")
 ROUNDS, LEAST_S = 5, 0.03
 
@@ -82,3 +85,9 @@ def update_seconds() -> float:
         parameter.grad.zero_()
 
     return seconds(update) / parameter.numel()
+
+
+def around(value: float) -> Stated:
+    """A measured figure with an interval from half to twice its value, because one machine was measured once."""
+    value = float(value)
+    return Stated(value, value / 2, value * 2)

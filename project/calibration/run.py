@@ -1,11 +1,13 @@
 """The run of `python project/plan.py calibrate=true`."""
 
+import platform
+from datetime import date
 from pathlib import Path
 
 import torch
 
 from project.calibration import gpus, processors
-from project.calibration.measured import heading
+from project.engine.host import available_cores
 from project.planner.machine.cluster_file import write_cluster
 
 
@@ -32,3 +34,11 @@ def calibrate(clusters: Path, folder: Path) -> None:
     for path in (clusters / f"{name}.yaml", folder / f"{name}.yaml"):
         write_cluster(cluster, path, heading())
     Console().print(f"{clusters / name}.yaml: use it as cluster={name}", soft_wrap=True)
+
+
+def heading() -> str:
+    return (
+        f"Measured by `python project/plan.py calibrate=true` on {date.today()}: "
+        f"{platform.processor() or platform.machine()}, {available_cores()} cores, torch {torch.__version__}.\n"
+        "Of another machine it says nothing: calibrate there."
+    )

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from project.command_line.refusal import report_lines
-from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.manifest import CheckpointError
 from project.state.weights.conversion import from_hf, to_hf
 from project.state.weights.source import open_weights
 from project.state.weights.weights import WeightsError

@@ -3,8 +3,6 @@
 The check of a config imports this file, so it imports nothing heavy.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

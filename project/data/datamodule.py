@@ -1,20 +1,20 @@
 """The datamodule: batches of tokens for a Lightning Trainer, from any corpus."""
 
-from __future__ import annotations
-
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from project.data.corpus import Corpus, CorpusError, tokens_needed
-from project.data.loader import StepLoader
 from project.data.prepare import PreparedCorpus, prepare
-from project.data.sampler import StepSampler
+from project.data.sampler import StepLoader, StepSampler
 from project.data.synthetic import MarkovWindows, SyntheticCorpus
-from project.data.windows import TokenWindows, Windows, collate
+from project.data.token_file import TokenWindows
 from project.spec.fault import Fault
 
 
@@ -61,7 +61,7 @@ class TokenDataModule(LightningDataModule):
         self.pin_memory = pin_memory
         self.show_progress = show_progress
         self.prepared: PreparedCorpus | None = None
-        self._windows: dict[str, Windows] = {}
+        self._windows: dict[str, TokenWindows | MarkovWindows] = {}
         self._position = 0
 
     def prepare(self) -> None:
@@ -182,3 +182,10 @@ class TokenDataModule(LightningDataModule):
                 f"data.seq_len={self.seq_len} + 1): {remedy}"
             )
             raise CorpusError(Fault(self.corpus.key, self.corpus.value, message))
+
+
+def collate(windows: Sequence[npt.NDArray[np.int64]]) -> dict[str, torch.Tensor]:
+    """Makes a batch of windows: `tokens` and `targets`, int64 `[batch, seq_len]` each. A token's target is the next
+    one."""
+    window_BS = torch.from_numpy(np.stack(windows))
+    return {"tokens": window_BS[:, :-1].contiguous(), "targets": window_BS[:, 1:].contiguous()}

@@ -1,8 +1,6 @@
 """A Hugging Face dataset as a corpus, by its name on the hub or from a folder. Needs the optional package
 `datasets`."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path

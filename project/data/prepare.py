@@ -6,8 +6,6 @@ only a partial folder, which the next one removes. A file lock, which the kernel
 process do the work.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -23,16 +21,16 @@ from typing import Any
 from filelock import FileLock
 
 from project.data.corpus import Corpus, CorpusError
-from project.data.progress import PreparationProgress
 from project.data.token_file import VERSION, TokenFile
 from project.data.tokenizer import (
     END_OF_TEXT,
     TOKENIZER,
     TOKENIZER_CONFIG,
-    end_of_text_id,
+    ending,
     open_tokenizer,
     tokenizer_faults,
 )
+from project.run_folder import sync
 from project.spec.fault import Fault
 
 log = logging.getLogger(__name__)
@@ -84,7 +82,9 @@ def prepare(
         CorpusError: for what the user has to mend.
     """
     _refuse(tokenizer_faults(tokenizer, vocab_size, end_of_text) if tokenizer else [])
-    end = _ending(Path(tokenizer).expanduser(), end_of_text) if tokenizer else END_OF_TEXT
+    end = END_OF_TEXT
+    if tokenizer:
+        _, end = ending(open_tokenizer(Path(tokenizer)), Path(tokenizer).expanduser().parent, end_of_text)
     fingerprint = _fingerprint(corpus, vocab_size, tokenizer, end, val_fraction)
     cache = Path(cache_dir).expanduser()
     folder = cache / f"{corpus.name}-{fingerprint[:16]}"
@@ -100,14 +100,6 @@ def prepare(
             prepared = _open(folder)
     assert prepared is not None
     return prepared
-
-
-def _ending(tokenizer: Path, named: str | None = None) -> str:
-    """The end-of-text token of a tokenizer without faults."""
-    opened = open_tokenizer(tokenizer)
-    token = opened.id_to_token(end_of_text_id(opened, tokenizer.parent, named))
-    assert token is not None
-    return token
 
 
 def _refuse(faults: list[Fault]) -> None:
@@ -174,7 +166,7 @@ def _write(
     val_fraction: float,
     show_progress: bool,
 ) -> None:
-    from project.data.tokenize_corpus import obtain_tokenizer, write_token_files
+    from project.data.tokenize_corpus import PreparationProgress, obtain_tokenizer, write_token_files
 
     partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
     partial.mkdir()
@@ -184,19 +176,9 @@ def _write(
             made.save(str(partial / TOKENIZER))
             (partial / TOKENIZER_CONFIG).write_text(json.dumps({"eos_token": end}) + "\n", encoding="utf-8")
             write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end)
-        _bring_to_disk(partial)
+        for path in (*partial.rglob("*"), partial):
+            sync(path)  # before the rename, because after a crash a file system may have the new name without content
         partial.rename(folder)
-        _bring_to_disk(folder.parent, deep=False)
+        sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # absent after a success
-
-
-def _bring_to_disk(folder: Path, deep: bool = True) -> None:
-    """Flushes a folder to the disk. It has to precede a rename, because after a crash a file system may have the new
-    name without the content."""
-    for path in (*(folder.rglob("*") if deep else ()), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

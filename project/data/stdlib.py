@@ -1,7 +1,5 @@
 """The source of the running Python's standard library, a corpus that every machine has."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import sysconfig

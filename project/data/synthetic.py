@@ -1,7 +1,5 @@
 """Tokens from a random Markov chain: they need no files, can be learned, and the least possible loss is known."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

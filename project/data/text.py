@@ -1,7 +1,5 @@
 """The user's own files as a corpus, and their faults."""
 
-from __future__ import annotations
-
 import glob
 import os
 from collections.abc import Iterator, Sequence

@@ -4,14 +4,13 @@ The name's ending, in either case, determines the format; a file with another en
 read as JSON lines. A file that is not text is refused with its name and the reason, before it is tokenized.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -187,17 +186,13 @@ def _json_lines(path: Path, text_key: str) -> Iterator[str]:
             text = _decoded(path, line, offset)
             offset += len(line)
             if text.strip():
-                fault = _at(path, number)
+                fault = partial(refused, f"{path}:{number}")
                 try:
                     record = json.loads(text)
                 except (ValueError, RecursionError) as error:
                     said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
                     raise fault(f"is not JSON ({said}); a .jsonl file holds one object a line") from None
                 yield _text_of(record, text_key, fault)
-
-
-def _at(path: Path, place: int | str) -> Callable[[str], CorpusError]:
-    return lambda reason: refused(f"{path}:{place}", reason)
 
 
 def _json(path: Path, text_key: str) -> Iterator[str]:
@@ -212,12 +207,11 @@ def _json(path: Path, text_key: str) -> Iterator[str]:
             return
         said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise refused(path, f"is not JSON ({said})") from None
-    for number, record in enumerate(content if isinstance(content, list) else [content]):
-        yield _text_of(record, text_key, _at(path, number) if isinstance(content, list) else _whole(path))
-
-
-def _whole(path: Path) -> Callable[[str], CorpusError]:
-    return lambda reason: refused(path, reason)
+    if not isinstance(content, list):
+        yield _text_of(content, text_key, partial(refused, path))
+        return
+    for number, record in enumerate(content):
+        yield _text_of(record, text_key, partial(refused, f"{path}:{number}"))
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------

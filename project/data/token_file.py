@@ -5,9 +5,8 @@ A folder holds `tokens.bin` (little-endian, two bytes a token where the vocabula
 checksums of both. Processes that read the same file share its pages.
 """
 
-from __future__ import annotations
-
 import array
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ import xxhash
 
 VERSION = 2
 FILES = ("tokens.bin", "documents.bin")
-BLOCK = 2**24  # bytes
 
 
 class TokenFile:
@@ -63,24 +61,30 @@ class TokenFile:
             if checksum_of(self.folder / name) != checksum:
                 raise ValueError(f"{self.folder / name}: its bytes are not those that were written")
 
-    def num_windows(self, seq_len: int) -> int:
-        """The number of windows of `seq_len` inputs that do not overlap. A window needs one token more, its last
-        target."""
-        return max(0, (self.num_tokens - 1) // seq_len)
 
-    def window(self, index: int, seq_len: int) -> npt.NDArray[np.int64]:
+class TokenWindows:
+    """The windows of a token file, a map-style dataset. They do not overlap, and run across the ends of documents."""
+
+    def __init__(self, file: TokenFile, seq_len: int) -> None:
+        self._file, self._seq_len = file, seq_len
+
+    def __len__(self) -> int:
+        """The number of windows of `seq_len` inputs. The last window needs one token more, its last target."""
+        return max(0, (self._file.num_tokens - 1) // self._seq_len)
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.int64]:
         """The window's `[seq_len + 1]` int64 tokens: all but the last are inputs, all but the first are targets.
 
         Raises:
             ValueError: for a token beyond the vocabulary, for which the embedding has no row.
         """
-        start = index * seq_len
-        window = self.tokens[start : start + seq_len + 1].astype(np.int64)
-        if len(window) and window.max() >= self.vocab_size:
+        file, start = self._file, index * self._seq_len
+        window = file.tokens[start : start + self._seq_len + 1].astype(np.int64)
+        if len(window) and window.max() >= file.vocab_size:
             token, place = window.max(), start + int(window.argmax())
             raise ValueError(
-                f"{self.folder / 'tokens.bin'}: token {token} at {place} is beyond the vocabulary of "
-                f"{self.vocab_size}: the file is damaged; remove {self.folder.parent}, and it is made again"
+                f"{file.folder / 'tokens.bin'}: token {token} at {place} is beyond the vocabulary of "
+                f"{file.vocab_size}: the file is damaged; remove {file.folder.parent}, and it is made again"
             )
         return window
 
@@ -133,8 +137,5 @@ class TokenFileWriter:
 
 def checksum_of(path: Path) -> str:
     """The XXH3 checksum (64 bits) of a file. It finds damage, not forgery."""
-    hashed = xxhash.xxh3_64()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            hashed.update(block)
-    return hashed.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_64).hexdigest()

@@ -1,14 +1,14 @@
-"""Tokenizes a corpus: trains a tokenizer on a sample, then encodes every document into one of two token files."""
+"""Tokenizes a corpus: trains a tokenizer on a sample, then encodes every document into one of two token files, for
+training or for validation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from project.data.corpus import Corpus, Document
-from project.data.progress import PreparationProgress
-from project.data.split import is_validation, unit_hash
 from project.data.token_file import TokenFileWriter
 from project.data.tokenizer import END_OF_TEXT, open_tokenizer, train_tokenizer
 
@@ -120,3 +120,56 @@ def _even_out(train: TokenFileWriter, val: TokenFileWriter, val_fraction: float)
         val.add(train.cut_tail(wanted - val.num_tokens))
     elif val.num_tokens > 2 * wanted and train.num_tokens < total // 2:
         train.add(val.cut_tail(val.num_tokens - wanted))
+
+
+def unit_hash(*parts: str) -> float:
+    """A number in [0, 1) that depends on `parts` alone. Python's `hash` would differ from process to process."""
+    digest = hashlib.sha256("\0".join(parts).encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def is_validation(index: int, document_id: str, val_fraction: float) -> bool:
+    """True for a document that is held out for validation.
+
+    Whole documents are held out, so that a model is not tested on the other half of a file that it was trained on. The
+    choice is by name, so that adding files moves none of the others. The corpus's first document (`index` 0) is never
+    held out, so that there is always something to train on.
+    """
+    return index > 0 and unit_hash("validation", document_id) < val_fraction
+
+
+class PreparationProgress:
+    """A bar on standard error that counts characters of text; silent unless `enabled` and standard error is a
+    terminal."""
+
+    def __init__(self, enabled: bool, total: int | None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self._total = total
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not (enabled and console.is_terminal),
+        )
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def watch(self, description: str, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yields the documents and advances the bar by their characters."""
+        task = self._progress.add_task(description, total=self._total)
+        for document in documents:
+            yield document
+            self._progress.advance(task, len(document.text))
+        # The total is in bytes, of which there are more than characters, or unknown: the bar ends full all the same.
+        done = self._progress.tasks[task].completed
+        self._progress.update(task, total=done, completed=done)

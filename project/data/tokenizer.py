@@ -108,6 +108,14 @@ def end_of_text_id(tokenizer: Tokenizer, folder: Path | None = None, named: str 
     return int(number)
 
 
+def ending(tokenizer: Tokenizer, folder: Path, named: str | None = None) -> tuple[int, str]:
+    """The id and the text of the end-of-text token; the arguments and errors are those of `end_of_text_id`."""
+    number = end_of_text_id(tokenizer, folder, named)
+    token = tokenizer.id_to_token(number)
+    assert token is not None
+    return number, token
+
+
 def special_tokens(tokenizer: Tokenizer) -> list[str]:
     return [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
 

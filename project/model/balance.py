@@ -34,19 +34,6 @@ class BalanceReport(NamedTuple):
     load_E: Tensor
 
 
-def per_sequence(sums_B: Tensor) -> Tensor:
-    """Statistics of each sequence: its own sums."""
-    return sums_B
-
-
-def per_microbatch(sums_B: Tensor) -> Tensor:
-    """Statistics of the microbatch taken as one long sequence."""
-    return sums_B.sum(0, keepdim=True)
-
-
-POOLS = {"sequence": per_sequence, "microbatch": per_microbatch}
-
-
 class Balance(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -55,7 +42,7 @@ class Balance(nn.Module):
         # A sequence's statistics are sums over its tokens. Sequence parallelism puts a sum over ranks in this one's
         # place.
         self.sequence_sum = nn.Identity()
-        self.pool = POOLS[config.auxiliary_per]
+        self.pools_sequences = config.auxiliary_per == "microbatch"
 
     def forward(self, routing: Routing, dropped_T: Tensor, batch: int) -> BalanceReport:
         experts, top_k = routing.scores_TE.shape[-1], routing.experts_TA.shape[-1]
@@ -64,7 +51,9 @@ class Balance(nn.Module):
         entropy_T1 = torch.special.entr(routing.scores_TE.detach()).sum(-1, keepdim=True)
         scalars = (z_T1, entropy_T1, dropped_T.unsqueeze(-1), torch.ones_like(z_T1))
         per_token = torch.cat((chosen_TE, routing.scores_TE, *scalars), dim=-1)
-        sums_B = self.pool(self.sequence_sum(per_token.unflatten(0, (batch, -1)).sum(1)))
+        sums_B = self.sequence_sum(per_token.unflatten(0, (batch, -1)).sum(1))
+        if self.pools_sequences:
+            sums_B = sums_B.sum(0, keepdim=True)  # the microbatch as one long sequence
 
         count_BE, score_BE, z_B, entropy_B, dropped_B, tokens_B = sums_B.split((experts, experts, 1, 1, 1, 1), dim=-1)
         scale = experts / top_k

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from project.model.attention import Attention
 from project.model.balance import BalanceReport, Penalty
-from project.model.feed_forward import FeedForward
+from project.model.experts import FeedForward
 from project.model.moe import MoE
 from project.model.norm import RMSNorm
 from project.spec.model import ModelConfig

@@ -1,6 +1,7 @@
-"""The experts of one layer, with stacked weights: `[E, F, D]` for `w1` and `w3`, `[E, D, F]` for `w2`.
+"""SwiGLU feed-forward networks (Shazeer, arXiv 2002.05202): one for all tokens, in dense layers and as shared experts,
+and the routed experts, whose matrices are stacked.
 
-Shapes: N rows grouped by expert, D d_model, F d_ff, E experts.
+Shapes: B batch, S sequence, N rows grouped by expert, D d_model, F d_ff, E experts.
 """
 
 import torch
@@ -9,6 +10,17 @@ from torch import Tensor, nn
 
 from project.model.norm import compute_dtype
 from project.spec.model import ModelConfig
+
+
+class FeedForward(nn.Module):
+    def __init__(self, d_model: int, d_ff: int) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(d_model, d_ff, bias=False)
+        self.w3 = nn.Linear(d_model, d_ff, bias=False)
+        self.w2 = nn.Linear(d_ff, d_model, bias=False)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        return self.w2(F.silu(self.w1(x_BSD)) * self.w3(x_BSD))
 
 
 class Experts(nn.Module):

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from project.model.rope import rope_table
+from project.model.attention import rope_table
 from project.model.transformer import Transformer
 from project.spec.model import ModelConfig
 

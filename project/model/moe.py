@@ -6,10 +6,8 @@ Shapes: B batch, S sequence, T = B * S tokens, D d_model, N rows (one for each a
 from torch import Tensor, nn
 
 from project.model.balance import Balance, BalanceReport
-from project.model.capacity import Capacity
-from project.model.dispatch import Dispatch, Dropless, LocalDispatch
-from project.model.experts import Experts
-from project.model.feed_forward import FeedForward
+from project.model.dispatch import Capacity, Dispatch, Dropless, LocalDispatch
+from project.model.experts import Experts, FeedForward
 from project.model.router import Router
 from project.spec.model import ModelConfig
 

@@ -17,11 +17,10 @@ from torch import nn
 from project.compat.lightning_internals import random_state, set_random_state
 from project.engine.mesh import gathered
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.error import BEGIN, CheckpointError
-from project.state.checkpoint.form import Rank, Run, has_form
-from project.state.checkpoint.manifest import META, rank_file, weights_alone
+from project.state.checkpoint.manifest import BEGIN, META, CheckpointError, rank_file, weights_alone
 from project.state.checkpoint.reader import Checkpoint
 from project.state.checkpoint.snapshot import fill
+from project.state.checkpoint.values import Rank, Run, has_form
 from project.state.checkpoint.writer import CheckpointWriter, raise_everywhere
 from project.state.run_state import NamedOptimizer, SavedGroups, Tensors, weights
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from project.data.permutation import permuted
+from project.data.sampler import permuted
 
 
 @settings(max_examples=50, deadline=None)

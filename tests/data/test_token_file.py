@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from project.data.token_file import TokenFile, TokenFileWriter
+from project.data.token_file import TokenFile, TokenFileWriter, TokenWindows
 
 
 def write(folder: Path, *documents: list[int], vocab_size: int = 1000) -> TokenFile:
@@ -34,17 +34,17 @@ def test_a_token_takes_two_bytes_where_the_vocabulary_fits(tmp_path: Path, vocab
 
 
 def test_windows_of_a_token_file_share_only_the_token_between_them(tmp_path: Path) -> None:
-    tokens = write(tmp_path / "t", list(range(10)))
-    assert tokens.num_windows(4) == 2
-    assert tokens.window(0, 4).tolist() == [0, 1, 2, 3, 4]
-    assert tokens.window(1, 4).tolist() == [4, 5, 6, 7, 8]
-    assert tokens.window(1, 4).dtype == np.int64
+    windows = TokenWindows(write(tmp_path / "t", list(range(10))), seq_len=4)
+    assert len(windows) == 2
+    assert windows[0].tolist() == [0, 1, 2, 3, 4]
+    assert windows[1].tolist() == [4, 5, 6, 7, 8]
+    assert windows[1].dtype == np.int64
 
 
 @pytest.mark.parametrize(("count", "windows"), [(0, 0), (1, 0), (4, 0), (5, 1), (8, 1), (9, 2)])
 def test_a_window_needs_one_token_more_for_its_last_target(tmp_path: Path, count: int, windows: int) -> None:
     tokens = write(tmp_path / "t", list(range(count)))
-    assert tokens.num_windows(4) == windows
+    assert len(TokenWindows(tokens, seq_len=4)) == windows
 
 
 def test_the_tail_of_a_token_file_can_be_taken_away_again(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_bytes_that_were_not_written_fail_the_checksum(name: str, tmp_path: Path
 
 
 def test_a_token_beyond_the_vocabulary_is_refused_where_it_is_read(tmp_path: Path) -> None:
-    tokens = write(tmp_path / "t", [1, 2, 3, 4, 5, 6], vocab_size=7)
+    windows = TokenWindows(write(tmp_path / "t", [1, 2, 3, 4, 5, 6], vocab_size=7), seq_len=2)
     (tmp_path / "t" / "tokens.bin").write_bytes(np.array([1, 2, 3, 4, 7, 6], dtype="<u2").tobytes())
-    assert tokens.window(0, 2).tolist() == [1, 2, 3]
+    assert windows[0].tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="token 7 at 4 is beyond the vocabulary of 7"):
-        tokens.window(1, 2)
+        windows[1]

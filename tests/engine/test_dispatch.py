@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from project.engine.dispatch import AllToAllDispatch
-from project.model.capacity import Capacity
-from project.model.dispatch import Dispatch, Dropless, LocalDispatch
+from project.model.dispatch import Capacity, Dispatch, Dropless, LocalDispatch
 from project.model.experts import Experts
 from project.spec.model import ModelConfig
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from project.state.checkpoint.hashed_file import hash_of
-from project.state.checkpoint.manifest import MANIFEST, manifest_text
+from project.state.checkpoint.manifest import MANIFEST, hash_of, manifest_text
 from project.state.checkpoint.partial import PartialFolder
 from project.state.checkpoint.tensor_file import Chunk
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from project.model.capacity import Capacity
-from project.model.dispatch import Dropless, LocalDispatch
+from project.model.dispatch import Capacity, Dropless, LocalDispatch
 from project.model.moe import MoE
 from project.spec.model import ModelConfig
 

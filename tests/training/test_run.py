@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from project.command_line.refusal import RunFailed
 from project.commands.train import run
 from project.run_folder import read_summary
-from project.state.checkpoint.error import CheckpointError
+from project.state.checkpoint.manifest import CheckpointError
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from project.data.tokenizer import same_tokenizer
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 from project.spec.sections import without_hydra_keys
-from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.last import FOLDER, checkpoint_at, named
-from project.state.checkpoint.manifest import read_manifest, weights_alone
+from project.state.checkpoint.manifest import CheckpointError, read_manifest, weights_alone
 
 if TYPE_CHECKING:
     from project.state.weights.weights import Weights

@@ -1,13 +1,20 @@
-"""The manifest: the files of a checkpoint with their sizes and checksums. It is written last and read first."""
+"""The files of a checkpoint: their names, sizes and checksums, which the manifest states. It is written last and read
+first. A file is hashed while it is written, by XXH3 (128 bits), as fast as memory, which finds damage, not forgery.
+"""
 
+import hashlib
 import json
+import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, Self
 
-from project.state.checkpoint.error import ANOTHER, CheckpointError
-from project.state.checkpoint.hashed_file import Hashed, hash_of
+import xxhash
+
+from project.spec.fault import Told
 
 FORMAT = 1
 MANIFEST, META, TOKENIZER = "manifest.json", "meta.json", "tokenizer.json"
@@ -15,6 +22,74 @@ LEGAL_NAME = re.compile(
     r"(meta|tokenizer|tokenizer_config)\.json|rank-\d{5}\.json|(weights|optimizer)-\d{5}\.safetensors", re.ASCII
 )
 LARGEST_JSON = 256 << 20  # bytes
+ANOTHER = "resume from another checkpoint"
+"""The remedy for a damaged checkpoint."""
+BEGIN = "begin with them by init_from"
+"""The remedy for a checkpoint of weights alone."""
+
+
+class CheckpointError(Told, ValueError):
+    """A checkpoint that cannot be read or used; `path` is the file or folder at fault."""
+
+    def __init__(self, path: str | Path, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: {problem}; {remedy}")
+        self.path, self.problem, self.remedy = Path(path), problem, remedy
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.problem, self.remedy)
+
+
+class Hashed(NamedTuple):
+    """A file's size in bytes, and its checksum in hexadecimal."""
+
+    bytes: int
+    xxh3: str
+
+
+class HashedFile:
+    """A new file that hashes what is written to it. Its errors name the file, which an OSError of a write does not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = path.open("xb", buffering=0)
+        self.hash, self.size = xxhash.xxh3_128(), 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        self.hash.update(view)
+        self.size += len(view)
+        with self.named():
+            while view:
+                view = view[self.file.write(view) :]
+
+    @property
+    def hashed(self) -> Hashed:
+        return Hashed(self.size, self.hash.hexdigest())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        with self.named(), self.file:
+            if kind is None:
+                os.fsync(self.file.fileno())
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
+
+
+def hash_of_bytes(data: bytes) -> Hashed:
+    return Hashed(len(data), xxhash.xxh3_128_hexdigest(data))
+
+
+def hash_of(path: Path) -> Hashed:
+    with path.open("rb", buffering=0) as file:
+        checksum = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+        return Hashed(file.tell(), checksum)
 
 
 def weights_alone(files: Mapping[str, Hashed]) -> bool:

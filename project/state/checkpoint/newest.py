@@ -7,9 +7,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.last import LINK, named, put_link, written
-from project.state.checkpoint.manifest import weights_alone
+from project.state.checkpoint.manifest import CheckpointError, weights_alone
 from project.state.checkpoint.partial import LOCK, remove_leftovers
 from project.state.checkpoint.reader import Checkpoint
 

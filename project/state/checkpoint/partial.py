@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from project.state.checkpoint.hashed_file import Hashed, HashedFile, sync_folder
-from project.state.checkpoint.manifest import LEGAL_NAME, MANIFEST, manifest_text
+from project.run_folder import sync
+from project.state.checkpoint.manifest import LEGAL_NAME, MANIFEST, Hashed, HashedFile, manifest_text
 from project.state.checkpoint.tensor_file import Chunk, write_tensors
 from project.state.checkpoint.values import dumps
 
@@ -57,12 +57,12 @@ class PartialFolder:
     def seal(self, files: Mapping[str, Hashed]) -> None:
         """Completes the checkpoint; `files` are those of all processes. A checkpoint of the same name is replaced."""
         self.write(MANIFEST, manifest_text(files))
-        sync_folder(self.path)
+        sync(self.path)
         replaced = self.path.with_name(self.path.name + REPLACED)
         if self.final.exists():
             os.rename(self.final, replaced)
         os.rename(self.path, self.final)
-        sync_folder(self.final.parent)
+        sync(self.final.parent)
         shutil.rmtree(replaced, ignore_errors=True)
 
     def discard(self) -> None:

@@ -16,9 +16,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from project.state.checkpoint.error import ANOTHER, CheckpointError
-from project.state.checkpoint.hashed_file import hash_of_bytes
-from project.state.checkpoint.manifest import META, check_hash, damaged, rank_file, read_manifest, read_small
+from project.state.checkpoint.manifest import (
+    ANOTHER,
+    META,
+    CheckpointError,
+    check_hash,
+    damaged,
+    hash_of_bytes,
+    rank_file,
+    read_manifest,
+    read_small,
+)
 from project.state.checkpoint.tensor_file import OFFSETS, SHARDING, Chunk
 from project.state.checkpoint.values import DTYPES, loads
 

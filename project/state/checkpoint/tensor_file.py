@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from project.state.checkpoint.hashed_file import Hashed, HashedFile
+from project.state.checkpoint.manifest import Hashed, HashedFile
 from project.state.checkpoint.values import DTYPE_NAMES
 
 SHARDING = "DCP_SHARDING_INFO"

@@ -22,9 +22,7 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from project.state.checkpoint.error import CheckpointError
-from project.state.checkpoint.hashed_file import Hashed
-from project.state.checkpoint.manifest import META, rank_file, tensor_file
+from project.state.checkpoint.manifest import META, CheckpointError, Hashed, rank_file, tensor_file
 from project.state.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
 from project.state.checkpoint.snapshot import Kinds, Snapshot
 from project.state.checkpoint.tensor_file import Chunk

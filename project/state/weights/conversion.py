@@ -1,10 +1,10 @@
 """Converts checkpoints to Hugging Face folders and back, with one tensor in memory at a time."""
 
-from __future__ import annotations
-
 import json
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -13,18 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from project.data.tokenizer import TOKENIZER_CONFIG, open_tokenizer, tokenizer_faults
+from project.data.tokenizer import TOKENIZER_CONFIG, ending, open_tokenizer, tokenizer_faults
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.manifest import META, TOKENIZER, tensor_file
 from project.state.checkpoint.partial import PartialFolder
-from project.state.checkpoint.tensor_file import Chunk
-from project.state.weights.hf_folder import CONFIG
-from project.state.weights.hf_tokenizer import ending, tokenizer_config
-from project.state.weights.matrices import matrices, parameters
+from project.state.checkpoint.tensor_file import Chunk, write_tensors
 from project.state.weights.mixtral import mixtral_name, to_mixtral, unholdable
-from project.state.weights.new_folder import new_folder, refuse_taken
-from project.state.weights.shards import aligned, write_shards
-from project.state.weights.weights import Weights, WeightsError
+from project.state.weights.source import CONFIG, INDEX
+from project.state.weights.weights import Weights, WeightsError, matrices, parameters
 
 SHARD_BYTES = 5_000_000_000
 Progress = Callable[[int, int], None]
@@ -57,7 +53,7 @@ def to_hf(
 
 
 def write_description(folder: Path, weights: Weights, dtypes: set[torch.dtype], tokenizer: Path | None) -> None:
-    number, end = (tokenizer and ending(tokenizer)) or (None, None)
+    number, end = (tokenizer and known_ending(tokenizer)) or (None, None)
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     config = to_mixtral(weights.config, str(dtype).removeprefix("torch."), number)
     write_json(folder / CONFIG, config)
@@ -75,7 +71,7 @@ def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
     """
     refuse_taken(checkpoint)
     weights.check_tensors()
-    chunks = [whole(name, weights.dtype(name), shape) for name, shape in parameters(weights.config).items()]
+    chunks = [whole(name, weights.dtype(name), shape) for name, shape in parameters(weights.config)]
     watched = Watched(chunks, progress)
     partial = PartialFolder(checkpoint, token=str(os.getpid())).create()
     try:
@@ -84,7 +80,7 @@ def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
         )
         if weights.tokenizer:
             partial.write(TOKENIZER, weights.tokenizer.read_bytes())
-            if end := ending(weights.tokenizer):
+            if end := known_ending(weights.tokenizer):
                 partial.write_json(TOKENIZER_CONFIG, {"eos_token": end[1]})
         partial.write_json(META, meta(weights))
         partial.seal(partial.files)
@@ -141,3 +137,69 @@ def whole(name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Chunk:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_shards(folder: Path, chunks: Sequence[Chunk], tensor: Callable[[Chunk], Tensor], shard_bytes: int) -> None:
+    """Writes files of at most `shard_bytes` each (more if one tensor is larger), and their index."""
+    shards = list(into_shards(chunks, shard_bytes))
+    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    for name, shard in zip(names, shards, strict=True):
+        write_tensors(folder / name, aligned(shard), tensor)
+    index = {
+        "metadata": {"total_size": sum(chunk.nbytes for chunk in chunks)},
+        "weight_map": {chunk.name: name for name, shard in zip(names, shards, strict=True) for chunk in shard},
+    }
+    write_json(folder / INDEX, index)
+
+
+def into_shards(chunks: Iterable[Chunk], shard_bytes: int) -> Iterator[list[Chunk]]:
+    shard: list[Chunk] = []
+    for chunk in chunks:
+        if shard and sum(held.nbytes for held in shard) + chunk.nbytes > shard_bytes:
+            yield shard
+            shard = []
+        shard.append(chunk)
+    yield shard
+
+
+def aligned(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """The chunks with the widest dtypes first, so that every tensor is aligned for memory mapping."""
+    return sorted(chunks, key=lambda chunk: -chunk.dtype.itemsize)
+
+
+def refuse_taken(target: Path) -> None:
+    """Raises `WeightsError` if `target` is a file or a folder that is not empty."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise WeightsError([f"{target}: is {'not empty' if target.is_dir() else 'a file'}; name a new folder"])
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yields a temporary folder, which is renamed to `target` at the end, or removed after an error."""
+    refuse_taken(target)
+    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.rename(partial, target)  # also over an empty folder
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def known_ending(tokenizer: Path) -> tuple[int, str] | None:
+    """The id and the text of the end-of-text token, or None if the tokenizer has none that is known."""
+    opened = open_tokenizer(tokenizer)
+    try:
+        return ending(opened, tokenizer.parent)
+    except ValueError:
+        return None
+
+
+def tokenizer_config(end: str | None, max_seq_len: int) -> dict[str, object]:
+    """The content of `tokenizer_config.json`."""
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_seq_len,
+        **({"eos_token": end} if end else {}),
+        "clean_up_tokenization_spaces": False,
+    }

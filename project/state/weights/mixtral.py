@@ -1,6 +1,4 @@
-"""Our names and numbers in those of Hugging Face's MixtralForCausalLM, and back."""
-
-from __future__ import annotations
+"""Translates names and configurations to those of Hugging Face's MixtralForCausalLM, and back."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, get_type_hints
@@ -9,20 +7,9 @@ from project.spec.cost import tables, weights
 from project.spec.fault import Fault, is_number, said
 from project.spec.model import ModelConfig
 
-
-def _names() -> dict[str, str]:
-    """Our parameters' names and theirs in a file, as `save_pretrained` writes them and `from_pretrained` reads them, in
-    transformers 4 and 5 alike; layers and experts are left open. In memory transformers 5 stacks the experts as we do,
-    with w1 and w3 in one."""
-    of = tables(ModelConfig())
-    ends = {weight.name: weight.theirs for table in (of.first, of.last) for weight in weights(table)}
-    layer = {
-        f"layers.{{layer}}.{weight.name}": f"model.layers.{{layer}}.{weight.theirs}" for weight in weights(of.experts)
-    }
-    return {ours: theirs for ours, theirs in {**ends, **layer}.items() if theirs is not None}
-
-
-NAMES = _names()
+# A parameter's name in its layer, and its name in the files that `save_pretrained` writes and `from_pretrained` reads,
+# in transformers 4 and 5 alike. In memory transformers 5 stacks the experts as we do, with w1 and w3 in one.
+NAMES = {weight.name: weight.theirs for table in tables(ModelConfig()) for weight in weights(table) if weight.theirs}
 
 # What both have: our key, and theirs. `rope_theta` is in a section of its own.
 KEYS = {
@@ -65,19 +52,16 @@ THEIR_DEFAULTS = {"rms_norm_eps": 1e-5, "initializer_range": 0.02, "router_aux_l
 THEIR_DEFAULT_THETA = 1_000_000.0
 
 
-def template(ours: str) -> str:
-    """Theirs, with places for the layer and the expert."""
-    parts = ours.split(".")
-    return NAMES[".".join(("layers", "{layer}", *parts[2:])) if parts[0] == "layers" else ours]
-
-
 def mixtral_name(ours: str, index: int | None = None) -> str:
-    """Of a parameter, or of one expert's matrix of a stacked one."""
-    return template(ours).format(layer=ours.split(".")[1], expert=index)
+    """Mixtral's name of a parameter, or of one expert's matrix of a stacked one."""
+    if not ours.startswith("layers."):
+        return NAMES[ours]
+    _, layer, name = ours.split(".", 2)
+    return f"model.layers.{layer}.{NAMES[name]}".format(expert=index)
 
 
 def unholdable(config: ModelConfig) -> list[Fault]:
-    """All that keeps a model of ours from being a Mixtral."""
+    """The faults of a model that Mixtral cannot compute."""
     return [
         Fault(f"model.{key}", said(value), f"a Mixtral {why}; it can hold model.{key}={said(held[0])}")
         for key, (held, why) in MIXTRAL_HOLDS.items()
@@ -109,7 +93,7 @@ def to_mixtral(config: ModelConfig, dtype: str, end_of_text: int | None) -> dict
 
 
 def mixtral_faults(content: object) -> Iterator[Fault]:
-    """All that keeps a `config.json` from being that of a model of ours; keys are its own."""
+    """The faults of a `config.json` whose model this project cannot compute; keys are its own."""
     if not isinstance(content, Mapping) or content.get("model_type") != "mixtral":
         kind = content.get("model_type") if isinstance(content, Mapping) else content
         yield Fault("model_type", said(kind), "is not the config of a Mixtral; model_type=mixtral is what can be read")
@@ -131,14 +115,14 @@ def mixtral_faults(content: object) -> Iterator[Fault]:
 
 
 def from_mixtral(content: Mapping[str, Any]) -> ModelConfig:
-    """Of a `config.json` without faults. What it does not say of training is our default."""
+    """The model of a `config.json` without faults. Training options, which it does not have, are our defaults."""
     numbers = _numbers(content)
     theta = _rope(content).get("rope_theta", THEIR_DEFAULT_THETA)
     return ModelConfig(**{ours: numbers[theirs] for ours, theirs in KEYS.items()}, rope_theta=float(theta))
 
 
 def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What `KEYS` has, with what Mixtral takes where a config says nothing."""
+    """The values of `KEYS`, with Mixtral's defaults for absent ones."""
     given = {key: content[key] for key in KEYS.values() if content.get(key) is not None}
     heads, width = given.get("num_attention_heads"), given.get("hidden_size")
     if type(heads) is int and type(width) is int and heads > 0:
@@ -147,7 +131,8 @@ def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rope(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """As transformers 5 writes it, or 4: a theta in the open, and a section only where positions are scaled."""
+    """The section on positions as transformers 5 writes it. Transformers 4 writes `rope_theta` at the top level, and a
+    section only where positions are scaled."""
     section = content.get("rope_parameters") or content.get("rope_scaling") or {}
     theta = content.get("rope_theta")
     return {**({} if theta is None else {"rope_theta": theta}), **section}

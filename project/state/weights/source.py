@@ -1,12 +1,29 @@
-"""Opens the weights at a path: a checkpoint, a run's folder, or a Hugging Face folder."""
+"""Opens the weights at a path: a checkpoint of this project, a run's folder, or the folder of a MixtralForCausalLM, as
+`save_pretrained` writes it and the Hugging Face hub has it. Only reading a checkpoint or a tensor imports torch.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pydantic import TypeAdapter
+
+from project.spec.model import ModelConfig
 from project.state.checkpoint.last import FOLDER, checkpoint_at
-from project.state.weights.hf_folder import MixtralFolder
-from project.state.weights.weights import Weights, WeightsError
+from project.state.checkpoint.manifest import MANIFEST, TOKENIZER, CheckpointError
+from project.state.weights.mixtral import from_mixtral, mixtral_faults, mixtral_name
+from project.state.weights.weights import Matrix, Weights, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+_NOT_LEARNT = ".rotary_emb.inv_freq"  # a buffer that early versions saved
 
 
 def open_weights(path: str | Path) -> Weights:
@@ -18,13 +35,163 @@ def open_weights(path: str | Path) -> Weights:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise WeightsError([f"{folder}: is no folder; relative paths are from {Path.cwd()}"])
-    if (folder / "config.json").is_file():
+    if (folder / CONFIG).is_file():
         return MixtralFolder(folder)
     if (folder / FOLDER).is_dir() and (folder := checkpoint_at(of_run := folder)) == of_run:
         raise WeightsError([f"{folder / FOLDER}: has no whole checkpoint yet"])
-    if not (folder / "manifest.json").is_file():
+    if not (folder / MANIFEST).is_file():
         kinds = "no checkpoint (manifest.json), no run (checkpoints/) and nothing of Hugging Face's (config.json)"
         raise WeightsError([f"{folder}: is {kinds}"])
-    from project.state.weights.checkpoint import CheckpointWeights  # imports torch
-
     return CheckpointWeights(folder)
+
+
+class CheckpointWeights(Weights):
+    """The weights of a checkpoint.
+
+    Raises:
+        WeightsError: if the checkpoint is not whole, or does not have its model's configuration.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from project.state.checkpoint.reader import Checkpoint
+
+        self.path = path
+        try:
+            self.checkpoint = Checkpoint(path)
+            self.stored = self.checkpoint.weights
+            self.config = model_config(self.checkpoint.meta)
+        except CheckpointError as error:
+            raise WeightsError([f"{error.path}: {error.problem}"]) from None
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise WeightsError([f"{path}: does not say of what model it is (meta.json: config.model)"]) from None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The checkpoint's own `tokenizer.json`, or that of the run whose `checkpoints/` it lies in."""
+        files = (self.path / TOKENIZER, self.path.absolute().parent.parent / TOKENIZER)
+        return next((file for file in files if file.is_file()), None)
+
+    def called(self, name: str, index: int | None = None) -> str:
+        return name if index is None else f"{name}[{index}]"
+
+    def shape(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
+        stored = self.stored.get(name)
+        if stored is None or (index is not None and index >= stored.shape[0]):
+            return None
+        return tuple(stored.shape if index is None else stored.shape[1:])
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self.stored[name].dtype
+
+    def read(self, name: str, index: int | None = None) -> Tensor:
+        try:
+            if index is None:
+                return self.checkpoint.read(name)
+            return self.checkpoint.read(name, (slice(index, index + 1),))[0]
+        finally:
+            self.checkpoint.close()
+
+    def strangers(self, known: Sequence[Matrix]) -> list[str]:
+        names = self.stored.keys() - {matrix.name for matrix in known}
+        return sorted(name for name in names if not name.endswith(".expert_bias"))
+
+    def verify(self) -> None:
+        try:
+            self.checkpoint.verify()
+        except CheckpointError as error:
+            raise WeightsError([f"{error.path}: {error.problem}"]) from None
+
+
+def model_config(meta: dict[str, Any]) -> ModelConfig:
+    """The model's configuration in a checkpoint's `meta`. Keys that only a later version knows are left out."""
+    known = {field.name for field in fields(ModelConfig)}
+    config = {key: value for key, value in meta["config"]["model"].items() if key in known}
+    return TypeAdapter(ModelConfig).validate_python(config)
+
+
+class Stored(NamedTuple):
+    """A tensor's file and shape."""
+
+    file: Path
+    shape: tuple[int, ...]
+
+
+class MixtralFolder(Weights):
+    """A Mixtral's weights in Hugging Face's format. It opens no pickle, and only `read` imports torch.
+
+    Raises:
+        WeightsError: if the config describes a model that this project cannot compute, or files are missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = self._json(CONFIG)
+        if faults := list(mixtral_faults(content)):
+            raise WeightsError([f"{path / CONFIG}: {fault}" for fault in faults])
+        self.config = from_mixtral(content)
+        self.stored = self._headers()
+
+    @property
+    def tokenizer(self) -> Path | None:
+        file = self.path / "tokenizer.json"
+        return file if file.is_file() else None
+
+    def called(self, name: str, index: int | None = None) -> str:
+        return mixtral_name(name, index)
+
+    def shape(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
+        stored = self.stored.get(mixtral_name(name, index))
+        return None if stored is None else stored.shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self.read(name, 0).dtype  # only the name of a stacked parameter has the index
+
+    def strangers(self, known: Sequence[Matrix]) -> list[str]:
+        names = self.stored.keys() - {mixtral_name(name, index) for name, index, _ in known}
+        return sorted(name for name in names if not name.endswith(_NOT_LEARNT))
+
+    def verify(self) -> None:
+        """No-op: the format has no checksums."""
+
+    def read(self, name: str, index: int | None = None) -> Tensor:
+        """A view of the memory-mapped file: only the elements that are used are read, and freed with the view."""
+        from safetensors import safe_open
+
+        theirs = mixtral_name(name, index)
+        with safe_open(self.stored[theirs].file, "pt") as file:
+            return file.get_tensor(theirs)
+
+    def _headers(self) -> dict[str, Stored]:
+        from safetensors import SafetensorError, safe_open
+
+        stored, wrong = {}, []
+        for path in self._files():
+            try:
+                with safe_open(path, "np") as file:
+                    for name in file.keys():  # noqa: SIM118 - no dict
+                        stored[name] = Stored(path, tuple(file.get_slice(name).get_shape()))
+            except (OSError, SafetensorError) as error:
+                wrong.append(f"{path}: {'is missing' if isinstance(error, FileNotFoundError) else error}")
+        if wrong:
+            raise WeightsError(wrong)
+        return stored
+
+    def _files(self) -> list[Path]:
+        if (self.path / SINGLE).is_file():
+            return [self.path / SINGLE]
+        if not (self.path / INDEX).is_file():
+            pickled = "; pickles (*.bin) are not opened" if any(self.path.glob("*.bin")) else ""
+            raise WeightsError([f"{self.path}: has neither {SINGLE} nor {INDEX}{pickled}"])
+        try:
+            names = sorted(set(self._json(INDEX)["weight_map"].values()))
+        except (KeyError, TypeError, AttributeError):
+            raise WeightsError([f"{self.path / INDEX}: has no weight_map"]) from None
+        if strangers := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+            raise WeightsError([f"{self.path / INDEX}: names {strangers[0]}, which is not in the folder"])
+        return [self.path / name for name in names]
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WeightsError([f"{self.path / name}: cannot be read as JSON ({error})"]) from None

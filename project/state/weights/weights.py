@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from project.spec.cost import tables, weights
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-
-    from project.state.weights.matrices import Matrix
 
 # Model keys that determine the tensors' shapes, and keys that change the meaning of the same tensors.
 SHAPES = (
@@ -31,6 +30,34 @@ class WeightsError(ValueError):
     def __init__(self, reasons: Sequence[str]) -> None:
         super().__init__("; ".join(reasons))
         self.reasons = list(reasons)
+
+
+class Matrix(NamedTuple):
+    """A parameter, or one expert's part of a stacked one; it is drawn, read and written as one piece."""
+
+    name: str
+    expert: int | None
+    shape: tuple[int, ...]
+
+
+def parameters(config: ModelConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every parameter's global name and shape, in the order of the forward, from the tables of the layers."""
+    of = tables(config)
+    layers = (
+        (f"layers.{layer}.", of.experts if layer in config.moe_layers else of.dense)
+        for layer in range(config.num_layers)
+    )
+    for prefix, table in (("", of.first), *layers, ("", of.last)):
+        yield from ((prefix + weight.name, weight.shape) for weight in weights(table))
+
+
+def matrices(config: ModelConfig) -> Iterator[Matrix]:
+    """Every matrix of a model. A parameter of three dims is stacked over the experts, as for `materialize`."""
+    for name, shape in parameters(config):
+        if len(shape) == 3:
+            yield from (Matrix(name, index, shape[1:]) for index in range(shape[0]))
+        else:
+            yield Matrix(name, None, shape)
 
 
 class Weights(ABC):
@@ -80,25 +107,20 @@ class Weights(ABC):
         Raises:
             WeightsError: for tensors that are missing, have another shape, or do not belong to the model.
         """
-        from project.state.weights.matrices import matrices
-
         if self.config.num_layers > len(self.stored):
             layers = f"{self.config.num_layers} layers, but {len(self.stored)} tensors"
             raise WeightsError([f"{self.path}: has {layers}"])
         reasons: list[str] = []
-        try:
-            for name, index, wanted in matrices(self.config):
-                shape = self.shape(name, index)
-                if shape is None:
-                    reasons.append(f"{self.called(name, index)} is missing")
-                elif shape != wanted:
-                    reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
-                if len(reasons) > _LISTED:
-                    break
-            else:
-                reasons += [f"{name} is no tensor of the model" for name in self.strangers(list(matrices(self.config)))]
-        except (RuntimeError, TypeError, ValueError) as error:  # torch's, for impossible sizes
-            reasons.append(f"the config is of no model: {str(error).splitlines()[0]}")
+        for name, index, wanted in matrices(self.config):
+            shape = self.shape(name, index)
+            if shape is None:
+                reasons.append(f"{self.called(name, index)} is missing")
+            elif shape != wanted:
+                reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
+            if len(reasons) > _LISTED:
+                break
+        else:
+            reasons += [f"{name} is no tensor of the model" for name in self.strangers(list(matrices(self.config)))]
         if reasons:
             more = ["and more tensors"] if len(reasons) > _LISTED else []
             raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:_LISTED], *more]])

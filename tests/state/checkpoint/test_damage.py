@@ -13,9 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.commands.train.starting_point import checkpoint_of, resume_faults
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.error import CheckpointError
-from project.state.checkpoint.hashed_file import Hashed
-from project.state.checkpoint.manifest import MANIFEST, META, manifest_text
+from project.state.checkpoint.manifest import MANIFEST, META, CheckpointError, Hashed, manifest_text
 from project.state.checkpoint.newest import newest_whole, tidy
 from project.state.checkpoint.reader import Checkpoint
 from tests.harness.case import SMALL, Case

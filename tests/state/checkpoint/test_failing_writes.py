@@ -14,8 +14,8 @@ import pytest
 from filelock import FileLock
 
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.error import CheckpointError
 from project.state.checkpoint.last import named
+from project.state.checkpoint.manifest import CheckpointError
 from project.state.checkpoint.reader import Checkpoint
 from tests.harness.case import SMALL, Case
 from tests.harness.saving import run

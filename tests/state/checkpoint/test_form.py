@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.error import CheckpointError
-from project.state.checkpoint.manifest import META, rank_file
+from project.state.checkpoint.manifest import META, CheckpointError, rank_file
 from tests.harness.case import SMALL, Case
 from tests.harness.checkpoint_files import reseal
 from tests.harness.saving import run, train

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from project.state.checkpoint.error import CheckpointError
-from project.state.checkpoint.manifest import MANIFEST
+from project.state.checkpoint.manifest import MANIFEST, CheckpointError
 from project.state.checkpoint.partial import remove_checkpoint
 from project.state.checkpoint.reader import Checkpoint
 from project.state.checkpoint.tensor_file import SHARDING

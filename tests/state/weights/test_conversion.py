@@ -10,8 +10,7 @@ from project.model.init import reset_buffers
 from project.model.transformer import Transformer
 from project.state.checkpoint.reader import Checkpoint
 from project.state.weights.conversion import from_hf, to_hf
-from project.state.weights.hf_folder import MixtralFolder
-from project.state.weights.source import open_weights
+from project.state.weights.source import MixtralFolder, open_weights
 from tests.harness.a_run import CASE, TEXTS, Run
 from tests.harness.mixtral import CONFIG, mixtral, transformers
 from tests.harness.outcome import relative

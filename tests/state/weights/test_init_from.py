@@ -10,8 +10,8 @@ import torch
 
 from project.commands.train.starting_point import initial_weights
 from project.spec.layout import ParallelLayout
-from project.state.weights.matrices import matrices
 from project.state.weights.source import open_weights
+from project.state.weights.weights import matrices
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from tests.harness.a_run import CASE, Run, train

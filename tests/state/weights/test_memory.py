@@ -9,8 +9,8 @@ from project.spec.cost import total_parameters
 from project.spec.model import ModelConfig
 from project.state.checkpoint.tensor_file import header
 from project.state.weights.conversion import whole, write_json
-from project.state.weights.matrices import matrices
 from project.state.weights.mixtral import mixtral_name, to_mixtral
+from project.state.weights.weights import matrices
 from tests.harness.command import run
 from tests.harness.paths import ROOT
 
