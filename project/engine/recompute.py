@@ -1,7 +1,8 @@
 """Activation checkpointing, layer by layer.
 
 The router's choice is kept in every mode: recomputed, a near tie could fall the other way and the backward would
-belong to another forward. `selective` also keeps what the all-to-alls brought, so that nothing is sent twice.
+belong to another forward. `selective` also keeps what the all-to-alls brought, so that nothing is sent twice. Random
+numbers, as of dropout, are those of the forward: torch saves the generators' state and restores it to recompute.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -35,9 +36,7 @@ class Recomputed:
         self.caches: WeakSet[AbstractContextManager] = WeakSet()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return checkpoint(
-            self.forward, *args, use_reentrant=False, context_fn=self.contexts, preserve_rng_state=False, **kwargs
-        )
+        return checkpoint(self.forward, *args, use_reentrant=False, context_fn=self.contexts, **kwargs)
 
     def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         forward, recomputation = create_selective_checkpoint_contexts(self.policy)

@@ -33,6 +33,38 @@ def test_recomputation_keeps_the_routing_of_the_forward(ranks: Any, mode: str) -
     assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
 
 
+class Noisy(nn.Module):
+    """A unit that draws random numbers in three ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(8, 8), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.dropout(self.linear(x))
+        x = x + 0.1 * torch.randn_like(x) * x
+        return nn.functional.dropout(x, 0.3) * torch.bernoulli(torch.full_like(x, 0.5))
+
+
+def noisy_gradients(rank: int, world_size: int, mode: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Gradients of three microbatches in flight, and the random number that is drawn next."""
+    torch.manual_seed(5)
+    layers = nn.Sequential(*(Noisy() for _ in range(3)))
+    recompute_layers(layers, mode)
+    losses = [layers(torch.randn(4, 8)).square().sum() for _ in range(3)]
+    for loss in losses:
+        loss.backward()
+    return {name: parameter.grad for name, parameter in layers.named_parameters()}, torch.rand(1)
+
+
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_recomputation_draws_the_random_numbers_of_the_forward(ranks: Any, mode: str) -> None:
+    plain, after_plain = ranks.run(1, noisy_gradients, "none")[0]
+    recomputed, after_recomputed = ranks.run(1, noisy_gradients, mode)[0]
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+    assert torch.equal(after_plain, after_recomputed)
+
+
 def test_recomputation_keeps_the_layers_and_their_names() -> None:
     layers = nn.ModuleDict({"0": nn.Linear(2, 2)})
     recompute_layers(layers.values(), "full")
