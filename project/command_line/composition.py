@@ -1,8 +1,7 @@
-"""Composing a config as Hydra will, but with all that is wrong with the overrides told at once and in plain words.
+"""Composes a configuration as Hydra will, and reports every override that cannot be applied, not the first alone.
 
-Hydra stops at the first override that it cannot apply. Here the command is composed as a whole; only if that fails are
-the overrides applied one by one, and each that fails is explained and replaced by what it was most likely meant to be,
-so that the rest is judged as part of the command that the user has in mind.
+The command is composed as a whole. Only if that fails are the overrides applied one by one: each that fails becomes a
+fault and is replaced by the nearest valid one, so that the overrides after it are judged in the intended configuration.
 """
 
 from collections.abc import Sequence
@@ -20,13 +19,13 @@ from omegaconf import DictConfig
 from project.command_line.misspelling import explain, keys_of, malformed
 from project.spec.fault import Fault
 
-_GUESSES = 3  # a group's name and its choice may both be misspelt, and a plus sign be missing
+_GUESSES = 3  # corrections of one override: of a group's name, of its choice, and of a missing plus sign
 
 
 @dataclass(frozen=True)
 class Composed:
-    """`cfg` holds Hydra's own part too. `lost` names the groups and keys whose value nobody can guess: of what depends
-    on them nothing can be said.
+    """A composed configuration. `cfg` has Hydra's own section too. `lost` names the groups and keys whose intended
+    value is unknown, so that faults of what depends on them are not reported.
     """
 
     cfg: DictConfig
@@ -35,15 +34,20 @@ class Composed:
 
 
 def compose_or_explain(config_dir: Path, config_name: str, overrides: Sequence[str]) -> Composed:
-    """Raises `HydraException` only if the config files themselves, without any override, cannot be composed."""
+    """Composes one job.
+
+    Raises:
+        HydraException: where the configuration files cannot be composed, even without an override.
+    """
     with initialize_config_dir(str(config_dir), job_name=config_name, version_base="1.3"):
         whole = _attempt(config_name, overrides)
         return Composed(whole, []) if isinstance(whole, DictConfig) else _one_by_one(config_name, overrides, whole)
 
 
 def compose_or_explain_sweep(config_dir: Path, config_name: str, overrides: Sequence[str]) -> Composed:
-    """Every choice that a sweep makes, each beside the first values of the others: as many configs as there are
-    choices, not as there are jobs. What a key may be called does not depend on its value. `cfg` is the first job's.
+    """Composes each choice of a sweep with the first values of all other swept keys: as many configurations as there
+    are choices, not as there are jobs. Keys with plain values are composed once, for a key's name does not depend on
+    its value. `cfg` is the first job's.
     """
     with initialize_config_dir(str(config_dir), job_name=config_name, version_base="1.3"):
         values = [jobs for override in overrides if (jobs := _sweep_values(override))]
@@ -64,7 +68,7 @@ def _parse(override: str) -> Override:
 
 
 def _sweep_values(override: str) -> list[str]:
-    """Empty for a range without steps, which only an optimizing sweeper can draw from."""
+    """The override once for each of its values; empty for a continuous range, which only an optimizing sweeper uses."""
     try:
         parsed = _parse(override)
     except OverrideParseException:
@@ -99,7 +103,7 @@ def _adds_folders(override: str) -> bool:
 
 
 class _Repair:
-    """Overrides applied one after the other: those that were accepted, and what was wrong with the rest."""
+    """Overrides applied one after the other: the accepted ones, and the faults of all others."""
 
     def __init__(self, config_name: str) -> None:
         self.config_name = config_name
@@ -110,8 +114,8 @@ class _Repair:
         self.lost: list[str] = []
 
     def read(self, overrides: Sequence[str]) -> list[Override]:
-        """The overrides that can be read, in the order in which Hydra applies them: search paths, choices, values; new
-        keys last, lest others be taken for misspellings of them.
+        """Parses the overrides and sorts them as Hydra applies them: search paths, choices, values. New keys come last:
+        no other key is taken for a misspelling of one.
         """
         parsed = []
         for text in overrides:
@@ -124,7 +128,8 @@ class _Repair:
         return sorted(parsed, key=rank)
 
     def apply(self, override: Override, taken: set[str]) -> None:
-        """`taken` are the keys of the other overrides: none of them is what a misspelt one was meant to be."""
+        """Composes with the override, or with the nearest valid one. `taken` are the keys of the other overrides, which
+        are no candidates for a misspelt key."""
         for _ in range(_GUESSES):
             assert override.input_line is not None
             outcome = _attempt(self.config_name, [*self.accepted, override.input_line])
@@ -145,20 +150,20 @@ class _Repair:
         self.is_composed = False
 
     def is_plain(self, override: Override, keys: set[str]) -> bool:
-        """Whether the override hardly can fail, so that composing can wait: it gives a value to a key that is there."""
+        """Whether the override gives a value to a key that exists. It hardly can fail, so that composing can wait."""
         changes = override.type is OverrideType.CHANGE and not override.is_sweep_override()
         return changes and not _options(override) and override.key_or_group in keys
 
 
 def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception, trusting: bool = True) -> Composed:
-    """`trusting`: without composing for overrides that look as if they could not fail."""
+    """Applies the overrides in turn. `trusting` accepts those that hardly can fail without composing for each."""
     repair = _Repair(config_name)
     parsed = repair.read(overrides)
     keys: set[str] | None = None
     for override in parsed:
         key = override.key_or_group
         if any(key.startswith(f"{group}.") for group in repair.lost):
-            continue  # whether there is such a key depends on a choice that is not known
+            continue  # the key's section depends on a choice that is unknown
         if keys is None and not _options(override):
             keys = set(keys_of(repair.cfg))  # all choices have been made
         if trusting and keys is not None and repair.is_plain(override, keys):
@@ -168,6 +173,6 @@ def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception, tr
     whole = repair.cfg if repair.is_composed else _attempt(config_name, repair.accepted)
     if isinstance(whole, DictConfig) and repair.faults:
         return Composed(whole, repair.faults, frozenset(repair.lost))
-    if trusting:  # in vain, as for a value that Hydra's own keys do not take
+    if trusting:  # one that was trusted fails, as a value of the wrong type for one of Hydra's own keys does
         return _one_by_one(config_name, overrides, error, trusting=False)
     return Composed(repair.cfg, repair.faults or [Fault("overrides", " ".join(overrides), str(error))])

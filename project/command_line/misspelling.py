@@ -1,4 +1,4 @@
-"""Why Hydra could not apply an override, and what it was most likely meant to be."""
+"""Explains an override that Hydra cannot apply, and guesses the nearest valid one."""
 
 import difflib
 from collections.abc import Iterator
@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from project.spec.fault import Fault, legal, nearest, said
 
 Explained = tuple[Fault, str | None]
-"""The fault, and the override that was probably meant."""
+"""The fault, and the nearest valid override if there is one."""
 
 
 def malformed(override: str, error: OverrideParseException) -> Fault:
+    """The fault of an override that Hydra's grammar cannot parse."""
     key, equals, value = override.partition("=")
     if not equals:
         return Fault(key, "", "is not of the form key=value")
@@ -25,7 +26,8 @@ def malformed(override: str, error: OverrideParseException) -> Fault:
 
 
 def explain(override: Override, cfg: DictConfig, loader: ConfigLoader, error: Exception) -> Explained:
-    """`cfg` is the config, Hydra's part included, to which the override could not be applied."""
+    """Explains why the override does not apply to `cfg`, a configuration with Hydra's own section. `error` is what
+    Hydra raised."""
     key = override.key_or_group
     options = loader.get_group_options(key)
     if override.is_sweep_override():
@@ -62,7 +64,7 @@ def _sweep_without_multirun(override: Override) -> Explained:
 def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> Explained:
     key = override.key_or_group
     known = [name for name in keys_of(cfg) if key.startswith("hydra") or not name.startswith("hydra")]
-    groups = loader.get_group_options("", results_filter=None)  # some of which no default names
+    groups = loader.get_group_options("", results_filter=None)  # also those without a default
     meant = _meant_key(key, list(dict.fromkeys([*known, *groups])))
     if meant is not None:
         equals = (override.input_line or "").partition("=")[1]
@@ -76,7 +78,7 @@ def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> E
 
 
 def _meant_key(key: str, known: list[str]) -> str | None:
-    """A key of the same last name elsewhere (`tp` for `parallel.tp`), or else one that is spelled much alike."""
+    """The key with the same last part (`parallel.tp` for `tp`), or else the one with the most similar spelling."""
     section, _, leaf = key.rpartition(".")
     elsewhere = [name for name in known if _last(name) == leaf]
     siblings = {_last(name): name for name in known if name.rpartition(".")[0] == section}
@@ -88,9 +90,9 @@ def _meant_key(key: str, known: list[str]) -> str | None:
 
 
 def _choice_with_key(key: str, section: str, loader: ConfigLoader) -> str | None:
-    """`data.files` exists, but only under data=text."""
+    """The choice of the section's group under which the key exists, as `data.files` does under `data=text` alone."""
     for option in loader.get_group_options(section) if section else ():
-        with suppress(HydraException):  # one of Hydra's own, which does not stand alone
+        with suppress(HydraException):  # some of Hydra's own choices cannot be composed alone
             if key in keys_of(compose(overrides=[f"+{section}={option}"])):
                 return f"{section}={option}"
     return None
@@ -101,7 +103,7 @@ def _last(key: str) -> str:
 
 
 def keys_of(cfg: DictConfig) -> list[str]:
-    """Of all levels, with dots."""
+    """The keys of all levels, with dots."""
 
     def below(node: object, prefix: str) -> Iterator[str]:
         for name, child in node.items() if isinstance(node, dict) else ():
