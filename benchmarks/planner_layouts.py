@@ -24,7 +24,7 @@ from benchmarks.planner_record import Row, checksum, read, row, table, write
 from project.calibration import processors
 from project.calibration.rank_seconds import Case, rank_seconds
 from project.calibration.run import heading
-from project.planner.cost.host_time import after_the_pipeline, alone
+from project.planner.cost.host_time import host_seconds_after_the_pipeline, uncontended_durations
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Workload
 from project.planner.machine.cluster import Cluster
@@ -83,8 +83,8 @@ def predicted_core_seconds(layout: ParallelLayout, cluster: Cluster) -> float:
     """One thread a rank, as they are measured."""
     assert cluster.host is not None
     one_thread = replace(cluster, host=replace(cluster.host, cores=1))
-    stages = sum(stage.total for stage in alone(work(), layout, one_thread))
-    after = sum(after_the_pipeline(work(), layout, one_thread))  # of all ranks, on one core
+    stages = sum(stage.total for stage in uncontended_durations(work(), layout, one_thread))
+    after = sum(host_seconds_after_the_pipeline(work(), layout, one_thread))  # of all ranks, on one core
     return layout.microbatches * stages * layout.dp * layout.tp + after
 
 

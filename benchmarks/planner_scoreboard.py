@@ -13,12 +13,11 @@ from datetime import date
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.published_runs import Predicted, Run, predict, runs
+from benchmarks.footprint import layer_activation_bytes
+from benchmarks.published_runs import MEGATRON_2021, MEGATRON_2022_SP, Predicted, Run, predict, runs
 from project.planner.cost.workload import Workload, rank_parameters
 from project.planner.machine.cluster import Cluster, Stated
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.memory.footprint import layer_activation_bytes
-from project.spec.layer.implementation import MEGATRON_2021, MEGATRON_2022_SP
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.in_flight import share_in_flight

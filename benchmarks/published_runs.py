@@ -7,26 +7,43 @@ one from another is in a column.
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.footprint import footprint
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Workload
 from project.planner.machine.cluster import Cluster
-from project.planner.memory.footprint import footprint
-from project.spec.layer.implementation import (
-    MEGATRON_2021,
-    MEGATRON_2022_SP,
-    MEGATRON_CORE,
-    MEGATRON_CORE_DEEPEP,
-)
+from project.spec.layer.implementation import Implementation
 from project.spec.layout import ParallelLayout
 from project.spec.legality.rule import divisors
 from project.spec.model import ModelConfig
 
 TABLE = Path(__file__).with_name("published_runs.csv")
 RECOMPUTE = {"full": "full", "selective+sp": "selective", "norm+act": "selective", "none": "none"}
+# fp16 weights and gradients, fp32 master weights and moments on every replica. Narayanan et al., arXiv 2104.04473.
+MEGATRON_2021 = Implementation(
+    "Megatron-LM 2021", gated=False, dropout=True, fused_attention=False, sequence_parallel=False
+)
+# The same with the sequence cut between the matrices. Korthikanti et al., arXiv 2205.05198.
+MEGATRON_2022_SP = Implementation("Megatron-LM 2022", gated=False, dropout=True, fused_attention=False)
+# Fused attention, the optimizer's state divided over the replicas, their sums hidden behind the backward, each expert's
+# matrix products launched one by one. Liu et al., arXiv 2504.14960.
+MEGATRON_CORE = Implementation(
+    "Megatron-Core 2024",
+    selective="kernels",
+    slices="gathered",
+    per_expert=4,
+    state_bytes=6,
+    sharded_state_bytes=12,
+    gradient_bytes=4,
+    overlaps_gradients=True,
+    overlaps_messages=True,
+)
+# With DeepEP's dispatch. github.com/yanring/Megatron-MoE-ModelZoo, best_practice/Qwen3.
+MEGATRON_CORE_DEEPEP = replace(MEGATRON_CORE, name="Megatron-Core 2025, DeepEP", sends_once=True)
+
 TRAINERS = {how.name: how for how in (MEGATRON_2021, MEGATRON_2022_SP, MEGATRON_CORE, MEGATRON_CORE_DEEPEP)}
 
 

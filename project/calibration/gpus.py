@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from project.calibration import collectives, rates
 from project.calibration.ranks import device_of, on_ranks
 from project.calibration.rates import Progress, around
-from project.planner.cost.compute import gemm_seconds
+from project.planner.cost.work import gemm_seconds
 from project.planner.machine.cluster import Achieved, Cluster, Link
 from project.planner.machine.cluster_file import load_cluster
 from project.spec.layer.operation import Gemm

@@ -1,6 +1,4 @@
-"""The step, the cluster and the document of a configuration of `project/train.py` or `project/plan.py`."""
-
-from __future__ import annotations
+"""Reads a step, a cluster and a plan from a configuration of `project/train.py` or `project/plan.py`."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from project.run_folder import write_atomically
 from project.spec.sections import layout_of, model_of
 
 Config = Mapping[str, Any]
-"""A configuration as plain values, interpolations resolved."""
+"""A configuration as plain values, with interpolations resolved."""
 
 
 def step_of(config: Config) -> Step:
@@ -38,12 +36,13 @@ def cluster_of(config: Config) -> Cluster:
 
 
 def claims_path(document: str) -> Path:
-    """The path itself, or the file in configs/claims that a word names."""
+    """Path of a file of claims: `document` itself if it is a YAML file, else the file of that name in
+    configs/claims."""
     return Path(document) if document.endswith((".yaml", ".yml")) else CONFIGS / "claims" / f"{document}.yaml"
 
 
 def plan_of(config: Config) -> Plan:
-    """The plan, with the claims of `config.document` checked."""
+    """Makes the plan of a configuration, and checks the claims that `config["document"]` names."""
     claims = read_claims(claims_path(config["document"])) if config.get("document") else []
     return make_plan(step_of(config), cluster_of(config), claims)
 

@@ -1,12 +1,9 @@
-"""The subject of a plan: a model, its layout, and the batch of an optimizer step."""
-
-from __future__ import annotations
+"""The optimizer step that a plan is made for: a model, its layout and the batch."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from project.planner.cost.stages import parts_of
-from project.spec.cost import Tables
 from project.spec.layer import transformer
 from project.spec.layer.implementation import Implementation, ours, without_states
 from project.spec.layer.operation import Shape
@@ -18,7 +15,8 @@ from project.spec.precision import width_of
 
 @dataclass(frozen=True)
 class Step:
-    """`batch` counts the sequences over all replicas and of one batch, of which a step accumulates `accumulate`."""
+    """`batch` is the number of sequences of one batch over all replicas; an optimizer step accumulates the gradients
+    of `accumulate` batches."""
 
     config: ModelConfig
     layout: ParallelLayout
@@ -29,16 +27,17 @@ class Step:
 
     @property
     def microbatches(self) -> int:
+        """Microbatches of an optimizer step on one replica."""
         return self.layout.microbatches * self.accumulate
 
     @property
     def sequences(self) -> int:
-        """Of a microbatch of one replica."""
+        """Sequences of a microbatch on one replica."""
         return self.batch // (self.layout.dp * self.layout.microbatches)
 
     @property
     def tokens(self) -> int:
-        """Of a microbatch of one replica; a rank of tp has its share of them between the matrices."""
+        """Tokens of a microbatch on one replica. Between the matrices each rank of tp holds `tokens / tp` of them."""
         return self.sequences * self.seq_len
 
     @cached_property
@@ -56,19 +55,13 @@ class Step:
 
     @property
     def how(self) -> Implementation:
+        """This trainer's choices, as far as a microbatch depends on them."""
         return without_states(ours(self.precision))
 
-    @cached_property
-    def tables(self) -> Tables:
-        """Tables of one rank and microbatch; that of a kind of layer that the model has not is empty."""
-        config = self.config
-        args = config, self.how, self.shape, width_of(self.precision)
-        return Tables(
-            transformer.layer(*args, False) if config.num_dense_layers else (),
-            transformer.layer(*args, True) if config.moe_layers else (),
-            transformer.embedding(*args),
-            transformer.head(*args),
-        )
+    @property
+    def tables(self) -> transformer.Tables:
+        """Tables of one rank and microbatch."""
+        return transformer.tables(self.config, self.how, self.shape, width_of(self.precision))
 
     def parts_on(self, pp_rank: int) -> list[Part]:
         return [part for part in self.parts if self.rank_of_stage[part.stage] == pp_rank]

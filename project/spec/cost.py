@@ -3,37 +3,20 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
 
 from project.spec.layer import transformer
 from project.spec.layer.implementation import Implementation, ours
 from project.spec.layer.operation import Shape, Table, Weight
+from project.spec.layer.transformer import Tables
 from project.spec.model import ModelConfig
 from project.spec.precision import width_of
 
 
-class Tables(NamedTuple):
-    """A model: its two kinds of layer, the embedding and the head."""
-
-    dense: Table
-    experts: Table
-    first: Table
-    last: Table
-
-
 @lru_cache(maxsize=1024)
 def tables(config: ModelConfig, how: Implementation | None = None) -> Tables:
-    """Of one token on one rank, by this trainer unless another is given: what does not depend on either is read here.
-
-    The tables of both kinds of layer are there, whether the model has such layers or not.
-    """
-    how, shape, width = how or ours("32-true"), Shape(1, 1), width_of("32-true")
-    return Tables(
-        transformer.layer(config, how, shape, width, False),
-        transformer.layer(config, how, shape, width, True),
-        transformer.embedding(config, how, shape, width),
-        transformer.head(config, how, shape, width),
-    )
+    """Tables for one token on one rank, from which is read what depends on neither; by this trainer if `how` is
+    None."""
+    return transformer.tables(config, how or ours("32-true"), Shape(1, 1), width_of("32-true"))
 
 
 def weights(table: Table) -> Iterator[Weight]:

@@ -8,7 +8,7 @@ import torch
 
 from project.calibration import gpus
 from project.calibration.collectives import Costs
-from project.planner.cost.compute import gemm_seconds
+from project.planner.cost.work import gemm_seconds
 from project.planner.machine.cluster_file import load_cluster, read_cluster
 from project.spec.layer.operation import Gemm
 

@@ -15,8 +15,7 @@ from project.callbacks.first_steps import Communication
 from project.engine.stage import GRADIENT
 from project.model.router import Router
 from project.observe.ledger import Ledger
-from project.planner.cost.traffic import traffic
-from project.planner.cost.transfer import by_axis
+from project.planner.cost.traffic import by_axis, traffic
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from tests.harness.case import SMALL, Case

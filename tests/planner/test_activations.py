@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from project.planner.memory.activations import activation_peaks, kept
+from project.planner.memory.activations import kept_by_module
+from project.planner.memory.peak import activation_peaks
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
-from project.spec.schedules.order import order_of
+from project.spec.schedules.in_flight import InFlight
 from project.spec.schedules.table import SCHEDULES
 from tests.harness.case import SMALL, Case
 from tests.harness.measured import peaks_of
@@ -19,7 +20,7 @@ from tests.harness.schedules import layout_of
 def check(ranks: Any, case: Case) -> None:
     measured = ranks.run(case.layout.world_size, peaks_of, case)[0]
     step = Step(case.model, case.layout, case.batch, case.seq_len, case.precision)
-    assert activation_peaks(step, order_of(case.layout)) == measured
+    assert activation_peaks(step) == measured
 
 
 # A dense layer, experts on every stage, the embedding on the first and the head on the last.
@@ -100,5 +101,5 @@ def test_the_document_s_stage_keeps_the_bytes_that_its_notes_say() -> None:
     weights besides, and no more than that."""
     step = Step(ModelConfig(), ParallelLayout(pp=4, tp=4, ep=4, microbatches=8), 8, 256, "bf16-true")
     least = 2 * 256 / 4 * (14 * 1024 + 2 * 1024 + 2 * (4 * 1024 + 6 * 4096))  # two layers, a sequence, k = 2
-    middle = sum(kept(step, step.parts[1]).microbatch.values())
+    middle = kept_by_module(step, step.parts[1], InFlight(1)).total()
     assert least < middle < 2.2 * least

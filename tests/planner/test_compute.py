@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from project.planner.cost.compute import gemm_seconds, launch_seconds, work_seconds
-from project.planner.cost.work import Work
+from project.planner.cost.work import Work, gemm_seconds, launch_seconds, work_seconds
 from project.planner.machine.cluster_file import load_cluster
 from project.spec.layer.operation import Gemm
 

@@ -7,7 +7,7 @@ import pytest
 from project.calibration.overhead import FEW, MANY, cases, evaluate
 from project.calibration.rank_seconds import Seconds
 from project.planner.cost import host_time
-from project.planner.cost.shared_cores import shared_span
+from project.planner.cost.host_time import shared_span
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Durations, Workload
 from project.planner.machine.cluster import Host
@@ -92,7 +92,7 @@ def test_more_ranks_than_cores_cost_their_overhead():
 
 def test_stretched_durations_give_the_shared_span_again():
     layout = ParallelLayout(pp=4, tp=2, ep=2, microbatches=4)
-    stages = host_time.stage_durations(WORK, layout, HERE)
+    stages = host_time.host_stage_durations(WORK, layout, HERE)
     latency = HERE.intra.latency_s.value
     unshared, _ = shared_span(layout, stages, 100, latency)
     assert unshared == pytest.approx(step_time(WORK, layout, HERE).pipeline, rel=0.01)
@@ -111,14 +111,14 @@ def test_calibration_reads_each_cost_from_runs_that_differ_in_it():
 
     def seconds(layers: int, layout: ParallelLayout) -> Seconds:
         m, ranks = layout.microbatches, layout.world_size
-        tensor = host_time.peers(COSTS["tensor_s"], COSTS["tensor_peer_s"], layout.tp)
-        expert = host_time.peers(COSTS["expert_s"], COSTS["expert_peer_s"], layout.ep)
-        ends = COSTS["ends_s"] + host_time.peers(COSTS["tensor_ends_s"], COSTS["tensor_ends_peer_s"], layout.tp)
+        tensor = host_time.cost_among(COSTS["tensor_s"], COSTS["tensor_peer_s"], layout.tp)
+        expert = host_time.cost_among(COSTS["expert_s"], COSTS["expert_peer_s"], layout.ep)
+        ends = COSTS["ends_s"] + host_time.cost_among(COSTS["tensor_ends_s"], COSTS["tensor_ends_peer_s"], layout.tp)
         of_rank = (layers * (COSTS["block_s"] + tensor + expert) + ends) / layout.pp
         message = COSTS["message_s"] if layout.pp > 1 else 0.0
         core = m * (of_rank + message) + COSTS["step_s"] + (ranks - 1) * COSTS["step_peer_s"]
-        waits = host_time.peers(COSTS["tensor_wait_s"], COSTS["tensor_wait_peer_s"], layout.tp)
-        waits += host_time.peers(COSTS["expert_wait_s"], COSTS["expert_wait_peer_s"], layout.ep)
+        waits = host_time.cost_among(COSTS["tensor_wait_s"], COSTS["tensor_wait_peer_s"], layout.tp)
+        waits += host_time.cost_among(COSTS["expert_wait_s"], COSTS["expert_wait_peer_s"], layout.ep)
         return Seconds(core, core + m * layers / layout.pp * waits)
 
     found = evaluate({name: seconds(case.layers, case.layout) for name, case in cases().items()})

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from project.planner.cost.parameters import parameters_on
-from project.planner.memory.activations import kept
+from project.planner.memory.activations import kept_by_module
 from project.planner.memory.peak import buffers, by_module, least, memory, peak
 from project.planner.search import space
 from project.planner.search.space import nearest_fitting
@@ -30,16 +30,18 @@ def test_planned_activation_memory_is_what_the_microbatches_in_flight_keep() -> 
     for rank, flying in enumerate((4, 3, 2, 1)):
         moment = InFlight(flying)
         assert in_flight(STEP.layout)[rank] == (moment,)
-        found, of_stage = memory(STEP, rank), kept(STEP, STEP.parts[rank])
-        assert found.activations + found.logits == of_stage.at(moment)
-        assert sum(by_module(STEP, rank).values()) == of_stage.at(moment)
+        tokens = 8 * 256 * 8 if rank in (0, 3) else 0  # those of the batch, or its targets
+        kept = kept_by_module(STEP, STEP.parts[rank], moment).total() + tokens
+        found = memory(STEP, rank)
+        assert found.activations + found.logits == kept
+        assert sum(by_module(STEP, rank).values()) == kept
     assert memory(STEP, 3).logits > 0 == memory(STEP, 0).logits
 
 
 def test_recomputation_keeps_less_and_brings_one_layer_back() -> None:
     full = replace(STEP, layout=replace(STEP.layout, recompute="full"))
     assert memory(full, 0).activations < memory(STEP, 0).activations / 10
-    assert memory(full, 0).recomputation == sum(kept(STEP, STEP.parts[1]).microbatch.values()) // 2
+    assert memory(full, 0).recomputation == kept_by_module(STEP, STEP.parts[1], InFlight(1)).total() // 2
 
 
 def test_sharded_replicas_divide_moments_and_gather_whole_weights_for_a_step() -> None:

@@ -8,15 +8,15 @@ from statistics import mean
 
 import pytest
 
+import benchmarks.footprint as footprint
 import benchmarks.planner_scoreboard as scoreboard
 import benchmarks.published_runs as published
-from project.planner.cost import collective_time, compute, step_time, work, workload
+from project.planner.cost import communication_time, step_time, work, workload
 from project.planner.machine import group
 from project.planner.machine.cluster_file import load_cluster
-from project.planner.memory import footprint
 from project.spec.layer import implementation, transformer
 
-TIMING = (published, step_time, compute, collective_time, work, transformer, workload, group, footprint, implementation)
+TIMING = (published, step_time, communication_time, work, transformer, workload, group, footprint, implementation)
 DENSE, MOE = scoreboard.scores(False), scoreboard.scores(True)
 
 

@@ -17,7 +17,7 @@ from project.planner.search.candidate import SETTLED, closed_form_seconds
 from project.planner.search.pareto import front
 from project.planner.search.space import overrides
 from project.planner.step import Step
-from project.planner.timeline.simulated_step import simulate_step
+from project.planner.timeline import simulate_step
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts
 from project.spec.model import ModelConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from project.planner.timeline.timeline import Timeline, simulate
+from project.planner.timeline import Timeline, simulate
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.order import order_of
 from project.spec.schedules.table import schedule_of

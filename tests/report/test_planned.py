@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from project.planner.timeline.timeline import simulate
+from project.planner.timeline import simulate
 from project.report import communication, gantt, memory, rank_map
 from project.report.run import Run
 from project.report.run_page import claims, key_figures, write_run_page

@@ -3,8 +3,6 @@
 All ranks of a stage hold as many: what is divided is divided evenly, or refused (`project.spec.legality.rules`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import lru_cache
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """How unevenly a router fills its experts, when it chooses at random."""
 
-from __future__ import annotations
-
 from functools import cache
 from math import erf, exp, pi, sqrt
 

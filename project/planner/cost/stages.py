@@ -1,7 +1,5 @@
 """What each stage, and each rank with all its stages, holds of the model."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 

@@ -4,22 +4,20 @@ The pipeline is summed up by closed forms (Narayanan et al., arXiv 2104.04473; Q
 the slowest rank sets the pace and the others are passed once; `planner.timeline` runs a schedule action by action.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from functools import lru_cache
 from operator import mul
 from typing import NamedTuple
 
-from project.planner.cost import collective_time, host_time, message
-from project.planner.cost.compute import launch_seconds, work_seconds
+from project.planner.cost import host_time
+from project.planner.cost.communication_time import collective_seconds, crossings, message_seconds
 from project.planner.cost.stages import Held, ranks_of_stages
-from project.planner.cost.work import Pass, Work, embedding, head, layer
+from project.planner.cost.work import Pass, Work, embedding, head, launch_seconds, layer, work_seconds
 from project.planner.cost.workload import Durations, StepTime, Workload, rank_parameters
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.group import Group, group_over
-from project.planner.timeline.timeline import Travel
 from project.spec.layer.implementation import Implementation, without_states
-from project.spec.layer.operation import Axes, Send, Shape
+from project.spec.layer.operation import Axes, Shape
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.precision import Arithmetic
@@ -27,7 +25,7 @@ from project.spec.schedules.table import schedule_of
 
 
 class Units(NamedTuple):
-    """What a stage is made of."""
+    """Durations of one microbatch by kind of layer; `first` is the embedding, `last` the head."""
 
     dense: Durations
     experts: Durations
@@ -48,11 +46,14 @@ def units(
     recompute: str,
     cluster: Cluster,
 ) -> Units:
-    """Of one shape, of which a search asks for thousands of pipelines."""
+    """Durations of each kind of layer for one shape, which thousands of pipelines of a search share."""
     among = dict(groups)
 
     def seconds(work: Work) -> float:
-        sent = sum(send.calls * send_seconds(send, among[send.axes], cluster) for send in work.sends)
+        sent = sum(
+            send.calls * collective_seconds(send.collective, send.given, among[send.axes], cluster, send.copies)
+            for send in work.sends
+        )
         return work_seconds(work, cluster, arithmetic, how.element_bytes) + sent
 
     def backward(inputs: Work, weights: Work, again: Work) -> tuple[float, float]:
@@ -74,10 +75,6 @@ def units(
     )
 
 
-def send_seconds(send: Send, group: Group, cluster: Cluster) -> float:
-    return collective_time.seconds(send.collective, send.given, group, cluster, send.copies)
-
-
 @lru_cache(maxsize=4096)
 def _groups(tp: int, ep: int, etp: int) -> tuple[tuple[Axes, Group], ...]:
     """Groups of a microbatch's collectives, which lie together whatever the replicas and stages are."""
@@ -92,28 +89,29 @@ def layout_units(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Un
 
 
 def stage_durations(work: Workload, layout: ParallelLayout, cluster: Cluster) -> list[Durations]:
-    """Of every stage; where ranks share cores, with the share that each has of them."""
+    """Durations of one microbatch on every stage; where ranks share cores, with the share that each has of them."""
     if cluster.host is not None:
-        return host_time.stage_durations(work, layout, cluster)
+        return host_time.host_stage_durations(work, layout, cluster)
     of = layout_units(work, layout, cluster)
     return [of.held(stage) for stage in work.held_by_stages(layout)]
 
 
-def fastest(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
+def bubble_free_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
     """Seconds of a pipeline without bubble, the layers spread over the ranks as if they could be cut."""
     if cluster.host is not None:
-        return host_time.fastest(work, layout, cluster)
+        return host_time.host_bubble_free_seconds(work, layout, cluster)
     of, config = layout_units(work, layout, cluster), work.config
     layers = config.num_dense_layers * of.dense.total + len(config.moe_layers) * of.experts.total
     return layout.microbatches * (layers + of.first.total + of.last.total) / layout.pp
 
 
-def travel(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Travel:
-    """One microbatch's activations, from one stage to the next. Each tensor-parallel rank sends its part."""
+def travel(work: Workload, layout: ParallelLayout, cluster: Cluster) -> Callable[[int, int], float]:
+    """Seconds of the message of one microbatch from a stage to the next, as a function of both stages. Each
+    tensor-parallel rank sends its part."""
     at, given = ranks_of_stages(layout), _sent_on(work, layout)
     if cluster.host is not None:
         return lambda here, there: 0.0 if at[here] == at[there] else cluster.intra.latency_s.value
-    return lambda here, there: message.seconds(given, at[here], at[there], layout, cluster)
+    return lambda here, there: message_seconds(given, at[here], at[there], layout, cluster)
 
 
 def _sent_on(work: Workload, layout: ParallelLayout) -> float:
@@ -121,11 +119,11 @@ def _sent_on(work: Workload, layout: ParallelLayout) -> float:
 
 
 def _message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
-    """What of them no computation hides, there and back: each rank once to fill the pipeline, or where ranks wait for
-    what they send every message, of the rank with the slowest link."""
+    """Seconds of messages, activations and gradients, that no computation hides: each rank's first message, which fills
+    the pipeline; or every message of the rank with the slowest link where ranks wait for what they send."""
     if layout.pp == 1:
         return 0.0
-    given, across = _sent_on(work, layout), message.crossings(layout, cluster)
+    given, across = _sent_on(work, layout), crossings(layout, cluster)
     if work.how.overlaps_messages:
         return 2 * (across * cluster.inter.seconds(given) + (layout.pp - 1 - across) * cluster.intra.seconds(given))
     slowest = cluster.inter if across else cluster.intra
@@ -134,7 +132,7 @@ def _message_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -
 
 def step_time(work: Workload, layout: ParallelLayout, cluster: Cluster) -> StepTime:
     if cluster.host is not None:
-        return host_time.step_time(work, layout, cluster)
+        return host_time.host_step_time(work, layout, cluster)
     of = layout_units(work, layout, cluster)
     what = work.held_by_ranks(layout)
     taken = {held: of.held(held) for held in set(what)}
@@ -159,16 +157,16 @@ def _as_run(rank: Durations, layout: ParallelLayout) -> tuple[float, float, floa
 
 
 def _one_microbatch(ranks: list[Durations], layout: ParallelLayout) -> float:
-    """Seconds of a microbatch all the way and back, which few microbatches do not fill."""
+    """Seconds of one microbatch through all ranks and back: the least that a step takes with few microbatches."""
     split = schedule_of(layout).splits_backward and layout.recompute == "none"
     return sum(rank.forward + rank.inputs + (0.0 if split else rank.weights) for rank in ranks)
 
 
 def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
-    """Once a step, the rank with most: sums over the replicas, and where the optimizer's state is divided over them a
-    reduce-scatter, and an all-gather of the new weights."""
+    """Seconds of the sums of gradients once a step, on the rank with most: all-reduces over the replicas, or where the
+    optimizer's state is divided over them a reduce-scatter, and an all-gather of the new weights."""
     if cluster.host is not None:
-        return host_time.after_the_pipeline(work, layout, cluster)[0]
+        return host_time.host_seconds_after_the_pipeline(work, layout, cluster)[0]
     how, most = work.how, 0.0
     replicas, expert_replicas, tp = (
         group_over(("dp",), layout),
@@ -176,24 +174,24 @@ def gradient_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -
         group_over(("tp",), layout),
     )
     for held in set(rank_parameters(work, layout)):
-        spent = collective_time.seconds("all_reduce", held.whole * how.gradient_bytes, tp, cluster)
+        spent = collective_seconds("all_reduce", held.whole * how.gradient_bytes, tp, cluster)
         for count, among in ((held.whole + held.divided_over_tp, replicas), (held.experts, expert_replicas)):
             if not count:
                 continue
             if how.sharded_state_bytes:
-                spent += collective_time.seconds("reduce_scatter", count * how.gradient_bytes, among, cluster)
+                spent += collective_seconds("reduce_scatter", count * how.gradient_bytes, among, cluster)
                 given = count * how.element_bytes / among.size
-                spent += collective_time.seconds("all_gather", given, among, cluster)
+                spent += collective_seconds("all_gather", given, among, cluster)
             else:
-                spent += collective_time.seconds("all_reduce", count * how.gradient_bytes, among, cluster)
+                spent += collective_seconds("all_reduce", count * how.gradient_bytes, among, cluster)
         most = max(most, spent)
     return most
 
 
 def optimizer_seconds(work: Workload, layout: ParallelLayout, cluster: Cluster) -> float:
-    """Bound by memory."""
+    """Seconds of the optimizer's update on the rank with most, which memory bounds."""
     if cluster.host is not None:
-        return host_time.after_the_pipeline(work, layout, cluster)[1]
+        return host_time.host_seconds_after_the_pipeline(work, layout, cluster)[1]
     sharded = bool(work.how.sharded_state_bytes)
     dp, edp = (layout.dp, layout.edp) if sharded else (1, 1)
     ranks = set(rank_parameters(work, layout))

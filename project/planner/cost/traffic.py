@@ -5,16 +5,13 @@ The tests hold it to `project.observe.ledger`, call by call and byte by byte. Ex
 rank sends every other equally many rows.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 from project.planner.cost.parameters import parameters_of
 from project.planner.cost.stages import held_by
-from project.planner.cost.transfer import Transfer
-from project.planner.machine.group import group_over
+from project.planner.machine.group import Group, group_over
 from project.planner.step import Step
 from project.spec.layer.operation import Axes
 from project.spec.layout import DENSE
@@ -22,6 +19,43 @@ from project.spec.partition import Part
 from project.spec.precision import DOUBLE, width_of
 
 STATISTICS = 4  # of a layer in the table that is logged: auxiliary loss, z-loss, entropy, dropped fraction
+DIRECTIONS = ("forward", "backward", "step")
+
+
+class Transfer(NamedTuple):
+    """`calls` operations in all of a step, each given `given` bytes by this rank. `stage` is None for what a rank does
+    once for all its stages; `module` says what it is for. `times` of those calls belong to one microbatch, or are 0
+    where the calls are the step's. `neighbour` is the stage at a message's other end."""
+
+    stage: int | None
+    module: str
+    group: Group
+    collective: str
+    direction: str
+    calls: int
+    given: int
+    times: int = 0
+    neighbour: int | None = None
+
+    @property
+    def bytes(self) -> int:
+        """On the wire, of all calls."""
+        return self.calls * on_the_wire(self.collective, self.given, self.group.size)
+
+
+def on_the_wire(collective: str, given: int, ranks: int) -> int:
+    """Bytes that this rank sends in one call; the formulas of `project.observe.message`."""
+    match collective:
+        case "all_reduce":
+            return -(-2 * given * (ranks - 1) // ranks)
+        case "reduce_scatter" | "all_to_all":
+            return -(-given * (ranks - 1) // ranks)
+        case "all_gather":
+            return given * (ranks - 1)
+        case "send":
+            return given
+        case _:
+            return 0
 
 
 def traffic(step: Step, pp_rank: int) -> list[Transfer]:
@@ -157,3 +191,23 @@ def _summed(step: Step) -> Iterator[Transfer]:
     numbers = 1 + step.config.num_layers * (STATISTICS + step.config.num_experts)
     yield _once(step, DENSE, "log", "all_reduce", "step", numbers * DOUBLE, step.accumulate - 1)
     yield _once(step, DENSE, "gradient norm and log", "all_reduce", "step", (3 + numbers) * DOUBLE)
+
+
+# -- sums ---------------------------------------------------------------------------------------------------------
+
+
+def by_axis(transfers: Sequence[Transfer]) -> dict[str, dict[str, dict[str, Any]]]:
+    """As the ledger has it: `{axis: {collective: {calls, bytes, direction: {calls, bytes}}}}`."""
+    lines: dict[tuple[str, str, str], list[int]] = {}
+    for transfer in transfers:
+        line = lines.setdefault((transfer.group.axis, transfer.collective, transfer.direction), [0, 0])
+        line[0] += transfer.calls
+        line[1] += transfer.bytes
+    whole: dict[str, dict[str, dict[str, Any]]] = {}
+    for axis, collective, direction in sorted(lines, key=lambda key: (key[:2], DIRECTIONS.index(key[2]))):
+        calls, sent = lines[axis, collective, direction]
+        entry = whole.setdefault(axis, {}).setdefault(collective, {"calls": 0, "bytes": 0})
+        entry["calls"] += calls
+        entry["bytes"] += sent
+        entry[direction] = {"calls": calls, "bytes": sent}
+    return whole

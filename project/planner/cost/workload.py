@@ -1,7 +1,5 @@
 """What is to be timed, and what each stage and rank holds of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple

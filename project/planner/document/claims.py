@@ -1,6 +1,4 @@
-"""A document's claims against what follows from its layout."""
-
-from __future__ import annotations
+"""Checks the claims of a strategy document against the quantities of its plan."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -15,12 +13,12 @@ from project.planner.document.quantities import Quantity
 from project.spec.fault import Fault, is_number, legal, said
 
 RELATIONS = ("equal", "about", "at_least", "at_most", "unknown")
-WITHIN = 0.25  # of what is claimed with a tilde
+WITHIN = 0.25  # relative tolerance of a claim with a tilde
 _KEYS = ("claim", "quantity", "relation", "claimed", "within")
 
 
 def read_claims(path: Path) -> list[dict[str, Any]]:
-    """OSError or ValueError for a file that is no such list."""
+    """Reads the list of claims in a YAML file. Raises OSError or ValueError for a file that has none."""
     try:
         entries = OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, OmegaConfBaseException) as error:
@@ -34,7 +32,7 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
 
 
 def claim_faults(key: str, path: Path, quantities: Iterable[str]) -> list[Fault]:
-    """All that is wrong with a file, claim by claim."""
+    """Lists everything that is wrong with a file of claims, claim by claim."""
     names = list(quantities)
     try:
         claims = read_claims(path)
@@ -75,8 +73,8 @@ def _claimed_reasons(claim: Mapping[str, Any], relation: Any) -> Iterable[str]:
 
 
 def check(claims: Iterable[Mapping[str, Any]], quantities: Mapping[str, Quantity]) -> list[dict[str, Any]]:
-    """As `plan.json` has them. Of what fails `difference` is what is found less what is claimed, and `by` the one over
-    the other, None where nothing or less is claimed."""
+    """Checks claims; returns them as entries of `plan.json`. For a claim that fails, `difference` is the found value
+    minus the claimed one and `by` their ratio, which is None where the claimed value is not positive."""
     return [_checked(claim, quantities[claim["quantity"]]) for claim in claims]
 
 

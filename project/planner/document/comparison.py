@@ -1,14 +1,11 @@
 """Planned figures beside the measured ones of a run."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from project.planner.cost.transfer import by_axis
+from project.planner.cost.traffic import by_axis
 from project.planner.document.plan import Plan
 from project.planner.document.sheet import Sheet, number
-from project.planner.memory.activations import activation_peaks
-from project.spec.schedules.order import order_of
+from project.planner.memory.peak import activation_peaks
 
 UNITS = {
     "step_time_s": "s",
@@ -35,7 +32,7 @@ def planned_figures(plan: Plan) -> dict[str, Any]:
         **{key: plan.quantities[key].value for key in keys},
         "parameters_per_rank": [found.parameters[pp] for pp in at],
         "peak_memory_bytes_per_rank": [found.memories[pp].total for pp in at],
-        "activation_bytes_peak_per_stage": activation_peaks(step, order_of(layout)),
+        "activation_bytes_peak_per_stage": activation_peaks(step),
         "communication": by_axis(found.busiest),
     }
 

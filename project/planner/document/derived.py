@@ -1,23 +1,18 @@
 """The facts that follow from a model, a layout and a cluster: memory, traffic and the timeline of a step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from project.planner.cost import message
+from project.planner.cost.communication_time import message_link
 from project.planner.cost.parameters import parameters_on
-from project.planner.cost.step_time import Durations
-from project.planner.cost.traffic import traffic
-from project.planner.cost.transfer import Transfer
-from project.planner.cost.workload import workload
+from project.planner.cost.traffic import Transfer, traffic
+from project.planner.cost.workload import Durations, workload
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.source import source_of_seconds
 from project.planner.memory.peak import Memory, by_module, memory, peaks
 from project.planner.step import Step
-from project.planner.timeline.simulated_step import simulate_step
-from project.planner.timeline.timeline import Timeline, simulate
+from project.planner.timeline import Timeline, simulate, simulate_step
 from project.spec.schedules.in_flight import InFlight
 from project.spec.schedules.order import forwards, order_of
 
@@ -80,7 +75,7 @@ def derive(step: Step, cluster: Cluster) -> Derived:
         timeline=simulated.pipeline,
         forward=simulate(forwards(order_of(layout)), simulated.duration, simulated.travel),
         hops=[
-            Hop(stage, message.tier(here, there, layout, cluster), simulated.travel(stage, stage + 1))
+            Hop(stage, message_link(here, there, layout, cluster), simulated.travel(stage, stage + 1))
             for stage, (here, there) in enumerate(zip(step.rank_of_stage, step.rank_of_stage[1:], strict=False))
             if here != there
         ],

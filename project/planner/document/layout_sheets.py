@@ -1,7 +1,5 @@
 """Sheets of what each rank has: its place and modules, the balance of the stages, and memory by category."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

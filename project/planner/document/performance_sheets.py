@@ -1,7 +1,5 @@
 """Sheets of what a step does: what is sent, when each action runs, the expected performance, and claims about it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +7,7 @@ from project.planner.document.derived import Derived
 from project.planner.document.plan import Plan
 from project.planner.document.sheet import Sheet, number
 from project.planner.machine.source import source_of_results
-from project.planner.timeline.timeline import Timeline
+from project.planner.timeline import Timeline
 
 STRIP = 60  # characters of a timeline
 MOST_STRIPS = 16  # on a terminal

@@ -1,13 +1,11 @@
 """The plan: the facts of a step, the quantities that sum them up, and checked claims; as `plan.json` has them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from project.planner.cost.transfer import by_axis
-from project.planner.cost.transfer_time import link, seconds
+from project.planner.cost.communication_time import transfer_link, transfer_seconds
+from project.planner.cost.traffic import by_axis
 from project.planner.document.claims import check
 from project.planner.document.derived import Derived, derive
 from project.planner.document.quantities import Quantity, quantities
@@ -101,8 +99,8 @@ def _communication(found: Derived) -> dict[str, dict[str, dict[str, Any]]]:
     source["link"] = source_of_results(found.cluster, "gpus_per_node")
     for transfer in found.busiest:
         entry = table[transfer.group.axis][transfer.collective]
-        spent = transfer.calls * seconds(transfer, found.step, found.cluster)
-        here = link(transfer, found.step, found.cluster)
+        spent = transfer.calls * transfer_seconds(transfer, found.step, found.cluster)
+        here = transfer_link(transfer, found.step, found.cluster)
         entry["seconds"] = entry.get("seconds", 0.0) + spent
         entry["link"] = "inter" if "inter" in (here, entry.get("link")) else here
         entry["source"] = source

@@ -1,14 +1,12 @@
 """The quantities of the document, each with its unit, its source (`project.planner.machine.source`) and its
 derivation: counts and bytes first, then times and ratios of times."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 
+from project.planner.cost.communication_time import transfer_link
 from project.planner.cost.routing import expected_imbalance
 from project.planner.cost.step_time import optimizer_seconds, stage_durations
-from project.planner.cost.transfer_time import link
 from project.planner.cost.workload import workload
 from project.planner.document.derived import Derived
 from project.planner.machine.source import source_of_figures, source_of_results
@@ -115,9 +113,11 @@ def _split(found: Derived) -> dict[str, Quantity]:
     config, layout = found.step.config, found.step.layout
     largest = max(len(part.layers) for part in found.step.parts)
     in_turn = f"a token passes every layer in turn, whatever the stages; a stage holds {largest}"
-    closed, formula = schedule_of(layout).bubble(layout), f"no closed form is known here of {layout.schedule}"
+    schedule = schedule_of(layout)
+    closed, formula = schedule.bubble(layout), f"no closed form is known here of {layout.schedule}"
     if closed is not None:
-        formula = f"(p-1)/(vm+p-1) with p={layout.pp}, v={layout.virtual_stages}, m={layout.microbatches}, even stages"
+        sizes = f"p={layout.pp}, v={layout.virtual_stages}, m={layout.microbatches}"
+        formula = f"{schedule.bubble_formula} with {sizes}, even stages"
     return {
         "layers_per_stage": _derived(largest, "1", "the largest stage"),
         "sequential_layers": _derived(config.num_layers, "1", in_turn),
@@ -129,7 +129,7 @@ def _split(found: Derived) -> dict[str, Quantity]:
 
 def _sent(found: Derived) -> dict[str, Quantity]:
     between = [
-        sum(sent.bytes for sent in of_rank if link(sent, found.step, found.cluster) == "inter")
+        sum(sent.bytes for sent in of_rank if transfer_link(sent, found.step, found.cluster) == "inter")
         for of_rank in found.transfers
     ]
     busiest = found.transfers.index(found.busiest)

@@ -1,7 +1,5 @@
 """The outcome of a search as sheets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from project.planner.document.sheet import Sheet, number

@@ -1,7 +1,5 @@
 """The document as it is read: its sheets in order, the conditions that it holds for, and its validation checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from project.planner.document.layout_sheets import memory_sheet, modules_sheet, rank_sheet

@@ -1,7 +1,5 @@
 """Reading, checking and writing `configs/cluster/*.yaml`, with or without Hydra."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,10 +1,8 @@
-"""The ranks among which a collective runs, as strides: of any size of world at the cost of a few numbers.
+"""Process groups as sizes and strides, so that a group of any number of ranks costs a few numbers.
 
-Ranks that differ along an axis alone are a stride apart (`project.spec.layout`: pp-major, tp-minor; within a stage
-the experts' axes are edp, ep, etp). Groups over the same ranks are one, named by the first axis that has them.
+Ranks that differ along one axis alone are a stride apart (`project.spec.layout`: pp-major, tp-minor; within a stage
+the experts' axes are edp, ep, etp). Two axes with the same ranks are one group, named by the first of them.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -15,7 +13,8 @@ from project.spec.layout import AXES, ParallelLayout
 
 
 class Group(NamedTuple):
-    """`dims` are size and stride, the largest stride first, none of size 1, and none that continues the one behind."""
+    """`dims` are pairs of size and stride, the largest stride first. No dim has size 1, and adjacent dims that are
+    contiguous are merged."""
 
     axis: str
     dims: tuple[tuple[int, int], ...]
@@ -28,20 +27,20 @@ class Group(NamedTuple):
         return ranks
 
     def members(self, rank: int) -> Iterator[int]:
-        """Of the group that `rank` is in."""
+        """Ranks of the group that `rank` is in."""
         first = rank - sum(rank // stride % size * stride for size, stride in self.dims)
         for places in product(*(range(size) for size, _ in self.dims)):
             yield first + sum(place * stride for place, (_, stride) in zip(places, self.dims, strict=True))
 
     def on_one_node(self, ranks_per_node: int) -> int:
-        """How many of its ranks share a node that holds so many consecutive ones; of the group of rank 0, which starts
-        where a node does."""
+        """Number of the group's ranks on one node of `ranks_per_node` consecutive ranks, for the group of rank 0, which
+        starts at the first rank of a node."""
         return _below(self.dims, ranks_per_node)
 
 
 @lru_cache(maxsize=65536)
 def _below(dims: tuple[tuple[int, int], ...], room: int) -> int:
-    """How many combinations of places lie less than `room` from the first."""
+    """Number of ranks of the group whose distance from its first rank is less than `room`."""
     if not dims:
         return 1
     (size, stride), *rest = dims
@@ -54,7 +53,7 @@ def group_over(axes: tuple[str, ...], layout: ParallelLayout) -> Group:
 
 @lru_cache(maxsize=65536)
 def _group_over(axes: tuple[str, ...], pp: int, dp: int, tp: int, ep: int, etp: int) -> Group:
-    """Whatever the schedule, of which a search asks for many."""
+    """Cached by the degrees alone, which all schedules of a search share."""
     layout = ParallelLayout(pp=pp, dp=dp, tp=tp, ep=ep, etp=etp)
     dims = _strides(axes, layout)
     name = next(("_".join(named) for named in AXES if _strides(named, layout) == dims), "world")

@@ -9,8 +9,6 @@ A number has the weakest source of everything that it is computed from. A predic
 derived if all its rates were measured, and assumed otherwise.
 """
 
-from __future__ import annotations
-
 from project.planner.machine.cluster import Cluster
 from project.spec.layout import ParallelLayout
 from project.spec.precision import Arithmetic

@@ -4,62 +4,19 @@ hold the sums to `project.observe.memory`, which counts storages.
 Experts are taken to be balanced.
 """
 
-from __future__ import annotations
-
 from collections import Counter
+from functools import lru_cache
 from typing import NamedTuple
 
 from project.planner.cost.stages import held_by
 from project.planner.step import Step
 from project.spec.layer.implementation import EVERY, Implementation
-from project.spec.layer.operation import Table
+from project.spec.layer.operation import Shape, Table
+from project.spec.layer.transformer import tables
+from project.spec.model import ModelConfig
 from project.spec.partition import Part
-from project.spec.precision import INT64
-from project.spec.schedules.in_flight import InFlight, peaks_in_flight
-from project.spec.schedules.order import Order
-
-
-class Kept(NamedTuple):
-    """Bytes of one stage on one rank: of each microbatch in flight, by module; of those what the first half of a split
-    backward gives back; and of the whole batch, whose tokens (or targets) are one storage however many microbatches
-    see a part of it."""
-
-    microbatch: dict[str, int]
-    first_half: dict[str, int]
-    batch: int
-
-    def by_module(self, moment: InFlight) -> dict[str, int]:
-        return {
-            module: moment.all * size - moment.second_half * self.first_half.get(module, 0)
-            for module, size in self.microbatch.items()
-        }
-
-    def at(self, moment: InFlight) -> int:
-        return sum(self.by_module(moment).values()) + self.batch
-
-    def peak(self, moments: set[InFlight]) -> InFlight:
-        return max(moments, key=self.at)
-
-
-def activation_peaks(step: Step, order: Order) -> list[int]:
-    """Bytes by stage, with as many microbatches in flight as the schedule has there."""
-    split = step.layout.recompute == "none"
-    moments = {stage: found for row in order for stage, found in peaks_in_flight(row, split).items()}
-    stages = [kept(step, part) for part in step.parts]
-    return [here.at(here.peak(moments[stage])) for stage, here in enumerate(stages)]
-
-
-def kept(step: Step, part: Part) -> Kept:
-    tables, how, recompute, held = step.tables, step.how, step.layout.recompute, held_by(step.config, part)
-    found: Counter[str] = Counter()
-    for count, table in ((held.experts, tables.experts), (held.dense, tables.dense)):
-        for module, size in bytes_kept(table, how, recompute).items() if count else ():
-            found[module] += count * int(size)
-    if part.last:
-        found.update({module: int(size) for module, size in bytes_kept(tables.last, how, "none").items()})
-    last_table = tables.last if part.last else tables.experts if held.experts else ()
-    batch = step.batch // step.layout.dp * step.seq_len * INT64
-    return Kept(dict(found), for_inputs(last_table), batch * (part.first + part.last))
+from project.spec.precision import Width
+from project.spec.schedules.in_flight import InFlight
 
 
 def bytes_kept(table: Table, how: Implementation, recompute: str) -> dict[str, float]:
@@ -86,12 +43,70 @@ def bytes_kept(table: Table, how: Implementation, recompute: str) -> dict[str, f
     return found
 
 
-def for_inputs(table: Table) -> dict[str, int]:
+def for_inputs(table: Table) -> Counter[str]:
     """Bytes of a stage's last layer, or of its head, that no gradient of a weight needs, for no weight is nearer to the
-    end: the loss; or after experts the choice's weights and balance, and the way back."""
+    end: the loss; or after experts the choice's weights and balance, and the way back. By heading."""
     found: Counter[str] = Counter()
     for operation in table:
         for keep in operation.keeps:
             if keep.for_inputs:
                 found[operation.part] += int(keep.size)
-    return dict(found)
+    return found
+
+
+class LayerBytes(NamedTuple):
+    """Bytes of one microbatch on a rank, for each kind of layer.
+
+    dense, experts, head: bytes that autograd keeps; `logits` is the loss's part of the head.
+    experts_given_back, logits_given_back: of these what the first half of a split backward returns where the layer is
+        its stage's last.
+    largest: bytes that the larger kind of layer keeps when nothing is recomputed.
+    rows: sent on their way to experts and back.
+    """
+
+    dense: int
+    experts: int
+    head: int
+    logits: int
+    experts_given_back: int
+    logits_given_back: int
+    largest: int
+    rows: int
+
+
+@lru_cache(maxsize=65536)
+def layer_bytes(config: ModelConfig, how: Implementation, shape: Shape, width: Width, recompute: str) -> LayerBytes:
+    """Cached by what the bytes depend on: a search asks for thousands of layouts that share it."""
+    found = tables(config, how, shape, width)
+    dense, experts = (int(sum(bytes_kept(table, how, recompute).values())) for table in (found.dense, found.experts))
+    if recompute != "none":
+        return layer_bytes(config, how, shape, width, "none")._replace(dense=dense, experts=experts)
+    head = bytes_kept(found.last, how, "none")
+    forward = (send for one in found.experts for send in one.sends if send.direction == "forward" and send.payload)
+    return LayerBytes(
+        dense,
+        experts,
+        int(sum(head.values())),
+        int(head["logits"]),
+        for_inputs(found.experts).total(),
+        for_inputs(found.last).total(),
+        max(dense, experts),
+        sum(send.given for send in forward if send.collective == "all_to_all"),
+    )
+
+
+def kept_by_module(step: Step, part: Part, moment: InFlight) -> Counter[str]:
+    """Bytes of a stage with so many microbatches in flight, by heading, tokens and targets apart."""
+    tables, how, held = step.tables, step.how, held_by(step.config, part)
+    found: Counter[str] = Counter()
+    for count, table, recompute in (
+        (held.experts, tables.experts, step.layout.recompute),
+        (held.dense, tables.dense, step.layout.recompute),
+        (held.last, tables.last, "none"),
+    ):
+        for module, size in bytes_kept(table, how, recompute).items() if count else ():
+            found[module] += moment.all * count * int(size)
+    last_table = tables.last if part.last else tables.experts if held.experts else ()
+    for module, size in for_inputs(last_table).items():
+        found[module] -= moment.second_half * size
+    return found

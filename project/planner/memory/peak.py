@@ -4,8 +4,6 @@ Adam in this trainer: weights, gradients and two moments, each as wide as a weig
 is the master). What autograd keeps is `activations`, exact; buffers are counted where the trainer allocates them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,7 +12,7 @@ from typing import NamedTuple
 
 from project.planner.cost.parameters import divided_on
 from project.planner.cost.stages import Held, ranks_of_stages, stages_held, stages_of_ranks
-from project.planner.memory.activations import bytes_kept, for_inputs, kept
+from project.planner.memory.activations import kept_by_module, layer_bytes
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.precision import INT64, width_of
@@ -79,21 +77,12 @@ class Pieces:
     """
 
     def __init__(self, step: Step) -> None:
-        layout, tables, how = step.layout, step.tables, step.how
+        layout, width = step.layout, width_of(step.precision)
         self.step, self._made = step, dict[Held, Piece]()
-        self.stream = step.tokens // layout.tp * step.config.d_model * width_of(step.precision).weight
-        forward = (send for one in tables.experts for send in one.sends if send.direction == "forward")
-        self.rows = sum(send.given for send in forward if send.payload and send.collective == "all_to_all")
-        layers = tables.dense, tables.experts
-        whole = [int(sum(bytes_kept(table, how, "none").values())) for table in layers]
-        self.kept, self.recomputed_layer = whole, 0
-        if layout.recompute != "none":
-            self.kept = [int(sum(bytes_kept(table, how, layout.recompute).values())) for table in layers]
-            self.recomputed_layer = max(whole)
-        of_head = bytes_kept(tables.last, how, "none")
-        self.head, self.logits = int(sum(of_head.values())), int(of_head["logits"])
-        self.given_back = sum(for_inputs(tables.experts).values())
-        self.logits_given_back = sum(for_inputs(tables.last).values())
+        self.stream = step.tokens // layout.tp * step.config.d_model * width.weight
+        self.bytes = layer_bytes(step.config, step.how, step.shape, width, layout.recompute)
+        self.rows = self.bytes.rows
+        self.recomputed_layer = 0 if layout.recompute == "none" else self.bytes.largest
 
     def of(self, what: Held) -> Piece:
         if what not in self._made:
@@ -103,15 +92,16 @@ class Pieces:
     def _make(self, what: Held) -> Piece:
         config, layout = self.step.config, self.step.layout
         whole = divided_on(config, layout, what, sharded=False)
-        after_head, after_experts = self.logits_given_back, self.given_back if what.experts else 0
+        bytes_of = self.bytes
+        after_experts = bytes_of.experts_given_back if what.experts else 0
         return Piece(
             held=divided_on(config, layout, what).total,
             whole=whole.total,
             replicated=whole.whole,
-            microbatch=what.dense * self.kept[0] + what.experts * self.kept[1] + what.last * self.head,
-            given_back=after_head if what.last else after_experts,
-            logits=what.last * self.logits,
-            logits_given_back=what.last * after_head,
+            microbatch=what.dense * bytes_of.dense + what.experts * bytes_of.experts + what.last * bytes_of.head,
+            given_back=bytes_of.logits_given_back if what.last else after_experts,
+            logits=what.last * bytes_of.logits,
+            logits_given_back=what.last * bytes_of.logits_given_back,
             batch=(what.first + what.last) * (self.step.batch // layout.dp) * self.step.seq_len * INT64,
         )
 
@@ -216,12 +206,17 @@ def peaks(step: Step, pp_rank: int) -> dict[int, InFlight]:
 
 def by_module(step: Step, pp_rank: int) -> dict[str, int]:
     """What the microbatches in flight keep on a rank, by the module that keeps it."""
-    found: Counter[str] = Counter()
+    found, ranks = Counter[str](), Ranks(step)
     for stage, peak in peaks(step, pp_rank).items():
-        here = kept(step, step.parts[stage])
-        found.update(here.by_module(peak))
-        found["tokens and targets"] += here.batch
+        found.update(kept_by_module(step, step.parts[stage], peak))
+        found["tokens and targets"] += ranks.made[stage].batch
     return dict(found)
+
+
+def activation_peaks(step: Step) -> list[int]:
+    """Bytes that autograd keeps on each stage, with as many microbatches in flight as keep most."""
+    ranks = Ranks(step)
+    return [max(map(piece.at, moments)) for piece, moments in zip(ranks.made, ranks.in_flight, strict=True)]
 
 
 def buffers(step: Step, pp_rank: int) -> dict[str, int]:

@@ -6,14 +6,12 @@ if that is the objective, of memory) exceeds the pruning threshold are never loo
 once there are as many better candidates as are wanted. The best are simulated (`project.planner.search.candidate`).
 """
 
-from __future__ import annotations
-
 import time
 from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from project.planner.cost.step_time import fastest
+from project.planner.cost.step_time import bubble_free_seconds
 from project.planner.cost.workload import workload
 from project.planner.machine.cluster import Cluster
 from project.planner.memory.peak import least, peak
@@ -131,7 +129,7 @@ class _Search:
     def bound(self, degrees: ParallelLayout) -> float:
         """Lower bound of the value of any pipeline over these degrees: one large microbatch is the most efficient,
         except for the last wave of its tiles."""
-        return self.smallest(degrees) if self.by_memory else LAST_WAVE * self.fastest(degrees)
+        return self.smallest(degrees) if self.by_memory else LAST_WAVE * self.bubble_free(degrees)
 
     def shapes(self, degrees: ParallelLayout) -> Iterator[ParallelLayout]:
         """Adds microbatches and recomputation, and leaves out what cannot fit or come near the best."""
@@ -140,15 +138,17 @@ class _Search:
         for microbatches in space.microbatches(degrees, self.step.batch):
             for recompute in space.RECOMPUTATIONS:
                 some = replace(degrees, microbatches=microbatches, recompute=recompute)
-                if not self.by_memory and self.is_beyond(self.fastest(some)):
+                if not self.by_memory and self.is_beyond(self.bubble_free(some)):
                     break  # each takes longer than the one before
                 held = self.least(some)
                 if held <= self.room and not (self.by_memory and self.is_beyond(held)):
                     yield some
 
-    def fastest(self, layout: ParallelLayout) -> float:
+    def bubble_free(self, layout: ParallelLayout) -> float:
         """Lower bound of time or cost, without a bubble."""
-        return self.price * self.step.accumulate * fastest(workload(self.step, layout), layout, self.cluster)
+        return (
+            self.price * self.step.accumulate * bubble_free_seconds(workload(self.step, layout), layout, self.cluster)
+        )
 
     def least(self, layout: ParallelLayout) -> float:
         return least(replace(self.step, layout=layout), self.reserved)

@@ -3,8 +3,6 @@
 All candidates are timed by closed forms; the best are settled: their pipelines are simulated action by action.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
@@ -14,7 +12,7 @@ from project.planner.cost.workload import workload
 from project.planner.machine.cluster import Cluster
 from project.planner.search.pareto import front
 from project.planner.step import Step
-from project.planner.timeline.simulated_step import simulate_step
+from project.planner.timeline import simulate_step
 from project.spec.layout import ParallelLayout
 
 Objective = Literal["time", "memory", "cost"]

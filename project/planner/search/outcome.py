@@ -1,7 +1,5 @@
 """Everything that one search found: on all GPUs of a cluster and on fewer, and whether the ranking holds."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The Pareto front of two quantities."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 

@@ -1,8 +1,6 @@
 """Sensitivity of a ranking to the intervals that a cluster's file states: launch cost, latency, bandwidth, and the
 efficiency of small tiles of a matrix product."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeVar

@@ -5,8 +5,6 @@ Degrees satisfy the trainer's own rules (`project.spec.legality.rules`). A layou
 as another one: with one pipeline rank all schedules do, and interleaving one stage is 1F1B.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, get_args, get_type_hints

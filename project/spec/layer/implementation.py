@@ -4,8 +4,6 @@ One table of operations describes this trainer and other people's measured runs;
 `Implementation`, and nowhere else. None of it is a rate: rates are the cluster's.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, get_args
@@ -79,29 +77,6 @@ class Implementation:
         if self.selective == "attention core" and self.fused_attention:
             return frozenset()
         return frozenset((SELECTIVE[self.selective],))
-
-
-# fp16 weights and gradients, fp32 master weights and moments on every replica. Narayanan et al., arXiv 2104.04473.
-MEGATRON_2021 = Implementation(
-    "Megatron-LM 2021", gated=False, dropout=True, fused_attention=False, sequence_parallel=False
-)
-# The same with the sequence cut between the matrices. Korthikanti et al., arXiv 2205.05198.
-MEGATRON_2022_SP = Implementation("Megatron-LM 2022", gated=False, dropout=True, fused_attention=False)
-# Fused attention, the optimizer's state divided over the replicas, their sums hidden behind the backward, each expert's
-# matrix products launched one by one. Liu et al., arXiv 2504.14960.
-MEGATRON_CORE = Implementation(
-    "Megatron-Core 2024",
-    selective="kernels",
-    slices="gathered",
-    per_expert=4,
-    state_bytes=6,
-    sharded_state_bytes=12,
-    gradient_bytes=4,
-    overlaps_gradients=True,
-    overlaps_messages=True,
-)
-# With DeepEP's dispatch. github.com/yanring/Megatron-MoE-ModelZoo, best_practice/Qwen3.
-MEGATRON_CORE_DEEPEP = replace(MEGATRON_CORE, name="Megatron-Core 2025, DeepEP", sends_once=True)
 
 
 @lru_cache

@@ -4,8 +4,6 @@ Parameters, FLOPs, bytes kept for the backward, traffic, seconds, the parallel p
 Face's format are all read off such rows. Numbers are those of one rank under a `Shape`.
 """
 
-from __future__ import annotations
-
 from typing import Literal, NamedTuple
 
 Axes = tuple[str, ...]

@@ -13,12 +13,11 @@ Shapes: S tokens of the whole sequences, T = S / tp of a rank's share, D d_model
 way to experts.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
+from typing import NamedTuple
 
 from project.spec.layer.implementation import Implementation
 from project.spec.layer.operation import (
@@ -41,14 +40,37 @@ from project.spec.precision import DOUBLE, FLOAT, INT32, INT64, Width
 GROUPED_ALIGNMENT = 16  # bytes: rows of the matrices that a grouped product takes
 
 
-@lru_cache(maxsize=512)
+class Tables(NamedTuple):
+    """The tables of a model: of its two kinds of layer, each empty where the model has no such layer, of the embedding
+    and of the head."""
+
+    dense: Table
+    experts: Table
+    first: Table
+    last: Table
+
+
+def tables(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Tables:
+    return Tables(
+        layer(config, how, shape, width, False) if config.num_dense_layers else (),
+        layer(config, how, shape, width, True) if config.moe_layers else (),
+        embedding(config, how, shape, width),
+        head(config, how, shape, width),
+    )
+
+
+@lru_cache(maxsize=4096)
 def layer(config: ModelConfig, how: Implementation, shape: Shape, width: Width, has_experts: bool) -> Table:
     of = _Sizes(config, how, shape, width)
     inner = _mixture(of) if has_experts else _dense(of)
-    return (Operation("", "layer inputs", stays=of.stream * width.weight), *_attention(of), *inner)
+    return (
+        Operation("", "layer inputs", stays=of.stream * width.weight),
+        *_attention(config, how, shape, width),
+        *inner,
+    )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def embedding(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Table:
     """Each rank looks up its rows of the vocabulary; what the others have is added."""
     of = _Sizes(config, how, shape, width)
@@ -60,7 +82,7 @@ def embedding(config: ModelConfig, how: Implementation, shape: Shape, width: Wid
     return (Operation("embedding", "embedding", (weight,), NONE, (2 * whole, 3 * whole), (3, 3), sends=sends),)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def head(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Table:
     """The final norm, the matrix over the vocabulary, and the loss over a divided vocabulary, which asks the other
     ranks for each token's largest logit, the sum of its exponentials and its target's logit. Of the loss stay the
@@ -189,36 +211,37 @@ class _Sizes:
         inward, kernel, outward = self.feed_forward(
             part, names, (width, self.D), ("tp", None), self.S, width // self.shape.tp
         )
-        if part == "shared":  # Megatron-Core's `moe_act` repeats the nonlinearity of the routed experts alone
+        if part == "shared":  # the published runs are reproduced so: selective recomputation does not repeat it
             kernel = kernel._replace(recomputed="other", keeps=tuple(Keep(keep.size) for keep in kernel.keeps))
         yield from (inward, kernel, outward._replace(sends=self.scatter(self.width.compute, is_last=True)))
 
 
-def _attention(of: _Sizes) -> Iterator[Operation]:
+@lru_cache(maxsize=64)
+def _attention(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Table:
     """q, k and v as one product, rotary embedding, scores and weighted sum, output. Autograd keeps q, k, v, the output
     and, eager, the logarithms of the softmax's sums; and where they are not fp32 tables of sines and cosines for q and
     for k."""
-    config, how, width, shape = of.config, of.how, of.width, of.shape
+    of = _Sizes(config, how, shape, width)
     S, D, e, tp = of.S, of.D, width.compute, shape.tp
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     q, kv = queries // tp, keys // tp
     tables = 4 * shape.seq_len * config.head_dim * e if how.eager and e != FLOAT else 0
-    yield of.norm("attention_norm", "input_layernorm.weight")
-    yield Operation("attention", "attention", keeps=(Keep(of.gathered),) if how.eager else (), sends=of.gather())
     weights = tuple(
         Weight(f"attention.w{name}.weight", (out, D), ("tp", None), f"self_attn.{name}_proj.weight")
         for name, out in (("q", queries), ("k", keys), ("v", keys))
     )
     projected = S * (q + 2 * kv) * e + of.casts((q + 2 * kv) * D)
-    yield Operation("attention", "attention", weights, linear(S, q + 2 * kv, D), keeps=(Keep(projected),))
-    rotated = 2 * S * (q + kv) * e
-    yield Operation("rotary", "attention", moved=(rotated, rotated), kernels=(2, 2), keeps=(Keep(tables),))
-    yield _attention_core(of, q)
-    output = Weight("attention.wo.weight", (D, queries), (None, "tp"), "self_attn.o_proj.weight")
-    yield Operation(
-        "attention", "attention", (output,), linear(S, D, q), keeps=(Keep(of.casts(q * D)),), sends=of.scatter(e)
+    rotated, kept = 2 * S * (q + kv) * e, (Keep(of.gathered),) if how.eager else ()
+    output, cast = Weight("attention.wo.weight", (D, queries), (None, "tp"), "self_attn.o_proj.weight"), of.casts(q * D)
+    return (
+        of.norm("attention_norm", "input_layernorm.weight"),
+        Operation("attention", "attention", keeps=kept, sends=of.gather()),
+        Operation("attention", "attention", weights, linear(S, q + 2 * kv, D), keeps=(Keep(projected),)),
+        Operation("rotary", "attention", moved=(rotated, rotated), kernels=(2, 2), keeps=(Keep(tables),)),
+        _attention_core(of, q),
+        Operation("attention", "attention", (output,), linear(S, D, q), keeps=(Keep(cast),), sends=of.scatter(e)),
+        of.residual("attention", how.operations // 2 - 1),
     )
-    yield of.residual("attention", how.operations // 2 - 1)
 
 
 def _attention_core(of: _Sizes, q: int) -> Operation:

@@ -2,8 +2,6 @@
 checked before a run starts.
 """
 
-from __future__ import annotations
-
 import re
 from typing import NamedTuple
 

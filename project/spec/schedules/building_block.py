@@ -4,8 +4,6 @@ rank's two forwards, two gradients of inputs and two gradients of weights take. 
 many microbatches are in flight.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -2,8 +2,6 @@
 (github.com/deepseek-ai/DualPipe).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from project.spec.layout import ParallelLayout

@@ -2,8 +2,6 @@
 row is a pipeline rank and a cell an action. `file_faults` says what is wrong with one.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Faults of a schedule's file: whether it can be read, and whether it can be run under a layout."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from itertools import islice

@@ -5,8 +5,6 @@ many microbatches as fill it, whatever the step has; a search asks for thousands
 orders.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace

@@ -2,15 +2,13 @@
 in a fraction of the time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import chain, repeat
 
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
 from project.spec.schedules.row import Row
-from project.spec.schedules.schedule import Schedule, rounds
+from project.spec.schedules.schedule import FILL_AND_DRAIN, Schedule, fill_and_drain, rounds
 
 
 def turns(layout: ParallelLayout, stages: Sequence[int]) -> list[int]:
@@ -48,10 +46,8 @@ def order(rank: int, stages: Sequence[int], layout: ParallelLayout) -> list[Acti
 
 
 def bubble(layout: ParallelLayout) -> float | None:
-    """(p - 1) / (v m + p - 1), v stages a rank, where the rounds are of p microbatches."""
-    if layout.microbatches % layout.pp:
-        return None
-    return (layout.pp - 1) / (layout.virtual_stages * layout.microbatches + layout.pp - 1)
+    """Bubble where the rounds are of p microbatches; None otherwise."""
+    return None if layout.microbatches % layout.pp else fill_and_drain(layout)
 
 
 INTERLEAVED = Schedule(
@@ -62,5 +58,6 @@ INTERLEAVED = Schedule(
     in_rounds=True,
     filled_by=two_rounds,
     bubble=bubble,
+    bubble_formula=FILL_AND_DRAIN,
     torch_class="Interleaved1F1B",
 )

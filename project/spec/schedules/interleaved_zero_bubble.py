@@ -1,7 +1,5 @@
 """ZB1P (Qi et al., arXiv 2401.10241) over any number of stages a rank."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import repeat
 

@@ -1,7 +1,5 @@
 """Looped BFS (Lamy-Poirier, arXiv 2211.05953): GPipe with several stages a rank, breadth first."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from project.spec.layout import ParallelLayout

@@ -1,14 +1,11 @@
 """1F1B (Narayanan et al., arXiv 2104.04473, section 2.2): as few microbatches in flight as keep the pipeline full."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
-from project.spec.schedules.gpipe import bubble
 from project.spec.schedules.row import Row
-from project.spec.schedules.schedule import Schedule
+from project.spec.schedules.schedule import FILL_AND_DRAIN, Schedule, fill_and_drain
 
 
 def order(rank: int, stages: Sequence[int], layout: ParallelLayout) -> list[Action]:
@@ -32,6 +29,7 @@ ONE_F_ONE_B = Schedule(
     stages_a_rank=1,
     for_fewer_microbatches="GPipe",
     filled_by=lambda layout: min(layout.microbatches, layout.pp),
-    bubble=bubble,
+    bubble=fill_and_drain,
+    bubble_formula=FILL_AND_DRAIN,
     torch_class="1F1B",
 )

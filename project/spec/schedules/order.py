@@ -5,8 +5,6 @@ torch's own list for 1F1B is not what it runs: `Schedule1F1B._get_pipeline_order
 1.
 """
 
-from __future__ import annotations
-
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
 from project.spec.schedules.table import schedule_of

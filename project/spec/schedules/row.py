@@ -1,7 +1,5 @@
 """A list of actions of one pipeline rank as it grows."""
 
-from __future__ import annotations
-
 from collections import Counter, deque
 
 from project.spec.schedules.action import Action

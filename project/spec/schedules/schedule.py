@@ -1,7 +1,5 @@
 """The record of a pipeline schedule: all that legality, executor, planner, charts, help and tests ask about it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +21,14 @@ def v_shaped(layout: ParallelLayout) -> list[int]:
 def rounds(pp: int, microbatches: int) -> int:
     """Rounds of about `pp` microbatches in which a schedule passes through all stages of a rank."""
     return max(1, microbatches // pp)
+
+
+FILL_AND_DRAIN = "(p-1)/(vm+p-1)"
+
+
+def fill_and_drain(layout: ParallelLayout) -> float:
+    """Bubble of a pipeline that idles while it fills and empties alone, by `FILL_AND_DRAIN`."""
+    return (layout.pp - 1) / (layout.virtual_stages * layout.microbatches + layout.pp - 1)
 
 
 def no_closed_form(layout: ParallelLayout) -> None:
@@ -55,10 +61,13 @@ class Schedule:
     weights are computed apart (actions I and W instead of B).
 
     `bubble` is the fraction of a step in which ranks compute nothing, if all stages take as long and messages no time;
-    None where no closed form is known. `wait(forward, inputs, weights)` is the time that the slowest rank waits for
-    another rank to pass a microbatch on, by the time that this takes the other one; weight gradients that fill it are
-    taken off. It is for one stage a rank, and is divided by their number. `stall(forward, inputs, weights)` is the time
-    that a rank of a full pipeline waits for its neighbours for each microbatch.
+    None where no closed form is known. `bubble_formula` is its formula in p (`pp`), v (`virtual_stages`) and m
+    (`microbatches`), as documents print it.
+
+    `wait(forward, inputs, weights)` is the time that the slowest rank waits for another rank to pass a microbatch on,
+    by the time that this takes the other one; weight gradients that fill it are taken off. It is for one stage a rank,
+    and is divided by their number. `stall(forward, inputs, weights)` is the time that a rank of a full pipeline waits
+    for its neighbours for each microbatch.
 
     `torch_class` is the schedule's name in `torch.distributed.pipelining`; None if torch has none, and its runtime is
     given `order`.
@@ -75,6 +84,7 @@ class Schedule:
     filled_by: Callable[[ParallelLayout], int] | None = None
     splits_backward: bool = False
     bubble: Callable[[ParallelLayout], float | None] = no_closed_form
+    bubble_formula: str = ""
     wait: Callable[[float, float, float], float] = whole_pass
     stall: Callable[[float, float, float], float] = no_stall
     torch_class: str | None = None

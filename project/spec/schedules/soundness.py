@@ -1,7 +1,5 @@
 """Checks that a schedule does everything once, and in an order that can be run."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """All schedules by name. A new one is a file beside this and a line in `SCHEDULES`."""
 
-from __future__ import annotations
-
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.dual_pipe_v import DUAL_PIPE_V
 from project.spec.schedules.file import from_file, is_schedule_file

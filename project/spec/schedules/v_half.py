@@ -6,8 +6,6 @@ Where forward and gradients of inputs and of weights take as long, the bubble is
 stall as long as 2 max(F, I) <= F + I + W / 2 (the paper's condition W + 2 B >= 2 F and W + 2 F >= 2 B).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from project.spec.layout import ParallelLayout

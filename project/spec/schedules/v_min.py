@@ -6,8 +6,6 @@ in the paper, against 6 (p - 1) for 1F1B. Ranks follow each other without slack:
 of the inputs sets the pace for all three, and a full pipeline stalls where they are uneven.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from project.spec.layout import ParallelLayout

@@ -2,8 +2,6 @@
 gradients of weights take as long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from project.spec.layout import ParallelLayout

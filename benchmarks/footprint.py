@@ -1,8 +1,6 @@
 """Bytes of the busiest rank of any trainer, other people's among them, by closed forms: what the layers' tables keep,
 times the microbatches in flight, and the optimizer's states."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 

@@ -1,18 +1,21 @@
-"""When each action of a schedule starts and ends, and how long the ranks wait.
+"""The timeline of a pipeline and of an optimizer step: when each action of a schedule starts and ends, by simulation.
 
 A rank runs its list in order; an action starts once the one before it has ended and what it needs has come: a forward
 needs the previous stage's output, a backward (whole, or of the inputs) the next stage's. Messages travel beside the
 computation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from project.planner.cost.step_time import gradient_seconds, optimizer_seconds, stage_durations, travel
+from project.planner.cost.workload import Durations, workload
+from project.planner.machine.cluster import Cluster
+from project.planner.step import Step
+from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action
-from project.spec.schedules.order import Order
+from project.spec.schedules.order import Order, order_of
 
 Duration = Callable[[int, str], float]
 """Seconds of one action of a stage, by its kind: F, B, I or W. Where layers are recomputed the trainer runs both halves
@@ -44,7 +47,7 @@ class Timeline:
 
     @property
     def bubble(self) -> float:
-        """Of all ranks together."""
+        """The mean over the ranks."""
         return sum(self.bubbles) / len(self.busy)
 
 
@@ -95,3 +98,28 @@ def simulate(order: Order, duration_of: Duration, travel: Travel) -> Timeline:
 
 def _kinds(order: Order) -> set[str]:
     return {action.kind for actions in order for action in actions}
+
+
+@dataclass(frozen=True)
+class SimulatedStep:
+    """`pipeline` is the timeline of one batch; `seconds` is the whole step, with all batches that it accumulates.
+    `stages`, `duration` and `travel` are what the simulation was given."""
+
+    stages: list[Durations]
+    duration: Duration
+    travel: Travel
+    pipeline: Timeline
+    seconds: float
+
+
+def simulate_step(step: Step, layout: ParallelLayout, cluster: Cluster) -> SimulatedStep:
+    """Simulates the step's model and batch under `layout`."""
+    work = workload(step, layout)
+    stages, journey = stage_durations(work, layout, cluster), travel(work, layout, cluster)
+
+    def duration(stage: int, kind: str) -> float:
+        return stages[stage].of(kind, layout.recompute)
+
+    pipeline = simulate(order_of(layout), duration, journey)
+    once = gradient_seconds(work, layout, cluster) + optimizer_seconds(work, layout, cluster)
+    return SimulatedStep(stages, duration, journey, pipeline, step.accumulate * pipeline.span + once)
