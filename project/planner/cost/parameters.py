@@ -15,6 +15,10 @@ from project.spec.model import ModelConfig
 from project.spec.partition import Part
 
 
+WHOLE = ("norms", "router")
+"""Parts whose weights every rank of tp has whole, and a gradient of a part of the tokens for."""
+
+
 class Parameters(NamedTuple):
     """Numbers of parameters on one rank, by kind of module."""
 
@@ -34,7 +38,7 @@ class Parameters(NamedTuple):
     @property
     def whole(self) -> int:
         """On every rank of tp, and on every replica."""
-        return self.norms + self.router
+        return sum(getattr(self, part) for part in WHOLE)
 
     @property
     def divided_over_tp(self) -> int:
@@ -77,5 +81,6 @@ def _numbers(config: ModelConfig, how: Implementation | None, held: Held) -> Cou
         for operation in table if count else ():
             for weight in operation.weights:
                 axis = next((axis for axis in weight.split if axis), None)
+                assert (axis is None) == (operation.part in WHOLE), f"{weight.name}: its part says how it is divided"
                 found[operation.part, axis] += count * weight.numbers
     return found
