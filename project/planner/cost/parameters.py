@@ -14,7 +14,6 @@ from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.partition import Part
 
-
 WHOLE = ("norms", "router")
 """Parts whose weights every rank of tp has whole, and a gradient of a part of the tokens for."""
 
