@@ -142,9 +142,12 @@ def _open(folder: Path) -> PreparedCorpus | None:
         rows = max(open_tokenizer(folder / TOKENIZER).get_vocab().values()) + 1
         if rows != train.vocab_size:
             raise ValueError(f"{folder / TOKENIZER}: not the tokenizer of these tokens")
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:
         warnings.warn(f"a prepared corpus is damaged and made again: {error}", stacklevel=3)
         return None
+    except OSError as error:  # a disk or a mount that does not answer is no damage: others may be reading there
+        reason = f"cannot be read: {error.strerror or error}"
+        raise CorpusError(Fault("data.cache_dir", str(folder), reason)) from error
     return PreparedCorpus(
         folder, train.vocab_size, train.num_tokens, val.num_tokens, train.num_documents, val.num_documents
     )

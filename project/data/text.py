@@ -20,7 +20,7 @@ class TextCorpus:
     """Files and globs (`**` included) as a corpus.
 
     Each row of JSON lines, JSON, CSV, TSV or Parquet is a document, under the key `text_key`. Every other file is one
-    document of UTF-8 text. All of them may be compressed (`project.data.text_files`).
+    document of UTF-8 text, unless its lines are JSON objects. All may be compressed (`project.data.text_files`).
     """
 
     name = "text"
@@ -79,7 +79,7 @@ class TextCorpus:
     def _find(self) -> tuple[list[Path], list[Fault]]:
         if not self.value:
             return [], [Fault(self.key, "[]", "names no file; give files or globs, as in data.files=[notes/**/*.txt]")]
-        found: dict[tuple[int, int], Path] = {}  # by device and inode, so that links to one file count once
+        found: dict[Any, Path] = {}  # by what the file system knows a file by, so that links to it count once
         faults = []
         for pattern in self.value:
             path = Path(pattern).expanduser()
@@ -89,8 +89,9 @@ class TextCorpus:
             if not matched_files:
                 faults.append(Fault(self.key, pattern, _why_nothing(path)))
             for file in sorted(matched_files):
-                status = file.stat()
-                found.setdefault((status.st_dev, status.st_ino), file)
+                status, resolved = file.stat(), file.resolve()
+                linked = status.st_nlink > 1 and status.st_ino != 0  # some mounts give every file the same number
+                found.setdefault((status.st_dev, status.st_ino) if linked else resolved, file)
         return sorted(found.values()), faults
 
 

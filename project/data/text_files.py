@@ -11,6 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from project.data.corpus import CorpusError
 from project.spec.fault import Fault
 
 KEY = "data.files"
+SNIFFED = 5  # lines
 COMPRESSED = (".gz", ".zst")
 ALLOWED_CONTROLS = b"\t\n\v\f\r\x1b"
 CONTROLS = bytes(code for code in [*range(32), 127] if code not in ALLOWED_CONTROLS)
@@ -166,10 +168,10 @@ def _hint(text_key: str, value: Any) -> str:
 
 
 def _looks_like_json_lines(path: Path) -> bool:
-    """True if each of the first two lines is a JSON object."""
+    """True if the file begins with several lines, of at most `SNIFFED`, each of which is a JSON object."""
     with _opened(path) as file:
-        lines = [file.readline(2**20) for _ in range(2)]
-    return all(line.lstrip().startswith(b"{") and _is_object(line) for line in lines)
+        lines = [line for line in islice(file, SNIFFED) if line.strip()]
+    return len(lines) > 1 and all(line.lstrip().startswith(b"{") and _is_object(line) for line in lines)
 
 
 def _is_object(line: bytes) -> bool:
@@ -218,20 +220,22 @@ def _json(path: Path, text_key: str) -> Iterator[str]:
 
 
 def _separated(path: Path, text_key: str, separator: str) -> Iterator[str]:
-    """Reads the column `text_key` of a table whose first row has the columns' names."""
+    """The column `text_key` of a table whose first row names its columns."""
     csv.field_size_limit(LONGEST_FIELD)
-    with _opened(path) as file:
-        text = _decoded(path, file.read())
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
-    try:
-        if text_key not in (rows.fieldnames or ()):
-            raise refused(path, f"has no column data.text_key={text_key}; it has {list(rows.fieldnames or ())}")
-        for row in rows:
-            yield row[text_key] or ""
-    except csv.Error as error:
-        raise refused(
-            path, f"is no table of values separated by {separator!r}: line {rows.line_num}: {error}"
-        ) from None
+    with io.TextIOWrapper(_opened(path), encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file, delimiter=separator)
+        try:
+            if text_key not in (rows.fieldnames or ()):
+                raise refused(path, f"has no column data.text_key={text_key}; it has {list(rows.fieldnames or ())}")
+            for row in rows:
+                text = row[text_key] or ""
+                _refuse_binary(Path(f"{path}:{rows.line_num}"), text.encode(), 0)
+                yield text
+        except UnicodeDecodeError as error:
+            raise refused(path, f"is not UTF-8 ({error}); convert it, for instance with iconv") from None
+        except csv.Error as error:
+            said = f"is no table of values separated by {separator!r}: line {rows.line_num}: {error}"
+            raise refused(path, said) from None
 
 
 def _parquet(path: Path, text_key: str) -> Iterator[str]:

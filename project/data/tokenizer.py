@@ -77,7 +77,7 @@ def end_of_text_id(tokenizer: Tokenizer, folder: Path | None = None, named: str 
 
     It is `named`; else `eos_token` of the `tokenizer_config.json`, or `eos_token_id` of the `config.json`, in the
     tokenizer's `folder`; else the first of `END_OF_TEXT_NAMES` that the tokenizer has, special tokens before others.
-    Choosing among several of these names warns.
+    Choosing among several of these names warns, and so does a file that names a token which the tokenizer has not.
 
     Raises:
         ValueError: if none of these is a token of the tokenizer.
@@ -121,26 +121,23 @@ def special_tokens(tokenizer: Tokenizer) -> list[str]:
 
 
 def _declared(tokenizer: Tokenizer, folder: Path) -> int | None:
-    """The id of the end-of-text token that a file in `folder` names, or None.
-
-    Raises:
-        ValueError: if the tokenizer does not have the token.
-    """
+    """The id of the end-of-text token that a file in `folder` names; None, with a warning, if it is not there."""
     token = _read(folder / TOKENIZER_CONFIG).get("eos_token")
     if isinstance(token, Mapping):  # an AddedToken, as older transformers save it
         token = token.get("content")
     if isinstance(token, str):
-        if (number := tokenizer.token_to_id(token)) is None:
-            raise ValueError(f"has no token {token!r}, which {folder / TOKENIZER_CONFIG} names as eos_token")
-        return int(number)
+        if (number := tokenizer.token_to_id(token)) is not None:
+            return int(number)
+        warnings.warn(f"{folder / TOKENIZER_CONFIG} names {token!r} as eos_token, which is no token", stacklevel=3)
     number = _read(folder / MODEL_CONFIG).get("eos_token_id")
     if isinstance(number, list):  # the first ends a text, the others end a turn of a conversation
         number = number[0] if number else None
     if type(number) is not int:
         return None
-    if tokenizer.id_to_token(number) is None:
-        raise ValueError(f"has no token of id {number}, which {folder / MODEL_CONFIG} names as eos_token_id")
-    return number
+    if 0 <= number < 2**32 and tokenizer.id_to_token(number) is not None:  # the library takes no other numbers
+        return number
+    warnings.warn(f"{folder / MODEL_CONFIG} names {number} as eos_token_id, which is no token's", stacklevel=3)
+    return None
 
 
 def _read(file: Path) -> Mapping[str, Any]:

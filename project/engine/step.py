@@ -1,6 +1,7 @@
 """One optimizer step of one rank, from batches to updated weights, in plain torch:
 
     for window in windows:  # the batches whose gradients one optimizer step accumulates
+        step.accumulate = len(window)
         for number, batch in enumerate(window, 1):
             sums = step.train_batch(batch["tokens"], batch["targets"], last=number == len(window))
         step.update(optimizer, change=lambda: clip_to_norm(step.gradients(), step.grad_norm, 1.0))
@@ -143,6 +144,7 @@ class Step:
 
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Tensor:
         """Forward alone; returns the mean loss, as `train_batch` does."""
+        self.phases.take()
         with loss_parallel():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
         return self.sum_over_ranks([], [self.mean_loss(losses)])[0]

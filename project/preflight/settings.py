@@ -62,6 +62,7 @@ class CheckpointSettings(BaseModel):
 class Data(BaseModel):
     cache_dir: Annotated[Word, Must("the path of a folder")]
     tokenizer: Annotated[Word | None, Must("null, or the path of a tokenizer.json")]
+    end_of_text: Annotated[Word | None, Must("null, or a token of the tokenizer")]
     files: Annotated[Word | list[Word], Must("a list of files and globs, as in [notes/**/*.txt]")]
     text_key: Annotated[Word, Must("a name")]
 

@@ -25,7 +25,7 @@ class Must:
 Count = Annotated[int, Strict(), Ge(1), Must("a whole number of at least 1")]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 AboveZero = Annotated[Number, Gt(0), Must("a number above 0")]
-Word = Annotated[str, MinLen(1)]
+Word = Annotated[str, Strict(), MinLen(1)]
 
 
 def record_faults(record: type, section: str, values: Mapping[str, Any]) -> Iterator[Fault]:

@@ -42,6 +42,8 @@ from project.strategy.stop import StopRequest, listen_while_fitting, requeue
 
 Found = TypeVar("Found")
 
+AROUND_BACKWARD = ("on_before_zero_grad", "on_before_backward", "on_after_backward")
+
 
 class HybridParallelStrategy(LaunchedStrategy):
     """Trains a `HybridModule` under a layout; one rank takes the same road as sixteen.
@@ -49,9 +51,10 @@ class HybridParallelStrategy(LaunchedStrategy):
     `precision` is for what Lightning refuses to any model-parallel strategy, 16-mixed and 64-true; the others may as
     well be the Trainer's. `timeout` is every process group's.
 
-    Lightning's hooks see what it documents. `on_after_backward` sees the gradients with the fp16 loss scale, in an
-    optimizer step's last batch already summed over ranks; where somebody has that hook, who may change gradients in it,
-    the norm is taken once more after it. `on_before_optimizer_step` sees them without the scale, before clipping.
+    Lightning's hooks see what it documents. Those around backward see the gradients with the fp16 loss scale, after
+    `train_batch` in an optimizer step's last batch already summed over ranks; where somebody has such a hook, who may
+    change gradients in it, the norm is taken once more after it. `on_before_optimizer_step` sees them without the
+    scale, before clipping.
 
     Attributes:
         step: the optimizer step (`project.engine.step`), from `setup` on.
@@ -227,17 +230,20 @@ class HybridParallelStrategy(LaunchedStrategy):
         return self.step.loss_factor
 
     def run_batch(self, inputs: Tensor, targets: Tensor, *, train: bool, **model_kwargs: Any) -> Tensor:
-        """Runs the schedule over one batch, all microbatches, forward and (in training) backward.
+        """Runs the schedule over one batch, all microbatches, forward and (in training) backward. The gradients are
+        summed over ranks after `training_step`, which may call this several times, and may add to them.
 
         Returns the mean loss over the microbatches and the replicas, the same on every rank."""
         if train:
-            return self.train_batch(inputs, targets, **model_kwargs).loss
+            return self.step.train_batch(inputs, targets, last=False, **model_kwargs).loss
         return self.step.evaluate_batch(inputs, targets, **model_kwargs)
 
     def train_batch(
         self, inputs: Tensor, targets: Tensor, statistics: Callable[[], Tensor] | None = None, **model_kwargs: Any
     ) -> Sums:
-        """As `run_batch` in training, and sums `statistics` along with the loss (`Step.train_batch`)."""
+        """Runs the only schedule of a `training_step`, forward and backward, and sums `statistics` along with the loss
+        (`Step.train_batch`). In an optimizer step's last batch the gradients are complete when it returns, so that one
+        all-reduce has loss, statistics and norm: nothing else in `training_step` may change them."""
         return self.step.train_batch(inputs, targets, statistics, last=self._last_of_window, **model_kwargs)
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
@@ -385,6 +391,6 @@ class HybridParallelStrategy(LaunchedStrategy):
 
 
 def changes_gradients(observer: Any, base: type) -> bool:
-    """Whether it has an `on_after_backward` of its own, in which it may."""
-    hook = observer.on_after_backward
-    return getattr(hook, "__func__", hook) is not base.on_after_backward  # type: ignore[attr-defined]
+    """True if it has a hook of its own, between a schedule's backward and the update, in which it may."""
+    hooks = ((getattr(observer, name), getattr(base, name)) for name in AROUND_BACKWARD)
+    return any(getattr(own, "__func__", own) is not inherited for own, inherited in hooks)

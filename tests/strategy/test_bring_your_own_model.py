@@ -37,9 +37,11 @@ SCHEDULES = {
 
 @dataclass
 class Outcome:
-    """Losses of each step, and of validation after the last; gradients of the first step; weights after the last."""
+    """Losses and gradient norms of each step, and the loss of validation after the last; gradients of the first step;
+    weights after the last."""
 
     losses: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
     validation: float = 0.0
     gradients: dict[str, Tensor] = field(default_factory=dict)
     final: dict[str, Tensor] = field(default_factory=dict)
@@ -92,6 +94,7 @@ class Observer(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         self.outcome.losses.append(trainer.callback_metrics["train/loss"].item())
+        self.outcome.norms.append(trainer.strategy.grad_norm)
 
     def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
         self.outcome.validation = trainer.callback_metrics["val/loss"].item()
@@ -266,3 +269,27 @@ def test_a_user_s_model_imports_nothing_of_this_project_but_the_strategy_s_parts
         "project.spec.partition",
         "project.strategy.module",
     }
+
+
+class AddsToGradients(GPTModule):
+    """A `training_step` with two schedules, which adds to the gradients after them: all of it counts as if it were one
+    function's, and is summed over the ranks."""
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        once = self.strategy.run_batch(batch["tokens"], batch["targets"], train=True)
+        again = self.strategy.run_batch(batch["tokens"], batch["targets"], train=True)
+        assert torch.equal(once, again)
+        for _, weight in self.named_weights():
+            weight.grad.to_local().mul_(2)
+        self.log("train/loss", once)
+        return once
+
+
+def test_a_training_step_may_run_several_schedules_and_change_the_gradients_after_them(ranks: Any) -> None:
+    layout = ParallelLayout(pp=2, tp=2, dp=2, microbatches=2)
+    case = Case(layout, precision="64-true")
+    plain = merged(ranks.run(8, fit, case))
+    found = merged(ranks.run(8, fit, case, AddsToGradients))
+    errors = {name: relative(found.gradients[name], 4 * gradient) for name, gradient in plain.gradients.items()}
+    assert max(errors.values()) < TOLERANCE["64-true"]
+    assert found.norms[0] == pytest.approx(4 * plain.norms[0], rel=TOLERANCE["64-true"])

@@ -16,11 +16,15 @@ from project.planner.search.outcome import Outcome
 from project.planner.search.space import nearest_fitting, overrides
 from project.preflight.layout import document_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults
-from project.preflight.settings import Trainer
+from project.preflight.settings import Trainer, at
 from project.run_folder import read_summary
 from project.spec.fault import Fault, said
 from project.spec.record import Must, record_faults
 
+_NEEDED = (
+    *("model", "parallel", "cluster", "data.batch_size", "data.seq_len"),
+    *("trainer.precision", "trainer.accumulate_grad_batches", "search", "calibrate", "objective"),
+)
 _OF_TRAINER = ("precision", "accumulate_grad_batches")  # the keys of the section that a plan reads
 
 
@@ -37,9 +41,9 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     if config.get("compare") is not None:
         return [*_compared(config["compare"]), *places]
     found = list(record_faults(Choices, "", config))
-    if config["calibrate"] is True or found:
+    if config.get("calibrate") is True or found:
         return [*found, *places]
-    if absent := [key for key in ("model", "parallel", "cluster") if not config.get(key)]:
+    if absent := [key for key in _NEEDED if at(config, key) is None]:
         return [Fault(key, "null", "must not be left out") for key in absent]
     found = [
         *model_and_layout_faults(config),

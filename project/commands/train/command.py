@@ -25,7 +25,9 @@ from project.spec.sections import layout_of, model_of, unknown_keys
 
 _NEEDED = (
     *("model", "parallel", "training", "data.corpus", "data.batch_size", "data.seq_len"),
-    *("trainer.accelerator", "trainer.precision", "cluster"),
+    *("trainer.accelerator", "trainer.precision", "trainer.num_nodes", "trainer.accumulate_grad_batches", "cluster"),
+    *("callbacks", "logger", "seed", "objective", "experiment_name", "watchdog.timeout_s", "watchdog.not_finite"),
+    "checkpoint.asynchronous",
 )
 _TRAINER = "lightning.pytorch.Trainer"
 
