@@ -135,7 +135,8 @@ def test_a_bad_value_is_named_with_what_is_legal(command: str, complaint: Callab
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(b"", "none of which holds any text"), (b"caf\xe9 " * 9999, "is not UTF-8"), (b"short", "holds 5 bytes of text")]
+    ("content", "words"),
+    [(b"", "none of which holds any text"), (b"caf\xe9 " * 9999, "is not UTF-8"), (b"short", "holds 5 bytes of text")],
 )
 def test_a_bad_corpus_is_named(content: bytes, words: str, complaint: Callable[..., str], tmp_path_factory) -> None:  # type: ignore[no-untyped-def]
     corpus = tmp_path_factory.mktemp("corpus") / "corpus.txt"
