@@ -151,7 +151,7 @@ def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException) -> Fault:
 
 
 def _rests_on(fault: Fault, composed: Composed) -> bool:
-    """Whether a fault may be no more than a consequence of a choice or a value that could not be made out."""
+    """True if a fault may be no more than a consequence of a choice or a value that could not be made out."""
     text = f"{fault.key} {fault.message}"
     for lost in composed.lost:
         section = lost.partition(".")[0]

@@ -150,7 +150,7 @@ class _Repair:
         self.is_composed = False
 
     def is_plain(self, override: Override, keys: set[str]) -> bool:
-        """Whether the override gives a value to a key that exists. It hardly can fail, so that composing can wait."""
+        """True if the override gives a value to a key that exists: it can hardly fail, so that composing can wait."""
         changes = override.type is OverrideType.CHANGE and not override.is_sweep_override()
         return changes and not _options(override) and override.key_or_group in keys
 

@@ -1,4 +1,4 @@
-"""What the observers of a run tell one another: each entry has one writer and any readers."""
+"""The record by which the observers of a run tell one another: each entry has one writer and any readers."""
 
 from dataclasses import dataclass, field
 from typing import Any

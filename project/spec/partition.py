@@ -10,7 +10,7 @@ from project.spec.schedules.table import schedule_of
 
 
 class Costs(NamedTuple):
-    """What each layer costs, and what the first and the last stage carry besides (embedding, head), in any unit."""
+    """Cost of each layer, and of what the first and the last stage carry besides (embedding, head), in any unit."""
 
     layers: Sequence[int]
     first: int = 0
@@ -40,7 +40,7 @@ def partition(costs: Costs, layout: ParallelLayout) -> list[Part]:
 
 
 def balanced_sizes(costs: Costs, stages: int) -> tuple[int, ...]:
-    """Of all contiguous partitions with a layer on every stage one whose most expensive stage, which sets the
+    """Chooses, of all contiguous partitions with a layer on every stage, one whose most expensive stage, which sets the
     pipeline's pace, is cheapest; among those the most even, and then the one with more layers in front."""
     layers = len(costs.layers)
     before = [sum(costs.layers[:layer]) for layer in range(layers + 1)]
@@ -61,7 +61,7 @@ def balanced_sizes(costs: Costs, stages: int) -> tuple[int, ...]:
 
     @cache
     def evenest(stage: int, start: int) -> tuple[int, tuple[int, ...]]:
-        """Of the partitions that keep the pace: the sum of squares, and the sizes."""
+        """The most even partition that keeps the pace: its sum of squares, and its sizes."""
         if stage == stages:
             return 0, ()
         best: tuple[int, tuple[int, ...]] | None = None

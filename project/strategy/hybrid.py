@@ -257,7 +257,7 @@ class HybridParallelStrategy(LaunchedStrategy):
 
     @property
     def took_step(self) -> bool:
-        """Whether the last optimizer step was taken: one whose gradient or loss is not finite is not."""
+        """True if the last optimizer step was taken: one whose gradient or loss is not finite is not."""
         return self._step is not None and self._step.finite
 
     # -- a step -------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def _crossings(pp: int, together: int, per_node: int) -> int:
 
 
 def _within_a_node(here: int, there: int, together: int, per_node: int) -> bool:
-    """Whether all pairs of ranks share a node: they do if the first and the last rank of both stages do."""
+    """True if all pairs of ranks share a node: they do if the first and the last rank of both stages do."""
     first, last = min(here, there) * together, (max(here, there) + 1) * together - 1
     return first // per_node == last // per_node
 

@@ -1,11 +1,11 @@
-"""How unevenly a router fills its experts, when it chooses at random."""
+"""Imbalance of experts under a router that chooses at random."""
 
 from functools import cache
 from math import erf, exp, pi, sqrt
 
 
 def expected_imbalance(tokens: int, experts: int, top_k: int) -> float:
-    """Of the busiest expert's load over the mean. Each of `experts` gets about k/E of the tokens, give or take a
+    """The expected load of the busiest expert over the mean. Each of `experts` gets about k/E of the tokens, with a
     standard deviation of `sqrt(T (k/E) (1 - k/E))`; their sum is fixed, so that they lie apart as E independent normal
     variables that much times `sqrt(E / (E - 1))` wide would."""
     if top_k == experts or experts == 1:
@@ -17,7 +17,7 @@ def expected_imbalance(tokens: int, experts: int, top_k: int) -> float:
 
 @cache
 def expected_maximum(count: int) -> float:
-    """Of so many independent standard normal variables: the integral of `x n phi(x) Phi(x)^(n-1)`."""
+    """The expected maximum of `count` standard normal variables: the integral of `x n phi(x) Phi(x)^(n-1)`."""
     step = 0.01
 
     def weight(x: float) -> float:

@@ -1,4 +1,4 @@
-"""What each stage, and each rank with all its stages, holds of the model."""
+"""The layers and ends of the model that each stage holds, and each rank with all its stages."""
 
 from functools import lru_cache
 from typing import NamedTuple

@@ -91,7 +91,7 @@ class _Line(NamedTuple):
 
 
 def _lines(step: Step, part: Part) -> dict[_Line, int]:
-    """How often a stage's microbatch has each, part by part, the forward first and the backward last."""
+    """Counts how often a stage's microbatch sends each, part by part, the forward first and the backward last."""
     found: Counter[_Line] = Counter()
     held, tables, recompute = held_by(step.config, part), step.tables, step.layout.recompute
     for count, table, again in (

@@ -1,4 +1,4 @@
-"""What is to be timed, and what each stage and rank holds of it."""
+"""The work that is to be timed: a model, a batch, and the trainer that computes it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -57,7 +57,7 @@ class Durations(NamedTuple):
         return self.forward + self.inputs + self.weights
 
     def of(self, kind: str, recompute: str) -> float:
-        """Of an action. Where layers are recomputed a split backward runs whole at the inputs' turn."""
+        """Seconds of an action. Where layers are recomputed a split backward runs whole at the inputs' turn."""
         both = self.inputs + self.weights
         halves = (self.inputs, self.weights) if recompute == "none" else (both, 0.0)
         return {"F": self.forward, "B": both, "I": halves[0], "W": halves[1]}[kind]

@@ -178,7 +178,7 @@ class Ranks:
 
 
 def memory(step: Step, pp_rank: int, framework: int = 0) -> Memory:
-    """Of one rank of that pipeline rank; stages of one rank are taken to peak together."""
+    """Bytes on one rank of a pipeline rank, by category; its stages are taken to peak together."""
     return Ranks(step).memory(pp_rank, framework)
 
 
@@ -199,13 +199,13 @@ def least(step: Step, framework: int) -> float:
 
 
 def peaks(step: Step, pp_rank: int) -> dict[int, InFlight]:
-    """Of each stage of a rank, when its microbatches in flight keep most."""
+    """The microbatches in flight of each stage of a rank, when they keep most."""
     ranks = Ranks(step)
     return {stage: ranks.made[stage].peak(ranks.in_flight[stage]) for stage in ranks.stages[pp_rank]}
 
 
 def by_module(step: Step, pp_rank: int) -> dict[str, int]:
-    """What the microbatches in flight keep on a rank, by the module that keeps it."""
+    """Bytes that the microbatches in flight keep on a rank, by the module that keeps them."""
     found, ranks = Counter[str](), Ranks(step)
     for stage, peak in peaks(step, pp_rank).items():
         found.update(kept_by_module(step, step.parts[stage], peak))

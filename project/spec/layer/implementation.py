@@ -65,7 +65,7 @@ class Implementation:
 
     @property
     def width(self) -> Width:
-        """Of all numbers where seconds are estimated: those of the softmax and the loss are fp32."""
+        """The width of all numbers where seconds are estimated: those of the softmax and the loss are fp32."""
         return Width(self.element_bytes, self.element_bytes, FLOAT)
 
     def repeats(self, recompute: str) -> frozenset[Recomputed]:

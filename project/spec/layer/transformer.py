@@ -369,7 +369,7 @@ def _experts(of: _Sizes) -> Iterator[Operation]:
 
 
 def _travel(of: _Sizes, rows: int) -> tuple[tuple[Send, ...], tuple[Send, ...]]:
-    """What is sent on the way to the experts and on the way back, with their backwards. Where the router decides how
+    """Messages on the way to the experts and on the way back, with their backwards. Where the router decides how
     many rows go, each rank first tells the others."""
     config, how, shape = of.config, of.how, of.shape
     if shape.ep * shape.etp == 1:

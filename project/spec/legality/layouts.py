@@ -38,7 +38,7 @@ def unusable_values(layout: ParallelLayout, model: ModelConfig, batch_size: int,
 
 
 def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_len: int) -> bool:
-    """Whether `layout_faults` would find nothing, at less cost."""
+    """True if `layout_faults` would find nothing; cheaper."""
     usable = _is_usable(layout, model, batch_size, seq_len)
     return usable and all_kept(RULES, _values(layout, model, batch_size, seq_len))
 
@@ -119,7 +119,7 @@ def _with_microbatches(
 
 
 def _fits_file(layout: ParallelLayout, like: ParallelLayout) -> bool:
-    """Whether the layout has the pipeline ranks and microbatches of a schedule's file; True without a file."""
+    """True if the layout has the pipeline ranks and microbatches of a schedule's file, or no file."""
     shape = (layout.pp, layout.microbatches)
     return not is_schedule_file(like.schedule) or shape == (like.pp, like.microbatches)
 

@@ -87,7 +87,7 @@ def broken(rules: Iterable[Rule], values: Values) -> list[Fault]:
 
 
 def all_kept(rules: Iterable[Rule], values: Values) -> bool:
-    """Whether `broken` would find nothing, at less cost."""
+    """True if `broken` would find nothing; cheaper."""
     return not any(rule.is_asked(values) and rule.objection(values) for rule in rules)
 
 

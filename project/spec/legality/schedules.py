@@ -1,4 +1,4 @@
-"""What a schedule asks of the stages and microbatches of a layout, by its record. A schedule's file says for itself how
+"""Rules on the stages and microbatches of a layout, read off the schedule's record. A file says for itself how
 many there are, and is checked against the layout where it is read.
 """
 

@@ -1,4 +1,4 @@
-"""How many microbatches are in flight at each stage when it has most, for schedules of any length.
+"""Peak number of microbatches in flight at each stage, for schedules of any length.
 
 A schedule that is full repeats itself: a hundred rounds hold what two do. So the order that is looked at is that of as
 many microbatches as fill it, whatever the step has; a search asks for thousands of steps, and they share a few hundred
@@ -45,8 +45,8 @@ def peaks_in_flight(actions: Sequence[Action], split_backward: bool = True) -> d
 
 
 def change(stage: int, kind: str, split_backward: bool) -> InFlight:
-    """What an action does to the microbatches in flight. The first stage has no inputs' half: torch runs all of a
-    backward at the weights' turn there."""
+    """The change that an action makes to the microbatches in flight. The first stage has no inputs' half: torch runs
+    all of a backward at the weights' turn there."""
     if kind in "FB":
         return InFlight(1 if kind == "F" else -1)
     if not split_backward or stage == 0:
@@ -55,7 +55,7 @@ def change(stage: int, kind: str, split_backward: bool) -> InFlight:
 
 
 def most(moments: set[InFlight]) -> set[InFlight]:
-    """Those that no other surpasses."""
+    """The moments that no other surpasses."""
     return {
         one
         for one in moments

@@ -93,6 +93,6 @@ class Schedule:
         return 1 if self.for_fewer_microbatches is None else pp * (self.stages_a_rank or 1)
 
     def takes(self, pp: int, microbatches: int) -> bool:
-        """Whether the schedule can run so many microbatches over so many ranks."""
+        """True if the schedule can run so many microbatches over so many ranks."""
         in_even_rounds = not self.in_rounds or microbatches % rounds(pp, microbatches) == 0
         return microbatches >= self.least_microbatches(pp) and in_even_rounds

@@ -17,7 +17,7 @@ class Waiting(NamedTuple):
 
 
 def count_faults(rows: Rows, layout: ParallelLayout) -> Iterator[str]:
-    """What is missing or doubled."""
+    """Actions that are missing or doubled, one sentence each."""
     count = Counter(action for cells in rows for cell in cells for action in cell)
     for stage in range(layout.stages):
         for microbatch in range(layout.microbatches):
@@ -43,7 +43,7 @@ def _odd_counts(
 
 
 def order_faults(rows: Rows, layout: ParallelLayout) -> Iterator[str]:
-    """What a rank runs before that of its own on which it rests. For rows without faults of the above kind."""
+    """Actions that a rank runs before one of its own that they need. For rows without faults of the above kind."""
     for row, cells in enumerate(rows, 1):
         ordered = [action for cell in cells for action in cell]
         yield from (f"row {row}: {sentence}" for sentence in _inversions(ordered, layout))
@@ -85,7 +85,7 @@ def stuck(rows: Rows, stages: int) -> list[Waiting]:
 
 
 def _missing(action: Action, done: set[Action], stages: int) -> Action | None:
-    """What another stage has yet to send. Gradients of the inputs are noted as if of a whole backward."""
+    """The action of another stage whose message has yet to come; gradients of inputs count as a whole backward."""
     if action.kind == "F" and action.stage > 0:
         needed = action._replace(stage=action.stage - 1)
     elif action.kind in "BI" and action.stage < stages - 1:
