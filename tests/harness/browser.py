@@ -63,7 +63,7 @@ class Browser:
         """The URLs that pages requested since the last call, without those of the browser's own tab."""
         messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = (one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent")
-        return [url for url in sent if not url.startswith(("data:", "blob:", "chrome:", "about:"))]
+        return [url for url in sent if not url.startswith(("data:", "blob:", "chrome:", "chrome-untrusted:", "about:"))]
 
     def screenshot(self, path: Path) -> None:
         """Writes an image of the whole page."""

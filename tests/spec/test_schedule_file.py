@@ -157,7 +157,7 @@ def test_a_schedule_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert schedule_file_faults(str(nowhere), layout)[0].startswith("does not exist; give a path, a relative one from ")
     assert schedule_file_faults(str(latin), layout) == ["is not UTF-8"]
     assert schedule_file_faults(str(tmp_path), layout) == ["cannot be read: Is a directory"]
-    assert schedule_file_faults(str(zeros), layout) == ["is no CSV: field larger than field limit (131072)"]
+    assert schedule_file_faults(str(zeros), layout) == ["is no CSV: it has a NUL character"]
 
 
 def test_a_cell_of_a_schedule_file_is_an_action_or_several_that_overlap_or_none() -> None:

@@ -19,9 +19,6 @@ from types import SimpleNamespace
 from project.strategy.launcher import ForkLauncher, RankFailed
 from project.strategy.stop import StopRequest
 
-from tests.harness.trainer import cpu_trainer
-
-
 environment = SimpleNamespace(main_port=0)
 strategy = SimpleNamespace(cluster_environment=environment, num_processes=4)
 launcher = ForkLauncher(strategy, StopRequest())
@@ -115,7 +112,6 @@ def test_a_rank_s_long_error_is_reported_as_well_as_a_short_one(script: Path) ->
 
 
 def test_launching_after_a_fit_says_that_the_weights_went_with_the_ranks() -> None:
-
     from project.spec.layout import ParallelLayout
     from project.strategy.hybrid import HybridParallelStrategy
 

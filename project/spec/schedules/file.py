@@ -3,6 +3,7 @@ row is a pipeline rank and a cell an action. `file_faults` says what is wrong wi
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +18,10 @@ def is_schedule_file(schedule: str) -> bool:
 
 def read_table(path: str) -> list[list[str]]:
     """The cells of each row. OSError, UnicodeDecodeError or csv.Error for a file that is none."""
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        return list(csv.reader(file))
+    text = Path(path).read_text(encoding="utf-8")
+    if "\0" in text:
+        raise csv.Error("it has a NUL character")
+    return list(csv.reader(io.StringIO(text, newline="")))
 
 
 def read_schedule(path: str) -> list[list[Action]]:

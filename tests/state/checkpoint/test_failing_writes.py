@@ -1,6 +1,7 @@
 """A checkpoint that cannot be written is an error on all ranks, soon, and leaves the older ones as they were."""
 
 import os
+import re
 import resource
 import subprocess
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_whole(ranks, tmp_path: Path)
     with mounted(tmp_path / "small", "-o", "size=1200k"):
         (said, _), other = ranks.run(2, failing, tmp_path / "small", None, True)
         assert other[0] == said
-        assert ".safetensors: No space left on device; free some space; older checkpoints are whole" in said
+        assert re.search(r"\.(safetensors|json): No space left on device; free some space; older", said)
         assert "step=2.ckpt" in whole(tmp_path / "small")
 
 
