@@ -10,7 +10,7 @@ partial sum.
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import translate
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from torch import nn
@@ -35,7 +35,7 @@ Plan = Mapping[str, Row]
 
 def matches(pattern: str, name: str) -> bool:
     tokens, parts = pattern.split("."), name.split(".")
-    return len(tokens) == len(parts) and all(re.match(translate(t), p) for t, p in zip(tokens, parts, strict=True))
+    return len(tokens) == len(parts) and all(map(fnmatchcase, parts, tokens))
 
 
 def check_plan(plan: Plan, whole_model: nn.Module) -> None:

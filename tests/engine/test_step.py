@@ -66,7 +66,7 @@ def plain_loop(rank: int, world_size: int, case: Case) -> Outcome:
 @pytest.mark.parametrize("name", CASES)
 def test_three_steps_of_a_plain_loop_are_those_of_trainer_fit_bit_for_bit(ranks: Any, name: str) -> None:
     case = CASES[name]
-    fitted = train(ranks, case)
+    fitted = train(ranks, case, initial=True)
     looped = merged(ranks.run(case.layout.world_size, plain_loop, case))
     assert looped.losses == fitted.losses
     assert looped.grad_norms == fitted.grad_norms

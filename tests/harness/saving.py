@@ -17,7 +17,7 @@ from tests.harness.case import Case
 from tests.harness.outcome import merged
 from tests.harness.ranks import RankPools
 from tests.harness.trainer import trainer
-from tests.harness.training import CaseModule, Observer
+from tests.harness.training import CaseModule, Numbers
 
 
 @dataclass
@@ -48,10 +48,12 @@ def run(
     resume: Path | None = None,
     callbacks: tuple[L.Callback, ...] = (),
     strategy: HybridParallelStrategy | None = None,
+    tensors: bool = True,
     **checkpoint: Any,
 ) -> Ending:
-    """Trains up to `case.steps`. `checkpoint` is the callback's options; by default every 2 steps, all kept."""
-    observer = Observer()
+    """Trains up to `case.steps`. `checkpoint` is the callback's options; by default every 2 steps, all kept. The ending
+    is without its tensors if nobody looks at them."""
+    numbers = Numbers()
     options = {"filename": "{step}", "every_n_train_steps": 2, "save_top_k": -1, "save_last": "link"} | checkpoint
     engine = trainer(
         rank,
@@ -59,12 +61,12 @@ def run(
         case,
         max_steps=case.steps,
         limit_val_batches=0,
-        callbacks=[observer, Checkpoint(dirpath=folder, **options), *callbacks],
+        callbacks=[numbers, Checkpoint(dirpath=folder, **options), *callbacks],
         enable_checkpointing=True,
         strategy=strategy or HybridParallelStrategy(case.layout, case.precision),
     )
     engine.fit(CaseModule(case), data(case), ckpt_path=resume)
-    return Ending(observer.outcome.losses, all_tensors(engine))
+    return Ending(numbers.outcome.losses, all_tensors(engine) if tensors else {})
 
 
 def all_tensors(engine: L.Trainer) -> dict[str, Tensor]:

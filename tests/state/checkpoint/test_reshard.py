@@ -59,14 +59,16 @@ def load_each(rank: int, world_size: int, name: str, folder: Path, sources: list
     for source in sources:
         comparison = Comparison(torch.load(folder / f"{source}.pt"))
         resume, away = folder / source / f"step={SAVED}.ckpt", folder / f"{source} in {name}"
-        ending = run(rank, world_size, case(name, SAVED + 1), away, resume, (comparison,), save_top_k=0, save_last=None)
+        further, nothing = case(name, SAVED + 1), {"save_top_k": 0, "save_last": None}
+        ending = run(rank, world_size, further, away, resume, (comparison,), tensors=False, **nothing)
         found[source] = (comparison.differing, comparison.compared, ending.losses)
     return found
 
 
 def save(rank: int, world_size: int, name: str, folder: Path) -> tuple:
     saved = run(rank, world_size, case(name, SAVED), folder)
-    return saved, run(rank, world_size, case(name, SAVED + 1), folder, folder / "last.ckpt", save_top_k=0)
+    further = case(name, SAVED + 1)
+    return saved, run(rank, world_size, further, folder, folder / "last.ckpt", tensors=False, save_top_k=0)
 
 
 @pytest.fixture(scope="module")

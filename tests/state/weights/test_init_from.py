@@ -30,7 +30,7 @@ LAYOUTS = {
 
 
 def fit(rank: int, world_size: int, case: Case, source: Path) -> Outcome:
-    observer = Observer()
+    observer = Observer(initial=True)
     module = MoEModule(case.model, OptimizerConfig(warmup_steps=1), weights=open_weights(source))
     trainer(rank, world_size, case, max_steps=case.steps, callbacks=[observer]).fit(module, loader(case, rank))
     return observer.outcome
