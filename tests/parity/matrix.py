@@ -16,6 +16,7 @@ from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.legality.layouts import layout_faults
 from project.spec.schedules.table import SCHEDULES
 from tests.harness.case import SMALL, Case
+from tests.harness.outcome import TOLERANCE
 
 MOST_RANKS = 16
 SEQ_LEN = 16
@@ -31,6 +32,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "virtual_stages": (1, 2),
     "microbatches": (1, 2, 4, 8),
     "recompute": RECOMPUTE,
+    "precision": tuple(TOLERANCE),
     "layers": ("even", "uneven", "by hand"),
     "accumulate": (1, 2),
     "capacity": (None, 0.75, 1.5),
@@ -74,7 +76,7 @@ def case(choice: Choice) -> Case:
     )
     # Microbatches of one shape: what DTensor works out for it serves all cases, and takes longer than to train one.
     batch = 2 * choice["dp"] * choice["microbatches"]
-    return Case(layout, model, accumulate=choice["accumulate"], batch=batch, seq_len=SEQ_LEN)
+    return Case(layout, model, choice["precision"], accumulate=choice["accumulate"], batch=batch, seq_len=SEQ_LEN)
 
 
 def draw(random: Random) -> Choice:

@@ -13,10 +13,8 @@ from tests.harness.training import train
 from tests.parity import matrix
 
 
-@pytest.mark.parametrize("precision", TOLERANCE)
-def test_every_case_of_the_parity_matrix_agrees_with_the_oracle(ranks, case: Case, precision: str) -> None:
-    case = replace(case, precision=precision)
-    check_step(train(ranks, case), expected(ranks, case), TOLERANCE[precision])
+def test_every_case_of_the_parity_matrix_agrees_with_the_oracle(ranks, case: Case) -> None:
+    check_step(train(ranks, case), expected(ranks, case), TOLERANCE[case.precision])
 
 
 def test_recomputing_activations_changes_no_bit_in_the_parity_matrix(ranks, case: Case) -> None:
