@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from omegaconf import OmegaConf
 
 from project.compat.lightning_internals import OpenWandbLogger
@@ -19,6 +19,7 @@ from project.spec.figures import FIGURES, figure
 RUN_ID = "wandb/run_id"
 LONGEST_TAG = 64  # characters, W&B's limit
 FLUSHED_AFTER_S = 1.0  # the seconds of logs that a killed rank may lose; wandb's default is 15
+REACHED_WITHIN_S = 20.0  # the seconds for which the start waits for W&B's server; wandb's default is 90
 STEP = "trainer/global_step"  # Lightning's name for the x axis
 SUMMARIES = {
     "train/loss": "min,last",
@@ -103,6 +104,7 @@ class RunFolderWandb(OpenWandbLogger):
     def __init__(self, run_folder: str, artifacts: bool = False, *, offline: bool, **init: Any) -> None:
         # A dict, so that wandb is not imported before the fork.
         settings: dict[str, Any] = {"console": "off", "silent": True, "disable_git": True, "disable_code": True}
+        settings["init_timeout"] = REACHED_WITHIN_S
         settings["x_transaction_log_flush_interval"] = FLUSHED_AFTER_S
         super().__init__(save_dir=run_folder, offline=offline, settings=settings, **init)
         del self.init_arguments["anonymous"]  # wandb warns of it, whatever its value
@@ -122,12 +124,27 @@ class RunFolderWandb(OpenWandbLogger):
             config = self.folder / "config.yaml"
             if config.exists():
                 self.init_arguments["config"] = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
-        run = super().experiment
+        run = self.begin() if begins else super().experiment
         if begins and isinstance(run.id, str):
             (self.folder / RUN_ID).write_text(f"{run.id}\n", encoding="utf-8")
             for name, summary in SUMMARIES.items():
                 run.define_metric(name, step_metric=STEP, step_sync=True, summary=summary)
         return run
+
+    def begin(self) -> Any:
+        """Begins the run; offline, with a warning, where W&B cannot be reached or refuses it. Nothing that only shows
+        ends a training run."""
+        from wandb.errors import Error
+
+        try:
+            return super().experiment
+        except Error as error:
+            rank_zero_warn(
+                f"W&B cannot be used ({str(error).splitlines()[0]}): this run is logged offline, "
+                f"and `wandb sync {self.folder / 'wandb'}/offline-run-*` sends it"
+            )
+            self.init_arguments["mode"] = "offline"
+            return super().experiment
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -1,5 +1,7 @@
 """The loggers of a run."""
 
+from types import SimpleNamespace
+
 import pytest
 from lightning.pytorch.loggers import WandbLogger
 
@@ -55,3 +57,19 @@ def test_metrics_csv_is_complete_once_the_run_has_ended(tmp_path):
     logger.log_metrics({"train/loss": 0.1}, step=1)
     logger.finalize("success")
     assert read_rows(tmp_path / "metrics.csv") == [{"step": "1", "train/loss": "0.1"}]
+
+
+def test_a_run_without_a_way_to_wandb_s_server_goes_on_offline_and_says_so(tmp_path, monkeypatch):
+    wandb, asked = pytest.importorskip("wandb"), []
+
+    def unreachable(**arguments):
+        asked.append(arguments.get("mode"))
+        if arguments.get("mode") != "offline":
+            raise wandb.errors.CommError("no route to host")
+        return SimpleNamespace(id=7, define_metric=lambda *name, **options: None)
+
+    monkeypatch.setattr(wandb, "init", unreachable)
+    logger = wandb_loggers(tmp_path, offline=False)[1]
+    with pytest.warns(UserWarning, match=r"no route to host.*offline.*wandb sync"):
+        assert logger.experiment.id == 7
+    assert asked == [None, "offline"]
