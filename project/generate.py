@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from project.command_line.check import checked
 from project.commands.generate.command import GENERATE
 from project.configs import CONFIGS
+from project.engine.host import let_threads_sleep
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=GENERATE.name)
@@ -22,6 +23,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    let_threads_sleep(os.environ)
     sys.argv[1:] = checked(sys.argv[1:], GENERATE, os.environ)
     run()
 

@@ -15,6 +15,7 @@ from project.command_line.check import checked
 from project.command_line.refusal import leads
 from project.commands.train.command import TRAIN
 from project.configs import CONFIGS
+from project.engine.host import let_threads_sleep
 
 # Ranks that torchrun or SLURM started compose for themselves; the first alone has a run folder.
 FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.handlers.file.filename=/dev/null"]
@@ -31,6 +32,7 @@ def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
 
 def main() -> None:
     load_dotenv(find_dotenv(usecwd=True))  # variables that the environment has already stay as they are
+    let_threads_sleep(os.environ)
     sys.argv[1:] = checked(sys.argv[1:], TRAIN, os.environ)
     if not leads(os.environ):
         sys.argv += FOLLOWER

@@ -11,16 +11,15 @@ from torch.distributed.constants import default_pg_timeout
 
 from project.compat.lightning_internals import connect_ranks
 from project.engine.clock import Clock, common_clock
-from project.engine.host import available_cores
+from project.engine.host import threads_of_a_rank
 from project.engine.mesh import Mesh, build_mesh
 from project.spec.layout import ParallelLayout
 
 
 def meet(layout: ParallelLayout, device: torch.device, timeout: timedelta, processes_here: int) -> tuple[Mesh, Clock]:
-    """Gives this process its share of the machine's cores. Returns the meshes, whose process groups have `timeout`, and
-    the clock of all ranks. Collective; the ranks have joined before."""
-    # The same under every launcher: how many threads share a sum decides its last bit.
-    torch.set_num_threads(max(1, available_cores() // processes_here))
+    """Gives this process its threads. Returns the meshes, whose process groups have `timeout`, and the clock of all
+    ranks. Collective; the ranks have joined before."""
+    torch.set_num_threads(threads_of_a_rank(processes_here, os.environ))
     clock = common_clock(device)
     return build_mesh(layout, device.type, timeout), clock
 
