@@ -45,9 +45,10 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     try:
         weights = open_weights(str(config["checkpoint"]))
         weights.check_tensors()
+        weights.verify()
+        found += _tokenizer_faults(config, weights)
     except WeightsError as error:
         return [*found, *(Fault("checkpoint", config["checkpoint"], reason) for reason in error.reasons)]
-    found += _tokenizer_faults(config, weights)
     tp, dp = (degree if type(degree) is int and degree > 0 else 1 for degree in (layout.tp, layout.dp))
     length = tp
     if not found:

@@ -181,7 +181,9 @@ def chunks_of(opened: Any) -> Iterator[Chunk]:
         sizes, offsets = tuple(described.get_shape()), tuple(sharding[name][OFFSETS])
         if len(offsets) != len(sizes) or not all(type(o) is int and 0 <= o < 2**62 for o in offsets):
             raise ValueError(f"{name} lies at {str(offsets)[:80]}")
-        yield Chunk(name, DTYPES[described.get_dtype()], offsets, sizes)
+        if (dtype := described.get_dtype()) not in DTYPES:
+            raise ValueError(f"{name} is {dtype}, which no checkpoint has")
+        yield Chunk(name, DTYPES[dtype], offsets, sizes)
 
 
 def overlapping(boxes: list[Chunk]) -> bool:

@@ -71,6 +71,7 @@ def from_hf(weights: Weights, checkpoint: Path, progress: Progress) -> None:
     """
     refuse_taken(checkpoint)
     weights.check_tensors()
+    weights.verify()
     chunks = [whole(name, weights.dtype(name), shape) for name, shape in parameters(weights.config)]
     watched = Watched(chunks, progress)
     partial = PartialFolder(checkpoint, token=str(os.getpid())).create()

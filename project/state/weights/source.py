@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -13,16 +12,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import TypeAdapter
 
 from project.spec.model import ModelConfig
+from project.spec.untrusted import Unreadable, read_json, regular
 from project.state.checkpoint.last import FOLDER, checkpoint_at
 from project.state.checkpoint.manifest import MANIFEST, TOKENIZER, CheckpointError
-from project.state.weights.mixtral import from_mixtral, mixtral_faults, mixtral_name
+from project.state.weights.foreign import told_apart
+from project.state.weights.mixtral import mixtral_name
+from project.state.weights.mixtral_config import from_mixtral, mixtral_faults
 from project.state.weights.weights import Matrix, Weights, WeightsError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-CONFIG, INDEX, SINGLE = "config.json", "model.safetensors.index.json", "model.safetensors"
+ADAPTER, CONFIG, INDEX, SINGLE = (
+    "adapter_config.json",
+    "config.json",
+    "model.safetensors.index.json",
+    "model.safetensors",
+)
 _NOT_LEARNT = ".rotary_emb.inv_freq"  # a buffer that early versions saved
 
 
@@ -35,11 +42,14 @@ def open_weights(path: str | Path) -> Weights:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise WeightsError([f"{folder}: is no folder; relative paths are from {Path.cwd()}"])
-    if (folder / CONFIG).is_file():
+    if (folder / CONFIG).exists():
         return MixtralFolder(folder)
+    if (folder / ADAPTER).exists():
+        merge = "save the merged model: model.merge_and_unload().save_pretrained(folder)"
+        raise WeightsError([f"{folder}: has an adapter alone ({ADAPTER}); {merge}"])
     if (folder / FOLDER).is_dir() and (folder := checkpoint_at(of_run := folder)) == of_run:
         raise WeightsError([f"{folder / FOLDER}: has no whole checkpoint yet"])
-    if not (folder / MANIFEST).is_file():
+    if not (folder / MANIFEST).exists():
         kinds = "no checkpoint (manifest.json), no run (checkpoints/) and nothing of Hugging Face's (config.json)"
         raise WeightsError([f"{folder}: is {kinds}"])
     return CheckpointWeights(folder)
@@ -68,8 +78,8 @@ class CheckpointWeights(Weights):
     @property
     def tokenizer(self) -> Path | None:
         """The checkpoint's own `tokenizer.json`, or that of the run whose `checkpoints/` it lies in."""
-        files = (self.path / TOKENIZER, self.path.absolute().parent.parent / TOKENIZER)
-        return next((file for file in files if file.is_file()), None)
+        folders = (self.path, self.path.absolute().parent.parent)
+        return next((file for folder in folders if (file := _own_file(folder / TOKENIZER, folder))), None)
 
     def called(self, name: str, index: int | None = None) -> str:
         return name if index is None else f"{name}[{index}]"
@@ -83,6 +93,11 @@ class CheckpointWeights(Weights):
     def dtype(self, name: str) -> torch.dtype:
         return self.stored[name].dtype
 
+    def kind(self, name: str, index: int | None = None) -> str:
+        from project.state.checkpoint.values import DTYPE_NAMES
+
+        return DTYPE_NAMES[self.dtype(name)]
+
     def read(self, name: str, index: int | None = None) -> Tensor:
         try:
             if index is None:
@@ -95,7 +110,7 @@ class CheckpointWeights(Weights):
         names = self.stored.keys() - {matrix.name for matrix in known}
         return sorted(name for name in names if not name.endswith(".expert_bias"))
 
-    def verify(self) -> None:
+    def compare_checksums(self) -> None:
         try:
             self.checkpoint.verify()
         except CheckpointError as error:
@@ -109,11 +124,26 @@ def model_config(meta: dict[str, Any]) -> ModelConfig:
     return TypeAdapter(ModelConfig).validate_python(config)
 
 
+def _own_file(path: Path, folder: Path) -> Path | None:
+    """The path if there is something, which has to be a file of the folder.
+
+    Raises:
+        WeightsError: for anything else, such as a link out of it.
+    """
+    if not path.is_symlink() and not path.exists():
+        return None
+    try:
+        return regular(path, folder)
+    except Unreadable as error:
+        raise WeightsError([str(error)]) from None
+
+
 class Stored(NamedTuple):
-    """A tensor's file and shape."""
+    """A tensor's file, shape, and dtype as safetensors names it."""
 
     file: Path
     shape: tuple[int, ...]
+    kind: str
 
 
 class MixtralFolder(Weights):
@@ -134,7 +164,7 @@ class MixtralFolder(Weights):
     @property
     def tokenizer(self) -> Path | None:
         file = self.path / "tokenizer.json"
-        return file if file.is_file() else None
+        return _own_file(file, self.path)
 
     def called(self, name: str, index: int | None = None) -> str:
         return mixtral_name(name, index)
@@ -146,11 +176,17 @@ class MixtralFolder(Weights):
     def dtype(self, name: str) -> torch.dtype:
         return self.read(name, 0).dtype  # only the name of a stacked parameter has the index
 
+    def kind(self, name: str, index: int | None = None) -> str:
+        return self.stored[mixtral_name(name, index)].kind
+
     def strangers(self, known: Sequence[Matrix]) -> list[str]:
         names = self.stored.keys() - {mixtral_name(name, index) for name, index, _ in known}
         return sorted(name for name in names if not name.endswith(_NOT_LEARNT))
 
-    def verify(self) -> None:
+    def other_writers(self) -> list[str]:
+        return list(told_apart(self.stored))
+
+    def compare_checksums(self) -> None:
         """No-op: the format has no checksums."""
 
     def read(self, name: str, index: int | None = None) -> Tensor:
@@ -167,19 +203,20 @@ class MixtralFolder(Weights):
         stored, wrong = {}, []
         for path in self._files():
             try:
-                with safe_open(path, "np") as file:
+                with safe_open(regular(path, self.path), "np") as file:
                     for name in file.keys():  # noqa: SIM118 - no dict
-                        stored[name] = Stored(path, tuple(file.get_slice(name).get_shape()))
-            except (OSError, SafetensorError) as error:
-                wrong.append(f"{path}: {'is missing' if isinstance(error, FileNotFoundError) else error}")
+                        described = file.get_slice(name)
+                        stored[name] = Stored(path, tuple(described.get_shape()), described.get_dtype())
+            except (OSError, SafetensorError, Unreadable) as error:
+                wrong.append(str(error) if isinstance(error, Unreadable) else f"{path}: {error}")
         if wrong:
             raise WeightsError(wrong)
         return stored
 
     def _files(self) -> list[Path]:
-        if (self.path / SINGLE).is_file():
+        if (self.path / SINGLE).exists():
             return [self.path / SINGLE]
-        if not (self.path / INDEX).is_file():
+        if not (self.path / INDEX).exists():
             pickled = "; pickles (*.bin) are not opened" if any(self.path.glob("*.bin")) else ""
             raise WeightsError([f"{self.path}: has neither {SINGLE} nor {INDEX}{pickled}"])
         try:
@@ -192,6 +229,6 @@ class MixtralFolder(Weights):
 
     def _json(self, name: str) -> Any:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError([f"{self.path / name}: cannot be read as JSON ({error})"]) from None
+            return read_json(self.path / name, self.path)
+        except Unreadable as error:
+            raise WeightsError([str(error)]) from None

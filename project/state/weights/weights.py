@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from project.spec.cost import tables, weights
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
+from project.state.weights.foreign import told_dtype, told_values
 
 if TYPE_CHECKING:
     import torch
@@ -89,16 +90,33 @@ class Weights(ABC):
         """The dtype of a parameter; all matrices of a stacked one share it."""
 
     @abstractmethod
+    def kind(self, name: str, index: int | None = None) -> str:
+        """The dtype as safetensors names it, without reading the tensor; `shape` says that it exists."""
+
+    @abstractmethod
     def strangers(self, known: Sequence[Matrix]) -> list[str]:
         """The names of stored tensors that are not among `known`."""
 
+    def other_writers(self) -> list[str]:
+        """What the stored tensors of other writers are, and how to save them."""
+        return []
+
     @abstractmethod
+    def compare_checksums(self) -> None:
+        """Raises `WeightsError` if a checksum differs; a no-op for a format that has none."""
+
     def verify(self) -> None:
-        """Reads everything and compares it with its checksums, if the format has any.
+        """Reads everything, which `check_tensors` found to be there.
 
         Raises:
-            WeightsError: if a checksum differs.
+            WeightsError: if a checksum differs, or a number is not finite.
         """
+        self.compare_checksums()
+        reasons: list[str] = []
+        for name, index, _ in matrices(self.config):
+            if reason := told_values(self.called(name, index), self.read(name, index)):
+                reasons.append(reason)
+        self._refuse(reasons)
 
     def check_tensors(self) -> None:
         """Checks that the stored tensors are those of the config. The config is not trusted: no model is built from it
@@ -107,9 +125,9 @@ class Weights(ABC):
         Raises:
             WeightsError: for tensors that are missing, have another shape, or do not belong to the model.
         """
+        foreign = self.other_writers()
         if self.config.num_layers > len(self.stored):
-            layers = f"{self.config.num_layers} layers, but {len(self.stored)} tensors"
-            raise WeightsError([f"{self.path}: has {layers}"])
+            self._refuse([*foreign, f"has {self.config.num_layers} layers, but {len(self.stored)} tensors"])
         reasons: list[str] = []
         for name, index, wanted in matrices(self.config):
             shape = self.shape(name, index)
@@ -117,10 +135,17 @@ class Weights(ABC):
                 reasons.append(f"{self.called(name, index)} is missing")
             elif shape != wanted:
                 reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
+            elif reason := told_dtype(self.called(name, index), self.kind(name, index)):
+                reasons.append(reason)
             if len(reasons) > _LISTED:
                 break
         else:
             reasons += [f"{name} is no tensor of the model" for name in self.strangers(list(matrices(self.config)))]
+        if reasons:
+            self._refuse([*foreign, *reasons])
+
+    def _refuse(self, reasons: Sequence[str]) -> None:
+        """Raises `WeightsError` with the first few of the reasons, if there are any."""
         if reasons:
             more = ["and more tensors"] if len(reasons) > _LISTED else []
             raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:_LISTED], *more]])

@@ -1,0 +1,149 @@
+"""Reads the `config.json` of a MixtralForCausalLM as a model of this project, or says which of its keys it cannot hold.
+
+A key that would change what the model computes is a fault, whether Mixtral itself reads it or only a relative whose
+configuration was renamed: such weights were not trained with what this model computes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from project.spec.fault import Fault, said
+from project.spec.model import ModelConfig
+from project.spec.record import hints, rejected, words_of
+from project.state.weights.mixtral import KEYS, WE_HOLD
+
+# MixtralConfig's own, for what a `config.json` leaves out.
+THEIR_DEFAULTS = {"rms_norm_eps": 1e-5, "initializer_range": 0.02, "router_aux_loss_coef": 0.001}
+THEIR_DEFAULT_THETA = 1_000_000.0
+
+# The values that mean what this model computes, for keys of other models. Null always does.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "architectures": (["MixtralForCausalLM"],),
+    "norm_topk_prob": (True,),
+    "decoder_sparse_step": (1,),
+    "moe_layer_freq": (1,),
+    "scoring_func": ("softmax",),
+    "topk_method": ("greedy",),
+    "n_group": (1,),
+    "topk_group": (1,),
+    "position_embedding_type": ("rotary", "rope"),
+    "hidden_activation": WE_HOLD["hidden_act"],
+    "activation_function": WE_HOLD["hidden_act"],
+    "norm_type": ("rmsnorm", "rms_norm"),
+    "is_decoder": (True, False),
+    "is_causal": (True,),
+    "causal": (True,),
+}
+# Words in the names of keys that change what a model computes, and of those whose neutral value is 1 and not 0.
+_CHANGES = re.compile(
+    r"scal|multiplier|factor|softcap|bias|shared|norm|rope|rotary|alibi|window|drop|noise|jitter|qk_|attn|attention"
+    r"|layer_types|mlp_only|dense_replace|auto_map|adapter|lora|quant|compression|activation|hidden_act|cross|encoder"
+    r"|group|clip|temperature|residual|sink|chunk|mtp|nextn"
+)
+_ONE_IS_NEUTRAL = re.compile(r"scal|multiplier|factor|temperature|rotary_pct|pretraining_tp")
+_WITHOUT_EFFECT = re.compile(
+    r"_?attn_implementation(_internal|_autoset)?|is_encoder_decoder|chunk_size_feed_forward|encoder_no_repeat_ngram_size"
+    r"|num_beam_groups|temperature|num_attention_heads|rms_norm_eps|router_aux_loss_coef|rope_(theta|scaling|parameters)"
+)
+_SECTIONS = ("rope_parameters", "rope_scaling")
+
+
+def mixtral_faults(content: object) -> Iterator[Fault]:
+    """The faults of a `config.json` whose model this project cannot compute; keys are its own."""
+    if not isinstance(content, Mapping) or content.get("model_type") != "mixtral":
+        kind = content.get("model_type") if isinstance(content, Mapping) else content
+        yield Fault(
+            "model_type", _short(kind), "is not the config of a Mixtral; model_type=mixtral is what can be read"
+        )
+        return
+    found = [*_number_faults(content), *_held_faults(content), *_rope_faults(content)]
+    yield from found
+    if not found and content["num_experts_per_tok"] > content["num_local_experts"]:
+        most = content["num_local_experts"]
+        yield Fault("num_experts_per_tok", content["num_experts_per_tok"], f"is more than num_local_experts={most}")
+
+
+def from_mixtral(content: Mapping[str, Any]) -> ModelConfig:
+    """The model of a `config.json` without faults. Training options, which it does not have, are our defaults."""
+    numbers = _numbers(content)
+    return ModelConfig(**{ours: numbers[theirs] for ours, theirs in KEYS.items()}, rope_theta=float(_theta(content)))
+
+
+def _number_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
+    numbers = _numbers(content)
+    values = {ours: numbers.get(theirs) for ours, theirs in KEYS.items()}
+    for ours in rejected(ModelConfig, values):
+        yield Fault(KEYS[ours], _short(values[ours]), f"must be {words_of(hints(ModelConfig)[ours])}")
+    experts = content.get("num_experts")  # transformers takes it as another name of num_local_experts
+    if experts is not None and experts != content.get("num_local_experts"):
+        yield Fault("num_experts", _short(experts), f"but num_local_experts={_short(content.get('num_local_experts'))}")
+
+
+def _held_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults of keys for which this model has one value, and of keys that it does not have."""
+    for key, value in content.items():
+        if not isinstance(key, str) or value is None and key not in WE_HOLD:
+            continue
+        held = WE_HOLD.get(key, NEUTRAL.get(key))
+        if held is not None:
+            if not any(_same(value, one) for one in held):
+                yield Fault(key, _short(value), f"is nothing that this model has; {key}={said(held[0])} is")
+        elif _CHANGES.search(key) and not _WITHOUT_EFFECT.fullmatch(key) and not _is_neutral(key, value):
+            yield Fault(key, _short(value), "would change what the model computes, and this model does not have it")
+
+
+def _rope_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
+    """The faults of what is said of positions: by a section `rope_parameters` (transformers 5) or `rope_scaling`
+    (transformers 4), whose kind is `rope_type` or `type`, and by `rope_theta` in it or outside of it. All must agree,
+    because versions differ in which they read."""
+    thetas = {"rope_theta": content["rope_theta"]} if content.get("rope_theta") is not None else {}
+    for name in _SECTIONS:
+        section = content.get(name)
+        if section is not None and not isinstance(section, Mapping):
+            yield Fault(name, _short(section), "must be an object, such as {rope_type: default, rope_theta: 10000.0}")
+            continue
+        for key, value in (section or {}).items():
+            if key in ("rope_type", "type"):
+                if value not in ("default", None):
+                    yield Fault(f"{name}.{key}", _short(value), f"scales positions; {key}=default is what there is")
+            elif key == "rope_theta":
+                thetas[f"{name}.rope_theta"] = value
+            elif not _is_neutral(f"rope_factor_{key}", value):
+                yield Fault(f"{name}.{key}", _short(value), "changes positions; without it they are not scaled")
+    for key, theta in thetas.items():
+        if rejected(ModelConfig, {"rope_theta": theta}):
+            yield Fault(key, _short(theta), "must be a number above 0")
+        elif not _same(theta, first := next(iter(thetas.values()))):
+            yield Fault(key, _short(theta), f"but {next(iter(thetas))}={_short(first)}; write the one that is meant")
+
+
+def _theta(content: Mapping[str, Any]) -> Any:
+    places = [content, *(content.get(name) or {} for name in _SECTIONS)]
+    given = [place["rope_theta"] for place in places if place.get("rope_theta") is not None]
+    return given[0] if given else THEIR_DEFAULT_THETA
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `KEYS`, with Mixtral's defaults for absent ones."""
+    given = {key: content[key] for key in KEYS.values() if content.get(key) is not None}
+    heads, width = given.get("num_attention_heads"), given.get("hidden_size")
+    if type(heads) is int and type(width) is int and heads > 0:
+        given = {"num_key_value_heads": heads, "head_dim": width // heads} | given
+    return THEIR_DEFAULTS | given
+
+
+def _is_neutral(key: str, value: object) -> bool:
+    one = _same(value, 1) and _ONE_IS_NEUTRAL.search(key) is not None
+    every_layer = isinstance(value, list) and all(entry == "full_attention" for entry in value)
+    return one or value is None or value is False or _same(value, 0) or value in ("", {}) or every_layer
+
+
+def _same(value: object, other: object) -> bool:
+    """Equal, and both truth values or neither: JSON's `true` is no 1."""
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _short(value: object) -> str:
+    words = said(value)
+    return words if len(words) <= 80 else f"{words[:77]}..."
