@@ -9,12 +9,12 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
-from omegaconf import OmegaConf
 
 from project.compat.lightning_internals import OpenWandbLogger
 from project.observe.metrics_file import MetricsFile
 from project.run_folder import read_summary
 from project.spec.figures import FIGURES, figure
+from project.spec.untrusted import read_yaml
 
 RUN_ID = "wandb/run_id"
 LONGEST_TAG = 64  # characters, W&B's limit
@@ -123,7 +123,7 @@ class RunFolderWandb(OpenWandbLogger):
         if begins:
             config = self.folder / "config.yaml"
             if config.exists():
-                self.init_arguments["config"] = OmegaConf.to_container(OmegaConf.load(config), resolve=True)
+                self.init_arguments["config"] = read_yaml(config)
         run = self.begin() if begins else super().experiment
         if begins and isinstance(run.id, str):
             (self.folder / RUN_ID).write_text(f"{run.id}\n", encoding="utf-8")

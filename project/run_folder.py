@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 
 from project.spec.cost import active_parameters, total_parameters
 from project.spec.fault import Fault
 from project.spec.layout import ParallelLayout
+from project.spec.run_files import Summary, read_form
 from project.spec.sections import layout_of, model_of
+from project.spec.untrusted import Unreadable, as_mapping, read_yaml
 
 SUMMARY_KEYS = (
     "status",
@@ -91,9 +92,13 @@ def write_summary(run_folder: str | Path, summary: Mapping[str, Any]) -> None:
 
 
 def read_summary(run_folder: str | Path) -> dict[str, Any] | None:
-    """The summary, or None where the run has not written one."""
+    """The summary, or None where the run has not written one.
+
+    Raises:
+        Unreadable: for a file that no run has written so.
+    """
     path = Path(run_folder) / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_form(Summary, path, path.parent) if os.path.lexists(path) else None
 
 
 def mark_failed(run_folder: str | Path, error: str) -> None:
@@ -112,7 +117,10 @@ def layout_entry(layout: ParallelLayout) -> dict[str, Any]:
 
 
 def _mark(run_folder: str | Path, status: str, error: str | None) -> None:
-    summary = read_summary(run_folder) or _from_config(Path(run_folder) / "config.yaml")
+    try:
+        summary = read_summary(run_folder) or _from_config(Path(run_folder) / "config.yaml")
+    except Unreadable:
+        summary = _from_config(Path(run_folder) / "config.yaml")
     write_summary(run_folder, summary | {"status": status, "error": error})
 
 
@@ -120,10 +128,10 @@ def _from_config(path: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {"torch_version": version("torch"), "steps": 0, "tokens": 0}
     if not path.exists():
         return summary
-    config = OmegaConf.load(path)
-    summary["precision"] = OmegaConf.select(config, "trainer.precision")
-    summary["layout"] = layout_entry(layout_of(OmegaConf.select(config, "parallel") or {}))
-    model = model_of(OmegaConf.select(config, "model") or {})
+    config = as_mapping(path, read_yaml(path))
+    summary["precision"] = (config.get("trainer") or {}).get("precision")
+    summary["layout"] = layout_entry(layout_of(config.get("parallel") or {}))
+    model = model_of(config.get("model") or {})
     return summary | {"parameters_total": total_parameters(model), "parameters_active": active_parameters(model)}
 
 

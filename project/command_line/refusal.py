@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 
-from project.spec.fault import Fault
+from project.spec.fault import Fault, plain
 
 _FAULTY = 2
 
@@ -98,7 +98,7 @@ def _print(paragraphs: Sequence[str], style: str | None) -> None:
     for paragraph in paragraphs:
         # Wrapped here, because rich would break a path in two, which could then not be copied.
         lines = textwrap.wrap(
-            paragraph, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+            plain(paragraph), width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
         )
         indent = "" if style else "  "
         for line in lines:

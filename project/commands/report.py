@@ -5,6 +5,8 @@ from pathlib import Path
 
 from project.report.run_page import write_run_page
 from project.report.sweep_page import write_sweep_page
+from project.spec.fault import plain
+from project.spec.untrusted import Unreadable
 
 OF_A_RUN = ("summary.json", "metrics.csv", "trace.json", "plan.json")
 OF_A_SWEEP = "sweep.json"
@@ -19,8 +21,12 @@ def main() -> None:
     if not folder.is_dir():
         parser.error(f"{folder} is no folder; give that of a run or of a sweep")
     if (folder / OF_A_SWEEP).exists():
-        print(write_sweep_page(folder))
+        write = write_sweep_page
     elif any((folder / name).exists() for name in OF_A_RUN):
-        print(write_run_page(folder))
+        write = write_run_page
     else:
         parser.error(f"{folder} has nothing of a run ({', '.join(OF_A_RUN)}) nor of a sweep ({OF_A_SWEEP})")
+    try:
+        print(write(folder))
+    except Unreadable as error:
+        parser.exit(2, f"Nothing was written. {plain(str(error))}\n")

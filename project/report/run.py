@@ -1,6 +1,7 @@
 """A run folder, read for the figures of its page."""
 
-import json
+import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +11,13 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from project.observe.metrics_file import read_rows
 from project.run_folder import read_summary
+from project.spec.run_files import Plan, Trace, read_form
+from project.spec.untrusted import Unreadable, read_text
 
 MOST_POINTS = 600  # a line on a screen has no room for more
 Row = TypeVar("Row")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?|[-+]?(nan|inf)|", re.ASCII)
+_STEP = re.compile(r"\d{1,18}", re.ASCII)
 PLANNED_KINDS = {"F": "forward", "B": "backward", "I": "backward", "W": "weight gradient"}
 
 
@@ -47,10 +52,10 @@ class Run:
         return cls(
             folder,
             read_summary(folder) or {},
-            read_rows(folder / "metrics.csv"),
-            read_json(folder / "trace.json"),
-            read_json(folder / "plan.json"),
-            config.read_text(encoding="utf-8") if config.exists() else "",
+            _rows(folder / "metrics.csv"),
+            _read(Trace, folder / "trace.json"),
+            _read(Plan, folder / "plan.json"),
+            read_text(config, folder) if os.path.lexists(config) else "",
         )
 
     @property
@@ -117,5 +122,22 @@ def evenly(rows: Sequence[Row], most: int) -> list[Row]:
     return [rows[round(place * (len(rows) - 1) / (most - 1))] for place in range(most)]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def _read(form: type[Trace | Plan], path: Path) -> dict[str, Any]:
+    return read_form(form, path, path.parent) if os.path.lexists(path) else {}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of `metrics.csv`, each cell of which is a number or empty.
+
+    Raises:
+        Unreadable: naming the row and the column of the first cell that is something else.
+    """
+    if not os.path.lexists(path):
+        return []
+    read_text(path, path.parent)
+    rows = read_rows(path)
+    for number, row in enumerate(rows, start=2):
+        for name, cell in row.items():
+            if not isinstance(name, str) or not (_NUMBER if name != "step" else _STEP).fullmatch(cell or ""):
+                raise Unreadable(path, f"has {str(cell)[:40]!r} in row {number}, column {name}, which is no number")
+    return rows

@@ -2,12 +2,14 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
 _LISTED = 8  # more numbers than this do not help a reader; the nearest do
 _LISTED_WORDS = 20
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class Told(Exception):
@@ -70,6 +72,12 @@ def said(value: object) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(map(said, value))}]"
     return str(value)
+
+
+def plain(text: str) -> str:
+    """The text for a terminal: control characters but tabs and line breaks are shown as escapes, because a terminal
+    would obey them."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:

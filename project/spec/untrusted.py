@@ -1,4 +1,4 @@
-"""Reads files that others wrote: bytes, JSON, YAML. A file is either read whole or refused with its name and the reason.
+"""Reads files that others wrote: text, JSON, YAML. A file is read whole, or refused with its name and the reason.
 
 It must be a regular file of bounded size. In a folder that others made, it must lie inside, wherever its links lead.
 JSON and YAML must be UTF-8, without repeated keys, without numbers that are not finite, not nested too deeply; YAML
@@ -105,7 +105,7 @@ def read_yaml(path: Path, inside: Path | None = None) -> Any:
     """Raises `Unreadable` for what is no YAML, or has aliases, tags, or keys that are repeated or not plain."""
     text = read_text(path, inside, LARGEST >> 4)
     try:
-        content = yaml.load(text, _Plain)  # noqa: S506 - a safe loader
+        content = yaml.load(text, _Plain)
         _refuse_depth(content)
         return content
     except RecursionError:
@@ -126,7 +126,12 @@ def as_mapping(path: Path, content: Any) -> dict[str, Any]:
 
 
 class _Plain(yaml.SafeLoader):
-    """Reads numbers such as 1e-3 as numbers, as OmegaConf does."""
+    """Reads 1e-3 as a number and 2024-01-01 as text, as OmegaConf does."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - replaced, so that other loaders keep theirs
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

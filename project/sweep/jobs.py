@@ -8,20 +8,23 @@ import csv
 import io
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from omegaconf import OmegaConf
-
 from project.run_folder import LAYOUT_KEYS, read_summary, write_atomically
 from project.spec.figures import FIGURES, figure
+from project.spec.run_files import Sweep, read_form
+from project.spec.untrusted import Unreadable, read_yaml
 
 DEGREES = ("pp", "dp", "tp", "ep", "etp")
 PLANNED = ("step_time_s", "tokens_per_second", "mfu", "bubble", "peak_memory_bytes", "communication_bytes")
 OVERRIDES = ".hydra/overrides.yaml"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,30 @@ def jobs(sweep_folder: str | Path) -> list[Job]:
     """The jobs in the order of their numbers. Overrides that all have in common are left out of their rows."""
     folder = Path(sweep_folder)
     found = sorted((path.parent.parent for path in folder.glob(f"**/{OVERRIDES}")), key=_in_order)
-    given = [[str(override) for override in OmegaConf.load(job / OVERRIDES)] for job in found]
+    given = [_overrides(job / OVERRIDES, folder) for job in found]
     common = set(given[0]).intersection(*given[1:]) if len(given) > 1 else set()
     return [
-        Job(
-            _row(str(job.relative_to(folder)), read_summary(job) or {}, [one for one in overrides if one not in common])
-        )
+        Job(_row(str(job.relative_to(folder)), _summary(job), [one for one in overrides if one not in common]))
         for job, overrides in zip(found, given, strict=True)
     ]
+
+
+def _overrides(path: Path, sweep_folder: Path) -> list[str]:
+    """The job's overrides as they were typed; none where the file holds something else."""
+    try:
+        content = read_yaml(path, sweep_folder)
+    except Unreadable as error:
+        warnings.warn(f"skipped {error}", stacklevel=2)
+        return []
+    return [str(override) for override in content] if isinstance(content, list) else []
+
+
+def _summary(job: Path) -> dict[str, Any]:
+    """The job's summary; one that cannot be read is a failure that says so."""
+    try:
+        return read_summary(job) or {}
+    except Unreadable as error:
+        return {"status": "unreadable", "error": str(error)}
 
 
 def _row(name: str, summary: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
@@ -92,19 +111,30 @@ def begun_since(sweep_folder: str | Path, time: float) -> bool:
 
 
 def read_sweep(sweep_folder: str | Path) -> list[Job]:
-    """The jobs as `sweep.json` has them."""
-    return [Job(row) for row in json.loads((Path(sweep_folder) / "sweep.json").read_text(encoding="utf-8"))["jobs"]]
+    """The jobs as `sweep.json` has them.
+
+    Raises:
+        Unreadable: for a file that no sweep has written so.
+    """
+    return [Job(row) for row in read_form(Sweep, Path(sweep_folder) / "sweep.json", Path(sweep_folder))["jobs"]]
 
 
 def write_sweep(sweep_folder: str | Path, found: Sequence[Job]) -> None:
-    """Writes both files. A list in `sweep.json` is a cell of words in `sweep.csv`, and null an empty one."""
+    """Writes both files. A list in `sweep.json` is a cell of words in `sweep.csv`, and null an empty one. Words that a
+    spreadsheet would take for a formula begin with an apostrophe in `sweep.csv`."""
     folder, rows = Path(sweep_folder), [job.row for job in found]
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]) if rows else ["job"], lineterminator="\n")
     table.writeheader()
-    table.writerows(row | {"overrides": " ".join(row["overrides"])} for row in rows)
+    table.writerows(
+        {key: _cell(value) for key, value in (row | {"overrides": " ".join(row["overrides"])}).items()} for row in rows
+    )
     write_atomically(folder / "sweep.csv", text.getvalue())
     write_atomically(folder / "sweep.json", json.dumps({"jobs": rows}, indent=2, allow_nan=False) + "\n")
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _in_order(path: Path) -> list[tuple[int, str]]:

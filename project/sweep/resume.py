@@ -3,24 +3,28 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from project.run_folder import read_summary
 from project.spec.sections import SECTIONS, without_hydra_keys
+from project.spec.untrusted import Unreadable, as_mapping, read_yaml
 
 
 def is_done(cfg: Any, run_folder: Path) -> bool:
     """True if a run with exactly this configuration was completed in the folder."""
-    summary, before = read_summary(run_folder), run_folder / "config.yaml"
-    if summary is None or summary["status"] != "completed" or not before.exists():
+    try:
+        summary, before = read_summary(run_folder), run_folder / "config.yaml"
+        if summary is None or summary.get("status") != "completed" or not before.exists():
+            return False
+        return _comparable(as_mapping(before, read_yaml(before))) == _comparable(cfg)
+    except Unreadable:
         return False
-    return _comparable(OmegaConf.load(before)) == _comparable(cfg)
 
 
 def _comparable(cfg: Any) -> dict[str, Any]:
     """The configuration without `resume`, as where a run starts from does not change its result, and without the
     modules of classes, as a class that has moved makes the same run."""
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
     assert isinstance(config, dict)
     sections = {key: without_hydra_keys(config[key]) for key in SECTIONS if isinstance(config.get(key), dict)}
     return {str(key): _without_modules(value) for key, value in {**config, **sections}.items() if key != "resume"}

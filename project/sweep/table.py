@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from project.spec.fault import plain
 from project.sweep.jobs import Job
 
 
@@ -38,7 +39,7 @@ def sweep_table(jobs: list[Job]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for job in jobs:
         figures = (_figure(job, name, form) for name, form in COLUMNS.values())
-        table.add_row(Text(job.name), Text("\n".join(_in_words(job))), *figures)
+        table.add_row(Text(plain(job.name)), Text(plain("\n".join(_in_words(job)))), *figures)
     return table
 
 
@@ -60,11 +61,11 @@ def print_sweep(found: list[Job], folder: Path) -> None:
     console = Console()
     console.print(sweep_table(found))
     for line in best(found):
-        console.print(line, highlight=False)
+        console.print(plain(line), markup=False, highlight=False)
     unfinished = [job for job in found if job.status != "completed"]
     for job in unfinished:
         reason = f": {job.row['error']}" if job.row["error"] else ""
-        console.print(f"job {job.name} {job.status}{reason}", markup=False, highlight=False)
+        console.print(plain(f"job {job.name} {job.status}{reason}"), markup=False, highlight=False)
     count = f"{len(found) - len(unfinished)} of {len(found)} jobs completed"
     again = "; resume=auto with this hydra.sweep.dir runs the others again" if unfinished else ""
     console.print(f"{count}{again}\nsweep folder: {folder}", soft_wrap=True, highlight=False)
@@ -78,7 +79,7 @@ def _in_words(job: Job) -> list[str]:
 def _figure(job: Job, name: str, form: Callable[[float], str]) -> str:
     """The measured figure, and the planned one in a second line; for an unfinished job its status as the first."""
     if job.status != "completed" and name == "step_time_s":
-        return job.status
+        return plain(job.status)
     measured, planned = (job.row.get(key) for key in (name, f"planned_{name}"))
     if measured is None and planned is None:
         return "-"

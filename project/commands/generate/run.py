@@ -1,6 +1,7 @@
 """Generation, from a checked configuration to the text on the terminal."""
 
 import os
+import sys
 from typing import Any
 
 import lightning.pytorch as L
@@ -12,6 +13,7 @@ from project.commands.generate.command import GENERATE, prompt_of
 from project.commands.quiet import quiet
 from project.generation.module import Generator, Sampling, prompts
 from project.generation.prompt import Prompt
+from project.spec.fault import plain
 from project.spec.sections import layout_of
 from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy
@@ -49,7 +51,8 @@ class Printed(L.Callback):
 
     def on_predict_batch_end(self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, *rest: Any) -> None:
         if trainer.is_global_zero:
-            print(f"\n{BETWEEN}\n".join(self.prompt.continued(tokens) for tokens in outputs), flush=True)
+            shown = plain if sys.stdout.isatty() else str  # a terminal would obey control characters
+            print(f"\n{BETWEEN}\n".join(shown(self.prompt.continued(tokens)) for tokens in outputs), flush=True)
 
 
 def build_trainer(cfg: DictConfig, *callbacks: L.Callback) -> L.Trainer:

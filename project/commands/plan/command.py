@@ -20,6 +20,7 @@ from project.preflight.settings import Trainer, at
 from project.run_folder import read_summary
 from project.spec.fault import Fault, said
 from project.spec.record import Must, record_faults
+from project.spec.untrusted import Unreadable
 
 _NEEDED = (
     *("model", "parallel", "cluster", "data.batch_size", "data.seq_len"),
@@ -70,7 +71,11 @@ def nothing_fits(outcome: Outcome) -> Fault:
 
 
 def _compared(folder: Any) -> Iterator[Fault]:
-    summary = read_summary(folder) if isinstance(folder, str) and Path(folder).is_dir() else None
+    try:
+        summary = read_summary(folder) if isinstance(folder, str) and Path(folder).is_dir() else None
+    except Unreadable as error:
+        yield Fault("compare", said(folder), str(error))
+        return
     if summary is None:
         yield Fault("compare", said(folder), "is no run folder: it has no summary.json")
     elif not summary.get("planned"):

@@ -5,12 +5,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from project.planner.document.quantities import Quantity
 from project.spec.fault import Fault, is_number, legal, said
+from project.spec.untrusted import Unreadable, read_yaml
 
 RELATIONS = ("equal", "about", "at_least", "at_most", "unknown")
 WITHIN = 0.25  # relative tolerance of a claim with a tilde
@@ -20,9 +17,11 @@ _KEYS = ("claim", "quantity", "relation", "claimed", "within")
 def read_claims(path: Path) -> list[dict[str, Any]]:
     """Reads the list of claims in a YAML file. Raises OSError or ValueError for a file that has none."""
     try:
-        entries = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"is no YAML: {' '.join(str(error).split())}") from error
+        entries = read_yaml(path)
+    except Unreadable as error:
+        if not path.exists():
+            raise FileNotFoundError(str(path)) from None
+        raise ValueError(error.problem) from None
     claims = entries.get("claims") if isinstance(entries, dict) else None
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
         raise ValueError("has no list of claims under the key `claims`")

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from project.spec.fault import plain
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,6 +24,7 @@ class Sheet:
     """Indices of rows after which a line is drawn."""
 
     def table(self) -> Table:
+        from rich.markup import escape
         from rich.table import Table
 
         table = Table(title=self.title, title_justify="left", caption=self.note or None, caption_justify="left")
@@ -29,7 +32,7 @@ class Sheet:
             right = column.endswith(">")
             table.add_column(column.rstrip(">"), justify="right" if right else "left", overflow="fold")
         for place, row in enumerate(self.rows):
-            table.add_row(*row, end_section=place in self.sections)
+            table.add_row(*(escape(plain(cell)) for cell in row), end_section=place in self.sections)
         return table
 
     def markdown(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from project.configs import CONFIGS
 from project.planner.machine.cluster import Cluster, field_names, part_of
 from project.spec.fault import Fault, legal, said
+from project.spec.untrusted import as_mapping, read_yaml
 
 CLUSTERS = CONFIGS / "cluster"
 
@@ -68,8 +69,8 @@ _CLUSTER = TypeAdapter(Cluster)
 
 
 def _composed(name: str, folder: Path) -> DictConfig:
-    own = OmegaConf.load(folder / f"{name}.yaml")
-    assert isinstance(own, DictConfig)
+    path = folder / f"{name}.yaml"
+    own = OmegaConf.create(as_mapping(path, read_yaml(path)))
     below = [_composed(other, folder) for other in own.pop("defaults", [])]
     merged = OmegaConf.merge(*below, own)
     assert isinstance(merged, DictConfig)

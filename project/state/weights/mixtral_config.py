@@ -83,7 +83,7 @@ def _number_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
 def _held_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
     """The faults of keys for which this model has one value, and of keys that it does not have."""
     for key, value in content.items():
-        if not isinstance(key, str) or value is None and key not in WE_HOLD:
+        if not isinstance(key, str) or (value is None and key not in WE_HOLD):
             continue
         held = WE_HOLD.get(key, NEUTRAL.get(key))
         if held is not None:
