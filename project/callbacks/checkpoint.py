@@ -8,6 +8,7 @@ from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 
 from project.compat.lightning_internals import Monitored, OpenModelCheckpoint, accumulates_on, row_to_be_logged
 from project.loggers import MetricsCsv
+from project.state.checkpoint.manifest import MANIFEST
 
 
 def write_row(trainer: L.Trainer) -> None:
@@ -69,9 +70,13 @@ class Checkpoint(OpenModelCheckpoint):
         super().save_last_one(trainer, monitored)
 
     def is_to_be_removed(self, trainer: L.Trainer, previous: str, current: str) -> bool:
-        """Removes also the checkpoint that a run resumed from, which Lightning keeps: every restart would leave one."""
+        """Removes also the checkpoint that a run resumed from, which Lightning keeps: every restart would leave one.
+        The names of earlier checkpoints are from the state that the run resumed from, which may name anything: only
+        what is a checkpoint in this run's folder, without links and `..`, is removed."""
         assert self.dirpath is not None
-        return previous != current and Path(self.dirpath).absolute() in Path(previous).absolute().parents
+        path, own = Path(previous).absolute(), Path(self.dirpath).resolve()
+        inside = own in path.resolve().parents and not path.is_symlink()
+        return inside and path.resolve() != Path(current).resolve() and (path / MANIFEST).is_file()
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"beside_the_best": self.beside_the_best}

@@ -170,8 +170,7 @@ def _why(error: Exception) -> str:
 def _without_repeats(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        seen: set[Any] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))
+        repeated = next(key for place, (key, _) in enumerate(pairs) if key in [other for other, _ in pairs[:place]])
         raise ValueError(f"the key {str(repeated)[:80]!r} occurs twice")
     return content
 

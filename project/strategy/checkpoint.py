@@ -17,10 +17,10 @@ from torch import nn
 from project.compat.lightning_internals import random_state, set_random_state
 from project.engine.mesh import gathered
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.manifest import BEGIN, META, CheckpointError, rank_file, weights_alone
+from project.state.checkpoint.form import meta_of, rank_of
+from project.state.checkpoint.manifest import ANOTHER, BEGIN, CheckpointError, rank_file, weights_alone
 from project.state.checkpoint.reader import Checkpoint
 from project.state.checkpoint.snapshot import fill
-from project.state.checkpoint.values import Rank, Run, has_form
 from project.state.checkpoint.writer import CheckpointWriter, raise_everywhere
 from project.state.run_state import NamedOptimizer, SavedGroups, Tensors, weights
 
@@ -86,17 +86,22 @@ class RunCheckpoints:
     ) -> dict[str, Any]:
         """Fills the optimizers and returns what is left for Lightning to restore: loops, callbacks, and the states of
         so many schedulers."""
-        restored = has_form(dict(checkpoint.meta), Run, checkpoint.path / META)
+        restored = meta_of(checkpoint)
         same = restored["layout"] == asdict(self.layout)
         needed = [dist.get_rank()] if same else range(restored["world_size"])
-        ranks = [has_form(checkpoint.of_rank(rank), Rank, checkpoint.path / rank_file(rank)) for rank in needed]
+        ranks = [rank_of(checkpoint, rank) for rank in needed]
         saved = SavedGroups(ranks)
-        for optimizer in optimizers:
-            fill(optimizer.to_be_filled(checkpoint), checkpoint)
-            optimizer.restore_groups(saved)
-        restored["lr_schedulers"] = [
-            saved.scheduler(number, ranks[0]["lr_schedulers"][number], optimizers[0]) for number in range(schedulers)
-        ]
+        try:
+            for optimizer in optimizers:
+                fill(optimizer.to_be_filled(checkpoint), checkpoint)
+                optimizer.restore_groups(saved)
+            restored["lr_schedulers"] = [
+                saved.scheduler(number, ranks[0]["lr_schedulers"][number], optimizers[0])
+                for number in range(schedulers)
+            ]
+        except (KeyError, IndexError) as error:
+            lacking = f"lacks a group or a schedule of this run's optimizer ({error})"
+            raise CheckpointError(checkpoint.path / rank_file(needed[0]), lacking, ANOTHER) from None
         restored["optimizer_states"] = []  # Lightning looks whether they are there
         self.random_state = ranks[0]["random"] if same else None
         return restored

@@ -9,6 +9,9 @@ from torch import Tensor
 from project.state.checkpoint.manifest import MANIFEST, hash_of, manifest_text
 from project.state.checkpoint.partial import PartialFolder
 from project.state.checkpoint.tensor_file import Chunk
+from project.state.checkpoint.values import loads
+
+MADE = Path(__file__).parents[1] / "state/checkpoint/made_at_3bf299f/step=2.ckpt"
 
 WHOLE = {
     "layers.0.wq.weight": torch.arange(24, dtype=torch.float32).reshape(4, 6),
@@ -28,8 +31,9 @@ def write_checkpoint(folder: Path, token: str = "0") -> Path:
             chunks = [Chunk(name, t.dtype, offsets, tuple(t.shape)) for name, (t, offsets) in here.items()]
             tensors = {name: tensor for name, (tensor, _) in here.items()}
             partial.write_tensors(f"{kind}-{rank:05d}.safetensors", chunks, lambda chunk, t=tensors: t[chunk.name])
-        partial.write_json(f"rank-{rank:05d}.json", {"optimizers": [], "random": None})
-    partial.write_json("meta.json", {"global_step": 3, "config": {"seed": 0}})
+        partial.write_json(f"rank-{rank:05d}.json", loads((MADE / "rank-00000.json").read_bytes()) | {"optimizers": []})
+    meta = loads((MADE / "meta.json").read_bytes())
+    partial.write_json("meta.json", meta | {"global_step": 3, "world_size": 2, "config": {"seed": 0}})
     partial.seal(partial.files)
     return folder
 

@@ -56,6 +56,7 @@ def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
     none, and the run begins at step 0; or the fault of the checkpoint that was asked for."""
     if cfg.resume is None:
         return None
+    from project.state.checkpoint.form import check_state
     from project.state.checkpoint.newest import newest_whole, tidy
     from project.state.checkpoint.reader import Checkpoint
 
@@ -73,6 +74,7 @@ def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
     try:
         checkpoint = Checkpoint(checkpoint_at(Path(cfg.resume).expanduser()))
         checkpoint.verify()
+        check_state(checkpoint)
         return str(checkpoint.path.absolute())
     except CheckpointError as error:
         return Fault("resume", cfg.resume, str(error))

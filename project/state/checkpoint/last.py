@@ -31,8 +31,9 @@ def checkpoint_at(path: Path) -> Path:
     folder = path / FOLDER
     if not folder.is_dir():
         return path
-    if (folder / LINK).is_dir():
-        return (folder / LINK).resolve()
+    last = (folder / LINK).resolve()
+    if last.is_dir() and last.parent == folder.resolve():  # else the link leads to what is no checkpoint of the run
+        return last
     return max(named(folder), key=written, default=path)
 
 

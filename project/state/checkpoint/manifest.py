@@ -10,11 +10,14 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import xxhash
+from annotated_types import Ge, Le
 
 from project.spec.fault import Told
+from project.spec.run_files import Form, hold
+from project.spec.untrusted import Unreadable, as_mapping, parsed_json
 
 FORMAT = 1
 MANIFEST, META, TOKENIZER = "manifest.json", "meta.json", "tokenizer.json"
@@ -44,6 +47,20 @@ class Hashed(NamedTuple):
 
     bytes: int
     xxh3: str
+
+
+class Entry(Form):
+    """A file's entry in the manifest."""
+
+    bytes: Annotated[int, Ge(0), Le(2**62)]
+    xxh3: str
+
+
+class Manifest(Form):
+    """The form of `manifest.json`."""
+
+    format: int
+    files: dict[str, Entry]
 
 
 class HashedFile:
@@ -122,18 +139,16 @@ def read_manifest(folder: Path) -> dict[str, Hashed]:
         raise CheckpointError(folder, "is no folder", "give the path of a checkpoint's folder")
     if not path.exists():
         raise CheckpointError(path, "is missing, so this is no whole checkpoint", ANOTHER)
+    text = read_small(path)
     try:
-        entries = json.loads(read_small(path))
-        version = entries["format"]
-        if version != FORMAT:
-            raise CheckpointError(
-                path, f"has format {str(version)[:20]}, not {FORMAT}", "open it with the version that wrote it"
-            )
-        files = {name: Hashed(int(entry["bytes"]), str(entry["xxh3"])) for name, entry in entries["files"].items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(path, "is no manifest of a checkpoint", ANOTHER) from None
+        content = as_mapping(path, parsed_json(path, text))
+        if (version := content.get("format")) != FORMAT:
+            said = f"has format {str(version)[:20]}, not {FORMAT}"
+            raise CheckpointError(path, said, "open it with the version that wrote it")
+        hold(Manifest, path, content)
+    except Unreadable as error:
+        raise CheckpointError(path, f"is no manifest of a checkpoint ({error.problem})", ANOTHER) from None
+    files = {name: Hashed(entry["bytes"], entry["xxh3"]) for name, entry in content["files"].items()}
     for name, expected in files.items():
         if not LEGAL_NAME.fullmatch(name):
             raise CheckpointError(path, f"names a file {name[:80]!r}, which no checkpoint has", "do not trust it")

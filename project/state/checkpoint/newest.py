@@ -7,6 +7,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from project.state.checkpoint.form import check_state
 from project.state.checkpoint.last import LINK, named, put_link, written
 from project.state.checkpoint.manifest import CheckpointError, weights_alone
 from project.state.checkpoint.partial import LOCK, remove_leftovers
@@ -27,6 +28,7 @@ def newest_whole(
             checkpoint = Checkpoint(path)
             if belongs(checkpoint.meta) and not weights_alone(checkpoint.files):
                 checkpoint.verify()
+                check_state(checkpoint)
                 return checkpoint
         except CheckpointError as error:
             warn(f"skipped {error}")

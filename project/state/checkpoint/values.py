@@ -1,5 +1,5 @@
-"""The JSON of a checkpoint: encodes the state of callbacks, loops and schedulers, decodes it to the same types, and
-checks its schema, because the file is not trusted.
+"""The JSON of a checkpoint: encodes the state of callbacks, loops and schedulers, and decodes it to the same types;
+`form` says what it has to hold.
 
 A type that JSON lacks is an object whose key `!` names it. Nothing is imported by name: a file can produce numbers,
 strings, containers, paths, arrays and tensors, and nothing else.
@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from project.state.checkpoint.manifest import ANOTHER, CheckpointError
+from project.spec.untrusted import Unreadable, parsed_json
 
 TAG = "!"
 DTYPES: dict[str, torch.dtype] = {
@@ -46,15 +45,11 @@ def dumps(value: Any) -> bytes:
 def loads(text: bytes) -> Any:
     """Decodes `text`. Raises `ValueError` for text that `dumps` does not write."""
     try:
-        return decode(json.loads(text, parse_constant=refuse_constant))
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
+        return decode(parsed_json(Path(), text))
+    except Unreadable as error:
+        raise ValueError(error.problem) from None
     except (TypeError, KeyError, AttributeError, OverflowError, RuntimeError) as error:
         raise ValueError(f"has a value that is none of ours ({type(error).__name__}: {error})") from None
-
-
-def refuse_constant(word: str) -> Any:
-    raise ValueError(f"has {word}, which is no JSON")
 
 
 def encode(value: Any, place: str = "") -> Any:
@@ -119,51 +114,3 @@ DECODERS: dict[str, Callable[[dict], Any]] = {
 
 def text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-class Form(BaseModel):
-    """A schema that allows further keys. Lightning and the optimizers check their own values."""
-
-    model_config = ConfigDict(strict=True, extra="allow")
-
-
-class Run(Form):
-    """The schema of `meta.json`."""
-
-    global_step: int
-    epoch: int
-    loops: dict[str, Any]
-    callbacks: dict[str, Any]
-    layout: dict[str, Any]
-    world_size: int = Field(gt=0)
-    version: str = Field(alias="pytorch-lightning_version", pattern=r"^\d+\.\d+")
-
-
-class Group(Form):
-    """The schema of a parameter group of an optimizer."""
-
-    weights: list[str]
-    options: dict[str, Any]
-    state: dict[str, dict[str, Any]]
-
-
-class Rank(Form):
-    """The schema of `rank-00000.json`."""
-
-    optimizers: list[list[Group]]
-    lr_schedulers: list[dict[str, Any]]
-    random: dict[str, Any]
-
-
-def has_form(value: dict[str, Any], form: type[Form], path: Path) -> dict[str, Any]:
-    """Checks `value` and returns it unchanged.
-
-    Raises:
-        CheckpointError: naming the first key that is missing or has a value of another type.
-    """
-    try:
-        form.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise CheckpointError(path, f"has {'.'.join(map(str, first['loc']))}: {first['msg']}", ANOTHER) from None
-    return value
