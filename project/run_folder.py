@@ -69,7 +69,7 @@ def hold(run_folder: str | Path) -> FileLock | Fault:
 def write_atomically(path: Path, text: str) -> None:
     """Writes the file such that a reader, or a kill, finds the old text or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8", errors="replace")  # a lone surrogate of a file of JSON is no text
     os.replace(temporary, path)
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from project.spec.untrusted import Unreadable, read_json
+
 VERSION = 2
 FILES = ("tokens.bin", "documents.bin")
 
@@ -29,12 +31,16 @@ class TokenFile:
 
     def __init__(self, folder: Path) -> None:
         try:
-            header: dict[str, Any] = json.loads((folder / "header.json").read_text(encoding="utf-8"))
+            header: dict[str, Any] = read_json(folder / "header.json", folder)
             version, self.fingerprint = header["version"], str(header["fingerprint"])
             self.num_tokens, self.num_documents = int(header["num_tokens"]), int(header["num_documents"])
             self.vocab_size, dtype = int(header["vocab_size"]), np.dtype(header["dtype"])
             self.checksums = {name: str(header["xxh3"][name]) for name in FILES}
-        except (KeyError, TypeError, ValueError) as error:
+        except Unreadable as error:
+            if not (folder / "header.json").exists():
+                raise FileNotFoundError(str(error)) from error
+            raise ValueError(str(error)) from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{folder}: damaged header.json") from error
         if version != VERSION:
             raise ValueError(f"{folder}: version {version} of a token file, where {VERSION} is understood")

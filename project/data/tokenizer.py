@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from project.spec.fault import Fault, legal
+from project.spec.untrusted import Unreadable, read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,7 +61,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    content = json.loads(path.expanduser().read_text(encoding="utf-8"))
+    content = read_json(path.expanduser())
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise ValueError(f"{path} is no tokenizer.json of the tokenizers library")
     content |= {"truncation": None, "padding": None}
@@ -143,10 +144,8 @@ def _declared(tokenizer: Tokenizer, folder: Path) -> int | None:
 def _read(file: Path) -> Mapping[str, Any]:
     """The JSON object in `file`; an empty one if there is none, because the file is only a hint."""
     try:
-        if not file.is_file() or file.stat().st_size > LARGEST_CONFIG:
-            return {}
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(file, file.parent, LARGEST_CONFIG)
+    except Unreadable:
         return {}
     return content if isinstance(content, Mapping) else {}
 
@@ -162,9 +161,9 @@ def tokenizer_faults(path: str, vocab_size: int, named: str | None = None) -> li
     if not file.is_file():
         return fault("is no file; give the tokenizer.json of a Hugging Face tokenizer, or null to train one")
     try:
-        ids = _ids(json.loads(file.read_text(encoding="utf-8")))
+        ids = _ids(read_json(file))
         rows = max(ids.values()) + 1
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return fault("is no tokenizer.json of the tokenizers library")
     if isinstance(vocab_size, int) and rows > vocab_size:
         return fault(f"has {rows} tokens, but model.vocab_size={vocab_size} has a row for fewer; raise it to {rows}")

@@ -4,7 +4,6 @@ nothing."""
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,8 @@ from plotly.offline import get_plotlyjs
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """Content security policy: the browser loads nothing from anywhere."""
+
+from project.report.escaped import escape
 
 
 class Tile(NamedTuple):

@@ -1,5 +1,6 @@
 """A run folder, read for the figures of its page."""
 
+import csv
 import os
 import re
 from collections import defaultdict
@@ -135,7 +136,10 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not os.path.lexists(path):
         return []
     read_text(path, path.parent)
-    rows = read_rows(path)
+    try:
+        rows = read_rows(path)
+    except csv.Error as error:
+        raise Unreadable(path, f"is no table of metrics ({error})") from None
     for number, row in enumerate(rows, start=2):
         for name, cell in row.items():
             if not isinstance(name, str) or not (_NUMBER if name != "step" else _STEP).fullmatch(cell or ""):

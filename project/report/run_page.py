@@ -1,11 +1,11 @@
 """Report of one run: `report.html` in its folder."""
 
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from project.report import communication, curves, experts, gantt, memory, rank_map
+from project.report.escaped import escape
 from project.report.page import Choice, Section, Tile, cells, page, table, tiles
 from project.report.run import Run
 from project.report.style import Form, count, percent, seconds, size

@@ -1,9 +1,9 @@
 """Report of a sweep: `report.html` in its folder."""
 
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 
+from project.report.escaped import escape
 from project.report.page import Section, Tile, cells, page, table, tiles
 from project.report.style import Form
 from project.report.sweep_figures import RESULTS, parallel_coordinates, time_against_memory

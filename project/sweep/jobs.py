@@ -53,7 +53,7 @@ class Job:
         if not self.row.get("schedule"):
             return "-"
         stages = f" x{self.row['virtual_stages']}" if (self.row.get("virtual_stages") or 1) > 1 else ""
-        return f"{self.row['schedule']}{stages}, {self.row['microbatches']} {microbatches}"
+        return f"{self.row['schedule']}{stages}, {self.row.get('microbatches')} {microbatches}"
 
     @property
     def link(self) -> str:
