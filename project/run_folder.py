@@ -121,7 +121,8 @@ def _mark(run_folder: str | Path, status: str, error: str | None) -> None:
         summary = read_summary(run_folder) or _from_config(Path(run_folder) / "config.yaml")
     except Unreadable:
         summary = _from_config(Path(run_folder) / "config.yaml")
-    write_summary(run_folder, summary | {"status": status, "error": error})
+    ours = {key: value for key, value in summary.items() if key in SUMMARY_KEYS}
+    write_summary(run_folder, ours | {"status": status, "error": error})
 
 
 def _from_config(path: Path) -> dict[str, Any]:

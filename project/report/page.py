@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from project.report.escaped import escape
+
 HERE = Path(__file__).parent
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 """Content security policy: the browser loads nothing from anywhere."""
-
-from project.report.escaped import escape
 
 
 class Tile(NamedTuple):

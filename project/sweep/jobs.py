@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from project.run_folder import LAYOUT_KEYS, read_summary, write_atomically
+from project.spec.fault import plain
 from project.spec.figures import FIGURES, figure
 from project.spec.run_files import Sweep, read_form
 from project.spec.untrusted import Unreadable, read_yaml
@@ -23,7 +24,7 @@ from project.spec.untrusted import Unreadable, read_yaml
 DEGREES = ("pp", "dp", "tp", "ep", "etp")
 PLANNED = ("step_time_s", "tokens_per_second", "mfu", "bubble", "peak_memory_bytes", "communication_bytes")
 OVERRIDES = ".hydra/overrides.yaml"
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t")
 """What a spreadsheet takes for the beginning of a formula."""
 
 
@@ -134,7 +135,10 @@ def write_sweep(sweep_folder: str | Path, found: Sequence[Job]) -> None:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    shown = plain(value)
+    return f"'{shown}" if shown.startswith(FORMULA) else shown
 
 
 def _in_order(path: Path) -> list[tuple[int, str]]:

@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from project.run_folder import write_summary
 from project.sweep.jobs import jobs, write_sweep
 from project.sweep.table import best, said_bytes, sweep_table
@@ -73,3 +75,22 @@ def test_sizes_in_the_sweep_table_have_three_figures() -> None:
     assert [said_bytes(size) for size in (0, 999, 1234, 999_600, 12.34e9, 5e15)] == [
         *("0 B", "999 B", "1.23 kB", "1 MB", "12.3 GB", "5e+03 TB"),
     ]
+
+
+@pytest.mark.parametrize("beginning", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_that_a_spreadsheet_would_compute_is_text(beginning: str, tmp_path: Path) -> None:
+    refused_job(tmp_path / "0", f"{beginning}cmd|' /C calc'!A0", error=f"{beginning}1+1")
+    refused_job(tmp_path / "1", "a=1", error="no")
+    write_sweep(tmp_path, jobs(tmp_path))
+    with (tmp_path / "sweep.csv").open(newline="") as file:
+        first = next(csv.DictReader(file))
+    assert first["error"] == ("\\r1+1" if beginning == "\r" else f"'{beginning}1+1")
+    assert first["overrides"][0] in "'\\"
+
+
+def test_an_interpolation_in_a_job_s_overrides_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "told")
+    refused_job(tmp_path / "0", "a=1", error="no")
+    refused_job(tmp_path / "1", "b=2", error="no")
+    (tmp_path / "1/.hydra/overrides.yaml").write_text("- b=${oc.env:SECRET}\n")
+    assert jobs(tmp_path)[1].row["overrides"] == ["b=${oc.env:SECRET}"]

@@ -116,6 +116,21 @@ class Counted(Form):
 _CALLBACKS: dict[str, type[Form]] = {"Checkpoint{": Best, "RunSummary": Counted}  # by how their names begin
 
 
+def _hold(form: type[Form], value: Any, place: str) -> None:
+    try:
+        form.model_validate(value)
+    except ValidationError as error:
+        raise ValueError(f"{place} {first_fault(error)}") from None
+
+
+def _callbacks(states: dict[str, Any]) -> dict[str, Any]:
+    for name, state in states.items():
+        for beginning, form in _CALLBACKS.items():
+            if name.startswith(beginning):
+                _hold(form, state, beginning.rstrip("{"))
+    return states
+
+
 class Position(Form):
     """How far a run has read its data."""
 
@@ -128,19 +143,11 @@ class Run(Form):
     global_step: Whole
     epoch: Whole
     loops: Loops
-    callbacks: dict[str, Any]
+    callbacks: Annotated[dict[str, Any], AfterValidator(_callbacks)]
     layout: dict[str, str | int | tuple[Any, ...] | list[Any] | None]
     world_size: int = Field(gt=0, le=2**20)
     version: str = Field(alias="pytorch-lightning_version", pattern=r"^\d{1,4}\.\d{1,4}(\.\d{1,4})?([-+.\w]{0,40})$")
     data: Position | None = Field(None, alias="TokenDataModule")
-
-    @model_validator(mode="after")
-    def callbacks_have_their_forms(self) -> "Run":
-        for name, state in self.callbacks.items():
-            for beginning, form in _CALLBACKS.items():
-                if name.startswith(beginning):
-                    _hold(form, state, f"callbacks.{beginning.rstrip('{')}")
-        return self
 
 
 class Options(Form):
@@ -204,13 +211,6 @@ class Rank(Form):
     optimizers: list[list[Group]]
     lr_schedulers: list[Scheduler]
     random: Random
-
-
-def _hold(form: type[Form], value: Any, place: str) -> None:
-    try:
-        form.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(f"{place} {first_fault(error)}") from None
 
 
 def has_form(value: Mapping[str, Any], form: type[Form], path: Path) -> dict[str, Any]:

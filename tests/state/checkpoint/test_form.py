@@ -38,6 +38,14 @@ CHANGES = [
     *((RANK, key, ABSENT) for key in ("optimizers", "random", "lr_schedulers")),
     *((RANK, key, "x") for key in ("optimizers", "random", "lr_schedulers")),
     (RANK, "optimizers", [[{"options": {}, "state": {}}]]),
+    *((META, key, value) for key, value in (("global_step", -1), ("epoch", "1"), ("world_size", 2**40))),
+    (META, "loops", {"fit_loop": {}}),
+    (META, "loops", {"fit_loop": {"epoch_progress": {"total": {"ready": "x"}}}}),
+    (META, "callbacks", {"RunSummary": {"tokens": -1}}),
+    (META, "callbacks", {"Checkpoint{'monitor': 'x'}": {"best_k_models": 3}}),
+    (META, "TokenDataModule", {"position": "x"}),
+    (RANK, "lr_schedulers", [{"last_epoch": "x"}]),
+    (RANK, "random", {"torch": 1, "python": 2}),
 ]
 
 

@@ -1,13 +1,14 @@
 """A run's folder stands for its last checkpoint, wherever one is asked for."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
 from project.commands.train.starting_point import checkpoint_of, resume_faults
-from project.state.checkpoint.last import checkpoint_at
+from project.state.checkpoint.last import LINK, checkpoint_at
 from project.state.checkpoint.newest import tidy
 from tests.harness.checkpoint_files import write_checkpoint
 
@@ -47,3 +48,10 @@ def test_resuming_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (fault,) = resume_faults(str(tmp_path))
     assert "manifest.json: is missing, so this is no whole checkpoint" in fault.message
+
+
+def test_a_run_s_link_out_of_its_checkpoints_is_not_followed(run: Path, tmp_path: Path) -> None:
+    elsewhere = shutil.copytree(run / "checkpoints" / "step=10.ckpt", tmp_path / "elsewhere/step=99.ckpt")
+    (run / "checkpoints" / LINK).unlink(missing_ok=True)
+    (run / "checkpoints" / LINK).symlink_to(elsewhere)
+    assert checkpoint_at(run).parent == run / "checkpoints"
