@@ -39,7 +39,7 @@ class TokenFile:
         except Unreadable as error:
             if not (folder / "header.json").exists():
                 raise FileNotFoundError(str(error)) from error
-            raise ValueError(str(error)) from error
+            raise ValueError(f"{folder}: damaged header.json ({error.problem})") from error
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{folder}: damaged header.json") from error
         if version != VERSION:
