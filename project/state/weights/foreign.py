@@ -31,7 +31,7 @@ _WRITERS: tuple[tuple[str, str, str], ...] = (
     (r"^(_forward_)?module\.", "has the prefix of a wrapper (DDP, DeepSpeed)", "save the model below: model.module"),
     (
         r"experts\.(gate_up_proj|down_proj)",
-        "stacks the experts, as transformers 5 does in memory",
+        "stacks the experts (gate_up_proj, down_proj), as transformers 5 does in memory",
         "write the files by model.save_pretrained(folder)",
     ),
     (
