@@ -97,7 +97,7 @@ def with_an_adapter(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         (renamed("base_model.model."), "merge_and_unload()"),
         (renamed("_fsdp_wrapped_module."), "save the full state_dict"),
         (with_an_adapter, "merge_and_unload()"),
-        (stacked, "(gate_up_proj, down_proj), as transformers 5 does in memory; write the files by model.save_pretrained"),
+        (stacked, "(gate_up_proj, down_proj), as transformers 5 does in memory; write the files by model.save"),
         (lambda all: {n.removeprefix("model."): t for n, t in all.items() if "lm_head" not in n}, "without a head"),
         (lambda all: all | {"lm_head.weight_scale": torch.ones(1)}, "dequantized"),
         (lambda all: all | {"model.layers.0.self_attn.q_norm.weight": torch.ones(1)}, "no part of a Mixtral"),
