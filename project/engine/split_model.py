@@ -10,6 +10,8 @@ from project.engine.plan import Plan
 from project.spec.layout import ParallelLayout
 from project.spec.partition import Costs, Part
 
+IGNORED = -100  # torch's `ignore_index`
+
 
 class SplitModel(ABC):
     """Everything that the engine asks of a model. Each method describes the whole model, as if there were one rank."""
@@ -37,7 +39,16 @@ class SplitModel(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss over one microbatch; called on the last stage."""
+        """Returns the mean loss over the targets of one microbatch that count, a scalar; called on the last stage. The
+        engine weighs it by their number, so that a step's loss is the mean over all of them, however they fall into
+        microbatches, replicas and accumulated batches; the first microbatch checks that it is such a mean."""
+
+    def count(self, targets: Tensor) -> Tensor:
+        """Returns how many of the targets count, a scalar: all but those of `IGNORED`, if they are integers. Whose
+        `loss` ignores others overrides it. Without any, `loss` may be nan, but not its gradient: as torch's is."""
+        if targets.is_floating_point():
+            return torch.full((), targets.numel(), device=targets.device)
+        return (targets != IGNORED).sum()
 
     @abstractmethod
     def units(self, part: nn.Module) -> Iterable[nn.Module]:

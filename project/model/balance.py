@@ -75,14 +75,29 @@ class Penalty(torch.autograd.Function):
     in the layer where it arises and need not be sent to the last stage."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, penalty: Tensor, scale: float) -> Tensor:
+    def forward(ctx, x: Tensor, penalty: Tensor, scale: float | Tensor) -> Tensor:
         ctx.scale, ctx.penalty_like = scale, torch.empty_like(penalty, device="meta")
         ctx.device = penalty.device
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        return grad, torch.full_like(ctx.penalty_like, ctx.scale, device=ctx.device), None
+        return grad, torch.as_tensor(ctx.scale, dtype=ctx.penalty_like.dtype, device=ctx.device), None
+
+
+class Balancing:
+    """The balance of one pass: the factor on every penalty (the one that divides the loss), and each layer's reports,
+    one for each microbatch. It is no dataclass, because modules that wrap a model (FSDP) copy dataclasses among its
+    arguments, and the reports would be in the copy."""
+
+    def __init__(self, penalty_scale: float | Tensor = 1.0) -> None:
+        self.penalty_scale = penalty_scale
+        self.reports: dict[int, list[BalanceReport]] = {}
+
+    def note(self, layer: int, report: BalanceReport) -> None:
+        """Records a layer's report, with the penalty detached: `Penalty` has joined it to the stream, and the reports
+        live as long as the batch."""
+        self.reports.setdefault(layer, []).append(report._replace(penalty=report.penalty.detach()))
 
 
 def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:

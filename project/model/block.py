@@ -4,7 +4,7 @@ its norm before it, and its output is added to the residual stream."""
 from torch import Tensor, nn
 
 from project.model.attention import Attention
-from project.model.balance import BalanceReport, Penalty
+from project.model.balance import BalanceReport, Balancing, Penalty
 from project.model.experts import FeedForward
 from project.model.moe import MoE
 from project.model.norm import RMSNorm
@@ -27,10 +27,10 @@ class Block(nn.Module):
             self.moe = MoE(config)
 
     def forward(
-        self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor, penalty_scale: float = 1.0
+        self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor, balancing: Balancing
     ) -> tuple[Tensor, BalanceReport | None]:
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SC, sin_SC)
         if self.dense:
             return x_BSD + self.feed_forward(self.feed_forward_norm(x_BSD)), None
         out_BSD, report = self.moe(self.moe_norm(x_BSD))
-        return x_BSD + Penalty.apply(out_BSD, report.penalty, penalty_scale), report
+        return x_BSD + Penalty.apply(out_BSD, report.penalty, balancing.penalty_scale), report

@@ -9,25 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from project.model.balance import BalanceReport
+from project.model.balance import Balancing
 from project.model.block import Block
 from project.model.norm import RMSNorm
 from project.spec.model import ModelConfig
-
-
-class Balancing:
-    """The balance of one pass: the factor on every penalty (the one that divides the loss), and each layer's reports,
-    one for each microbatch. It is no dataclass, because modules that wrap a model (FSDP) copy dataclasses among its
-    arguments, and the reports would be in the copy."""
-
-    def __init__(self, penalty_scale: float = 1.0) -> None:
-        self.penalty_scale = penalty_scale
-        self.reports: dict[int, list[BalanceReport]] = {}
-
-    def note(self, layer: int, report: BalanceReport) -> None:
-        """Records a layer's report, with the penalty detached: `Penalty` has joined it to the stream, and the reports
-        live as long as the batch."""
-        self.reports.setdefault(layer, []).append(report._replace(penalty=report.penalty.detach()))
 
 
 class Transformer(nn.Module):
@@ -57,7 +42,7 @@ class Transformer(nn.Module):
         balancing = balancing or Balancing()
         x_BSD = inputs if self.embedding is None else self.embedding(inputs)
         for index, block in self.layers.items():
-            x_BSD, report = block(x_BSD, self.rope_cos, self.rope_sin, balancing.penalty_scale)
+            x_BSD, report = block(x_BSD, self.rope_cos, self.rope_sin, balancing)
             if report is not None:
                 balancing.note(int(index), report)
         return x_BSD if self.head is None or self.norm is None else self.head(self.norm(x_BSD))

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 Arithmetic = Literal["half", "tf32", "fp32"]
-FLOAT, DOUBLE, INT64, INT32 = 4, 8, 8, 4
+FLOAT, DOUBLE, INT64, INT32, BOOL = 4, 8, 8, 4, 1
 
 
 class Width(NamedTuple):

@@ -39,6 +39,7 @@ from project.strategy.launcher import ForkLauncher, one_line
 from project.strategy.precision import HybridPrecision
 from project.strategy.ranks import join, meet
 from project.strategy.stop import StopRequest, listen_while_fitting, requeue
+from project.strategy.unsupported import check_anomaly_detection, check_module, check_returned, check_trainer
 
 Found = TypeVar("Found")
 
@@ -83,6 +84,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         self._mesh: Mesh | None = None
         self._step: Step | None = None
         self._last_of_window = False
+        self._returned_checked = False
 
     # -- ranks --------------------------------------------------------------------------------------------------------
 
@@ -180,6 +182,7 @@ class HybridParallelStrategy(LaunchedStrategy):
     def connect(self, model: L.LightningModule) -> None:
         if not isinstance(model, SplitModel):
             raise TypeError(f"HybridParallelStrategy trains a HybridModule, which {type(model).__name__} is not")
+        check_module(model)
         super().connect(model)
 
     @property
@@ -196,6 +199,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         return build_parts(module, self.layout, self.mesh, self.root_device, self.precision_plugin.compute.weight_dtype)
 
     def setup(self, trainer: L.Trainer) -> None:
+        check_trainer(trainer)
         listen = partial(listen_while_fitting, trainer, self.stop, self.cluster_environment)
         replace_signal_handlers(trainer, listen)
         super().setup(trainer)
@@ -224,18 +228,22 @@ class HybridParallelStrategy(LaunchedStrategy):
         self._step.accumulate = self.trained.trainer.accumulate_grad_batches
         return self._step
 
-    @property
-    def loss_factor(self) -> float:
-        """See `Step.loss_factor`. An epoch's last, incomplete window is divided as a complete one: Lightning's rule."""
-        return self.step.loss_factor
+    def penalty_scale(self, targets: Tensor) -> Tensor:
+        """See `Step.penalty_scale`. An epoch's last, incomplete window is divided as a complete one: Lightning's
+        rule."""
+        return self.step.penalty_scale(targets)
 
     def run_batch(self, inputs: Tensor, targets: Tensor, *, train: bool, **model_kwargs: Any) -> Tensor:
         """Runs the schedule over one batch, all microbatches, forward and (in training) backward. The gradients are
         summed over ranks after `training_step`, which may call this several times, and may add to them.
 
-        Returns the mean loss over the microbatches and the replicas, the same on every rank."""
+        Returns the mean loss over the targets of all replicas that count, the same on every rank."""
         if train:
             return self.step.train_batch(inputs, targets, last=False, **model_kwargs).loss
+        return self.evaluate_batch(inputs, targets, **model_kwargs).loss
+
+    def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
+        """Runs the forwards alone (`Step.evaluate_batch`)."""
         return self.step.evaluate_batch(inputs, targets, **model_kwargs)
 
     def train_batch(
@@ -263,7 +271,15 @@ class HybridParallelStrategy(LaunchedStrategy):
     # -- a step -------------------------------------------------------------------------------------------------------
 
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Runs the plugin's hooks around a backward that the schedule has run."""
+        """Runs the plugin's hooks around a backward that the schedule has run. Of the first batch it checks what
+        `training_step` returned: to look at each would have the host wait for the device.
+
+        Raises:
+            Unsupported: if that is not the batch's loss.
+        """
+        if not self._returned_checked:
+            self._returned_checked = True
+            check_returned(closure_loss, self.step.losses, self.step.accumulate)
         closure_loss = self.precision_plugin.pre_backward(closure_loss, self.trained)
         return self.precision_plugin.post_backward(closure_loss, self.trained)
 
@@ -319,8 +335,10 @@ class HybridParallelStrategy(LaunchedStrategy):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Raises:
         SIGTERMException: on all ranks after the batch in which one was told to stop; the checkpoint is whole.
+        Unsupported: if autograd is to detect anomalies.
         """
         super().on_train_batch_start(batch, batch_idx)
+        check_anomaly_detection()
         if self.stop.agreed:
             self.checkpoints.writer.drain()
             if self.is_global_zero:

@@ -39,32 +39,36 @@ class MoEModule(SplitTransformer, HybridModule):
         self.router_entropy = torch.zeros(config.num_layers)
         # Of the batches accumulated so far.
         self.losses: list[Tensor] = []
+        self.counts: list[Tensor] = []
         self.tables: list[Tensor] = []
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        balancing = Balancing(penalty_scale=self.strategy.loss_factor)
+        balancing = Balancing(penalty_scale=self.strategy.penalty_scale(batch["targets"]))
         tabulate = partial(self.tabulate, balancing, self.strategy.layout, self.strategy.root_device)
-        loss, table = self.strategy.train_batch(batch["tokens"], batch["targets"], tabulate, balancing=balancing)
+        sums = self.strategy.train_batch(batch["tokens"], batch["targets"], tabulate, balancing=balancing)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.losses, self.tables = [], []
-        self.losses.append(loss)
-        self.tables.append(cast(Tensor, table))
+            self.losses, self.counts, self.tables = [], [], []
+        self.losses.append(sums.loss)
+        self.counts.append(sums.counted)
+        self.tables.append(cast(Tensor, sums.statistics))
         means_LK = torch.stack(self.tables).mean(0)[:, :STATISTICS]
         self.router_entropy = means_LK[:, 2]
         self.expert_load = torch.stack(self.tables).sum(0)[:, STATISTICS:]
+        counts = torch.stack(self.counts)
+        weights = counts / counts.mean().clamp(min=1.0)  # 1 each, to the bit, where all count as many targets
         # Over the layers that have experts; the rows of the others are zeros.
         auxiliary, z, _, dropped = means_LK.sum(0) / max(1, len(self.config.moe_layers))
         self.log_dict(
             {
-                "train/loss": torch.stack(self.losses).mean(),
+                "train/loss": (torch.stack(self.losses) * weights).mean(),
                 "train/aux_loss": auxiliary,
                 "train/z_loss": z,
                 "train/dropped_fraction": dropped,
             }
         )
-        return loss
+        return sums.loss
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         self.evaluate("val", batch)
@@ -73,9 +77,9 @@ class MoEModule(SplitTransformer, HybridModule):
         self.evaluate("test", batch)
 
     def evaluate(self, stage: str, batch: dict[str, Tensor]) -> None:
-        loss = self.strategy.run_batch(batch["tokens"], batch["targets"], train=False)
+        loss, count, _ = self.strategy.evaluate_batch(batch["tokens"], batch["targets"])
         replicas = self.strategy.mesh.dp.get_group()  # which all know the mean already; Lightning insists
-        self.log(f"{stage}/loss", loss, batch_size=len(batch["tokens"]), sync_dist=True, sync_dist_group=replicas)
+        self.log(f"{stage}/loss", loss, batch_size=int(count), sync_dist=True, sync_dist_group=replicas)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Returns logits `[B, S, V]`."""

@@ -50,7 +50,7 @@ def plain_loop(rank: int, world_size: int, case: Case) -> Outcome:
     for window in chunked(list(loader(case, rank)), case.accumulate):
         losses = []
         for number, batch in enumerate(window, 1):
-            balancing = Balancing(penalty_scale=step.loss_factor)
+            balancing = Balancing(penalty_scale=step.penalty_scale(batch["targets"]))
             statistics = partial(model.tabulate, balancing, layout, device)
             last = number == len(window)
             sums = step.train_batch(batch["tokens"], batch["targets"], statistics, last=last, balancing=balancing)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from project.engine.split_model import IGNORED
 from project.model.init import initial_weight, reset_buffers
 from project.model.router import Router
 from project.model.transformer import Transformer
@@ -22,7 +23,8 @@ class Case:
     """A training run that is small enough to be held against the oracle.
 
     `batch` is in sequences, `seq_len` in tokens. `starved` is an expert that no token may choose, `favoured` one that
-    every token chooses; `tied` routers give all experts the same score.
+    every token chooses; `tied` routers give all experts the same score. Where targets are `masked`, sequences have
+    different numbers of targets that count, and some have none.
     """
 
     layout: ParallelLayout
@@ -34,6 +36,7 @@ class Case:
     starved: int | None = None
     favoured: int | None = None
     tied: bool = False
+    masked: bool = False
     batch: int = 8
     seq_len: int = 16
 
@@ -43,7 +46,12 @@ def batches(case: Case) -> list[dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(1)
     shape = (case.steps * case.accumulate, case.batch, case.seq_len + 1)
     text = torch.randint(0, case.model.vocab_size, shape, generator=generator)
-    return [{"tokens": batch[:, :-1].contiguous(), "targets": batch[:, 1:].contiguous()} for batch in text]
+    targets = text[..., 1:].clone()
+    if case.masked:
+        ignored = torch.arange(targets[..., 0].numel()).view(targets.shape[:-1]) * 5 % (case.seq_len + 5)
+        targets[torch.arange(case.seq_len) < ignored.unsqueeze(-1)] = IGNORED
+    pairs = zip(text[..., :-1], targets, strict=True)
+    return [{"tokens": tokens.contiguous(), "targets": wanted} for tokens, wanted in pairs]
 
 
 def steer(model: Transformer, case: Case) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from project.engine.split_model import IGNORED
 from project.model.balance import BalanceReport
 from project.model.transformer import Balancing
 from project.spec.layout import ParallelLayout
@@ -44,14 +45,15 @@ def oracle(case: Case) -> Outcome:
     outcome = Outcome(initial=copies(model.named_parameters()))
     for step, window in enumerate(chunked(batches(case), case.accumulate)):
         losses, auxiliary, dropped, loads = [], [], [], []
-        for batch in window:
+        counts = [int((batch["targets"] != IGNORED).sum()) for batch in window]
+        for batch, count in zip(window, counts, strict=True):
             balancing = WithGraph(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
             cut = batch["tokens"].chunk(case.layout.microbatches)
             logits = torch.cat([model(tokens, balancing) for tokens in cut])
             loss = cross_entropy(logits, batch["targets"])
             layers = list(balancing.reports.values())
             penalty = sum(report.penalty for layer in layers for report in layer) / len(cut)
-            ((loss + penalty) / case.accumulate).backward()
+            ((loss + penalty) * (count / sum(counts))).backward()
             losses.append(loss.item())
             loads.append([torch.stack([report.load_E for report in layer]).sum(0) for layer in layers])
             told = [report for layer in layers for report in layer]

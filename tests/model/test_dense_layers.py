@@ -32,7 +32,7 @@ def test_a_dense_layer_s_output_is_added_to_the_stream_and_it_reports_no_balance
     middle_BSD = x_BSD + block.attention(block.attention_norm(x_BSD), model.rope_cos, model.rope_sin)
     inner_BSD, network = block.feed_forward_norm(middle_BSD), block.feed_forward
     added_BSD = network.w2(F.silu(network.w1(inner_BSD)) * network.w3(inner_BSD))
-    out_BSD, report = block(x_BSD, model.rope_cos, model.rope_sin)
+    out_BSD, report = block(x_BSD, model.rope_cos, model.rope_sin, Balancing())
     torch.testing.assert_close(out_BSD, middle_BSD + added_BSD)
     assert report is None
 

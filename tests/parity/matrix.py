@@ -35,6 +35,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "precision": tuple(TOLERANCE),
     "layers": ("even", "uneven", "by hand"),
     "accumulate": (1, 2),
+    "masked": (False, True),
     "capacity": (None, 0.75, 1.5),
     "balance": ("auxiliary", "auxiliary per microbatch", "bias", "none"),
     "score": ("softmax", "sigmoid"),
@@ -76,7 +77,8 @@ def case(choice: Choice) -> Case:
     )
     # Microbatches of one shape: what DTensor works out for it serves all cases, and takes longer than to train one.
     batch = 2 * choice["dp"] * choice["microbatches"]
-    return Case(layout, model, choice["precision"], accumulate=choice["accumulate"], batch=batch, seq_len=SEQ_LEN)
+    given = {key: choice[key] for key in ("precision", "accumulate", "masked")}
+    return Case(layout, model, batch=batch, seq_len=SEQ_LEN, **given)
 
 
 def draw(random: Random) -> Choice:

@@ -65,14 +65,14 @@ MUTATIONS = (
     Mutation(
         "auxiliary loss scaled by tp",
         "project/training/module.py",
-        "Balancing(penalty_scale=self.strategy.loss_factor)",
-        "Balancing(penalty_scale=self.strategy.loss_factor * self.strategy.layout.tp)",
+        'Balancing(penalty_scale=self.strategy.penalty_scale(batch["targets"]))',
+        'Balancing(penalty_scale=self.strategy.penalty_scale(batch["targets"]) * self.strategy.layout.tp)',
     ),
     Mutation(
         "auxiliary loss not divided by the accumulated batches",
         "project/training/module.py",
-        "Balancing(penalty_scale=self.strategy.loss_factor)",
-        "Balancing(penalty_scale=self.strategy.loss_factor * self.trainer.accumulate_grad_batches)",
+        'Balancing(penalty_scale=self.strategy.penalty_scale(batch["targets"]))',
+        'Balancing(penalty_scale=self.strategy.penalty_scale(batch["targets"]) * self.trainer.accumulate_grad_batches)',
     ),
     Mutation(
         "recomputation routes again",

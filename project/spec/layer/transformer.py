@@ -35,7 +35,7 @@ from project.spec.layer.operation import (
     linear,
 )
 from project.spec.model import ModelConfig
-from project.spec.precision import DOUBLE, FLOAT, INT32, INT64, Width
+from project.spec.precision import BOOL, DOUBLE, FLOAT, INT32, INT64, Width
 
 GROUPED_ALIGNMENT = 16  # bytes: rows of the matrices that a grouped product takes
 
@@ -86,14 +86,15 @@ def embedding(config: ModelConfig, how: Implementation, shape: Shape, width: Wid
 def head(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -> Table:
     """The final norm, the matrix over the vocabulary, and the loss over a divided vocabulary, which asks the other
     ranks for each token's largest logit, the sum of its exponentials and its target's logit. Of the loss stay the
-    logarithms of probabilities, and in torch the sum of the targets' weights."""
+    logarithms of probabilities, and in torch the sum of the targets' weights, the microbatch's own weight, and whether
+    any of its targets counts."""
     of = _Sizes(config, how, shape, width)
     columns = config.vocab_size // shape.tp
     logits = of.S * columns * width.wide
     weight = Weight("head.weight", (config.vocab_size, of.D), ("tp", None), "lm_head.weight")
     kept = (Keep(of.gathered + of.casts(columns * of.D)),) if how.eager else ()
     losses = Send(TP, "all_reduce", "forward", of.S * width.wide, calls=3)
-    loss = Keep(logits + (width.wide if how.eager else 0), for_inputs=True)
+    loss = Keep(logits + (width.wide + DOUBLE + BOOL if how.eager else 0), for_inputs=True)
     return (
         of.norm("norm", "model.norm.weight"),
         Operation("head", "head", (weight,), linear(of.S, columns, of.D), keeps=kept, sends=of.gather()),
