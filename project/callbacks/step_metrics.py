@@ -74,7 +74,9 @@ class StepMetrics(Callback):
         self.clock.pause(last_of_all(trainer))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        pl_module.log("step", torch.tensor(float(trainer.global_step), dtype=torch.float64), sync_dist=True)
+        # On the module's device: a group of NCCL's sums no tensor of the host's.
+        step = torch.tensor(float(trainer.global_step), dtype=torch.float64, device=pl_module.device)
+        pl_module.log("step", step, sync_dist=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.clock.resume(last_of_all(trainer))

@@ -166,10 +166,14 @@ class CollectiveSpans:
             elif isinstance(part, Tensor):
                 self.pending[key(part)] = place
 
-    def follow(self, work: Work, place: int) -> None:
+    def follow(self, work: Work | None, place: int) -> None:
+        """Ends the span when its work is done. A synchronous collective of NCCL's, and messages sent as one, have no
+        work, and gloo's sends and receives have work without a future."""
+        if work is None:
+            return
         try:
             work.get_future().add_done_callback(lambda _: self.end(place))
-        except RuntimeError:  # gloo's sends and receives have no future
+        except (RuntimeError, NotImplementedError):
             return
 
     def waited(self, result: Tensor) -> None:
