@@ -4,6 +4,7 @@ Every write replaces the file atomically, so that a run killed at any point leav
 and no infinity: both are written as null (`metrics.csv` keeps them).
 """
 
+import contextlib
 import json
 import math
 import os
@@ -108,7 +109,10 @@ def mark_failed(run_folder: str | Path, error: str) -> None:
 
 
 def mark_interrupted(run_folder: str | Path) -> None:
-    """Marks a run as interrupted, by Ctrl-C or SIGTERM, in the same way."""
+    """Marks a run as interrupted, by Ctrl-C or SIGTERM, in the same way; one that was completed stays so."""
+    with contextlib.suppress(Unreadable):
+        if (read_summary(run_folder) or {}).get("status") == "completed":
+            return
     _mark(run_folder, "interrupted", None)
 
 

@@ -18,7 +18,7 @@ from project.command_line.check import check_job
 from project.command_line.refusal import InvalidConfig, failed, in_sweep, leads, refuse
 from project.commands.quiet import quiet
 from project.commands.train.command import TRAIN
-from project.commands.train.starting_point import checkpoint_of, initial_weights
+from project.commands.train.starting_point import checkpoint_of, goes_no_further, initial_weights
 from project.data.corpus import CorpusError
 from project.data.tokenizer import TOKENIZER, TOKENIZER_CONFIG
 from project.engine.host import keep_freed_memory
@@ -51,8 +51,9 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
     """
     try:
         check_job(cfg, TRAIN, os.environ)
-        if in_sweep() and cfg.resume == "auto" and is_done(cfg, run_folder):
-            print(f"Done already: {run_folder}")
+        if cfg.resume == "auto" and (is_done(cfg, run_folder) or goes_no_further(cfg, run_folder)):
+            if leads(os.environ):
+                print(f"Done already: {run_folder}")
         else:
             fit(cfg, run_folder)
     except InvalidConfig as error:

@@ -17,8 +17,10 @@ from project.data.tokenizer import same_tokenizer
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 from project.spec.sections import without_hydra_keys
+from project.spec.untrusted import as_mapping, read_yaml
 from project.state.checkpoint.last import FOLDER, checkpoint_at, named
 from project.state.checkpoint.manifest import CheckpointError, read_manifest, weights_alone
+from project.sweep.resume import has_come_to_its_end
 
 if TYPE_CHECKING:
     from project.state.weights.weights import Weights
@@ -99,6 +101,14 @@ def belonging_to(cfg: DictConfig) -> Callable[[Mapping[str, Any]], bool]:
         return isinstance(theirs, Mapping) and all(own(theirs.get(key)) == own(mine[key]) for key in IDENTITY)
 
     return belongs
+
+
+def goes_no_further(cfg: DictConfig, run_folder: Path) -> bool:
+    """True if the folder has this very run (`IDENTITY`), completed, with no fewer steps than are asked for."""
+    saved = run_folder / "config.yaml"
+    if not has_come_to_its_end(cfg, run_folder) or not saved.is_file():
+        return False
+    return belonging_to(cfg)({"config": as_mapping(saved, read_yaml(saved))})
 
 
 def own(value: Any) -> Any:
