@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from project.command_line.check import checked
 from project.command_line.refusal import leads
+from project.commands.lost_output import output_may_be_lost
 from project.commands.train.command import TRAIN
 from project.configs import CONFIGS
 from project.engine.host import let_threads_sleep
@@ -27,7 +28,8 @@ def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
 
     from project.commands.train.run import train
 
-    return train(cfg, Path(HydraConfig.get().runtime.output_dir))
+    with output_may_be_lost():
+        return train(cfg, Path(HydraConfig.get().runtime.output_dir))
 
 
 def main() -> None:

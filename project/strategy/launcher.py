@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from project.compat.lightning_internals import ForkingLauncher
 from project.spec.fault import Told
 from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
-from project.strategy.stop import SIGNALS, StopRequest
+from project.strategy.stop import SIGNALS, StopRequest, not_ignored
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 STOPPED = "stopped"
@@ -75,17 +75,23 @@ class ForkLauncher(ForkingLauncher):
         self.ranks = [
             context.Process(
                 target=self._rank_main,
-                args=(rank, os.getpid(), trainer, function, args, kwargs, result_of_rank_zero, error_of[rank]),
+                args=(rank, os.getpid(), trainer, function, args, kwargs, result_of_rank_zero, error_of),
             )
             for rank in range(self.num_processes)
         ]
-        before = {number: signal.signal(number, self._pass_on) for number in SIGNALS}
+        # A signal that comes meanwhile waits until there are handlers in all processes.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        before = {number: signal.signal(number, self._pass_on) for number in not_ignored(SIGNALS)}
         try:
             for process in self.ranks:
                 process.start()
+            for end in (result_of_rank_zero, *error_of):
+                end.close()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             output = self._join(result, errors)
         finally:
             self._end()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             for number, handler in before.items():
                 signal.signal(number, handler)
         if output == STOPPED:
@@ -105,16 +111,22 @@ class ForkLauncher(ForkingLauncher):
         args: tuple,
         kwargs: dict,
         result: Connection,
-        error_of_this: Connection,
+        error_of: Sequence[Connection],
     ) -> None:
         die_with(parent)
+        error_of_this = error_of[rank]
+        # So that the parent's read of a rank that dies as it writes comes to an end.
+        for end in (*error_of, result):
+            if end is not error_of_this and not (end is result and rank == 0):
+                end.close()
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             self.stop.listen()
         else:  # without the handlers of the parent, which came along
-            for number in SIGNALS:
+            for number in not_ignored(SIGNALS):
                 signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.environ["LOCAL_RANK"] = str(rank)
         try:
             output = function(*args, **kwargs)
@@ -159,27 +171,33 @@ class ForkLauncher(ForkingLauncher):
         """Reads result and errors as soon as they are there: a rank that has filled its pipe cannot end before they are
         read, nor can one whose logger is still closing. Takes what it no longer awaits out of `awaited`."""
         output = None
+        open_errors = list(errors)
         while awaited and (left := deadline - time.monotonic()) > 0:
-            for ready in wait([*awaited, *errors], None if math.isinf(left) else left):
-                if ready in errors:
-                    raise self._first_failure(errors)
+            for ready in wait([*awaited, *open_errors], None if math.isinf(left) else left):
+                if ready in open_errors:
+                    open_errors.remove(ready)
+                    if (report := received(ready)) is not None:
+                        raise self._first_failure(open_errors, [report])
+                    continue
                 process = awaited.pop(ready)
                 if process is None:
-                    output = result.recv()
+                    output = received(result)
                     continue
                 process.join()
                 if process.exitcode != 0:
-                    raise self._first_failure(errors)
+                    raise self._first_failure(open_errors, [])
         return output
 
-    def _first_failure(self, errors: Sequence[Connection]) -> RankFailed:
+    def _first_failure(self, errors: Sequence[Connection], reports: list[tuple[float, int, str, str]]) -> RankFailed:
         """Returns the failure that caused the others: when a rank dies its peers fail too, on broken connections. The
-        cause is a rank that was killed, else the earliest report."""
+        cause is a rank that was killed, else the earliest report: of `reports`, and of those that come in a while."""
         deadline = time.monotonic() + GRACE_S
-        reports: list[tuple[float, int, str, str]] = []
-        while (left := deadline - time.monotonic()) > 0 and len(reports) < len(self.ranks):
-            ready = wait(errors, left)
-            reports += [error.recv() for error in errors if error in ready]
+        unread: list[Any] = list(errors)
+        while unread and (left := deadline - time.monotonic()) > 0:
+            for error in wait(unread, left):
+                unread.remove(error)
+                if (report := received(error)) is not None:  # type: ignore[arg-type]
+                    reports.append(report)
         if late := self._late(reports):
             return late
         for rank, process in enumerate(self.ranks):
@@ -210,6 +228,14 @@ class ForkLauncher(ForkingLauncher):
         for process in self.ranks:
             if process.pid is not None:
                 process.join()
+
+
+def received(pipe: Connection) -> Any:
+    """Returns what a rank sent; None where it ended before it had sent anything, or all of it."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        return None
 
 
 def one_line(error: BaseException) -> str:

@@ -7,14 +7,19 @@ of it together, from a flag in the step's all-reduce.
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.states import TrainerFn
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+def not_ignored(signals: Iterable[int]) -> list[int]:
+    """The signals but for those that this process was told to ignore, as `nohup` does with SIGHUP."""
+    return [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
 
 
 class StopRequest:
@@ -25,7 +30,7 @@ class StopRequest:
         self.agreed = False
 
     def listen(self, signals: tuple[int, ...] = SIGNALS) -> None:
-        for number in signals:
+        for number in not_ignored(signals):
             signal.signal(number, self.note)
 
     def note(self, number: int, frame: Any) -> None:

@@ -37,11 +37,32 @@ def work(kind):
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "exit":
             os._exit(7)
+        if kind == "torn":  # killed in the middle of its report: the pipe has a length and no more
+            report = next(one for one in pipes if not one.closed and one.writable)
+            os.write(report.fileno(), (2**20).to_bytes(4, "big") + b"x")
+            os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.2)
     if rank == 1 and kind == "raise":
         raise ConnectionError("the echo")
     time.sleep(60)
 
+pipes = []
+context = torch.multiprocessing.get_context("fork")
+plain_pipe, plain_start = type(context).Pipe, context.Process.start
+
+def pipe(self, duplex=True):
+    ends = plain_pipe(self, duplex)
+    pipes.extend(ends)
+    return ends
+
+def start_after_a_signal(self):
+    if launcher.ranks.index(self) == 2:
+        os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+    plain_start(self)
+
+type(context).Pipe = pipe
+if len(sys.argv) > 2:
+    context.Process.start = start_after_a_signal
 start = time.monotonic()
 try:
     answer = launcher.launch(work, sys.argv[1])
@@ -59,8 +80,8 @@ def script(tmp_path: Path) -> Path:
     return path
 
 
-def run(script: Path, kind: str) -> dict[str, list[str]]:
-    done = subprocess.run([sys.executable, script, kind], capture_output=True, text=True, timeout=60, check=False)
+def run(script: Path, *arguments: str) -> dict[str, list[str]]:
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=60, check=False)
     lines: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         word, _, rest = line.partition(" ")
@@ -88,6 +109,7 @@ def test_rank_0_s_result_comes_back_from_the_launcher_however_large(script: Path
         ("raise", "2 rank 2 failed: ZeroDivisionError: the cause True"),
         ("kill", "2 rank 2 failed: killed by SIGKILL False"),
         ("exit", "2 rank 2 failed: exited with status 7 False"),
+        ("torn", "2 rank 2 failed: killed by SIGKILL False"),
     ],
 )
 def test_one_rank_s_death_ends_all_within_five_seconds_and_is_named(script: Path, kind: str, failure: str) -> None:
@@ -105,6 +127,13 @@ def test_a_signal_ends_ranks_that_are_not_fitting_at_once(script: Path) -> None:
         rest, _ = parent.communicate(timeout=30)
     assert begun == ["pid"] * 4
     assert "killed by SIGTERM" in rest
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_signal_while_ranks_are_forked_reaches_all_of_them(script: Path, number: str) -> None:
+    lines = run(script, "wait", number)
+    assert lines["failed"] == [f"0 rank 0 failed: killed by {number} False"]
+    assert float(lines["seconds"][0]) < 30
 
 
 def test_a_rank_s_long_error_is_reported_as_well_as_a_short_one(script: Path) -> None:

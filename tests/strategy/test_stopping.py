@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from project.engine.gradients import NotFinite
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.reader import Checkpoint
-from project.strategy.stop import requeue
+from project.strategy.stop import StopRequest, requeue
 from tests.harness.case import SMALL, Case
 from tests.harness.saving import run
 
@@ -84,7 +84,7 @@ def spoil(module: Any) -> None:
     weights["layers.1.attention.wo.weight"].grad.to_local()[3, 5] = math.nan
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_to_one_rank_ends_all_after_the_batch_with_a_checkpoint(ranks, tmp_path: Path, number: int) -> None:
     answers = ranks.run(2, ended, tmp_path, send(number))
     assert [(name, steps) for name, _, steps, _ in answers] == [("SIGTERMException", 3)] * 2
@@ -149,3 +149,14 @@ def test_slurm_requeues_the_job_on_its_own_warning_alone() -> None:
     assert not requeue(LightningEnvironment(), signal.SIGUSR1, {"SLURM_JOB_ID": "41"}, call)
     assert not requeue(slurm(), signal.SIGUSR1, {"SLURM_JOB_ID": "41; rm -rf /"}, call)
     assert len(asked) == 3
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        StopRequest().listen()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_DFL)
