@@ -7,10 +7,15 @@ overwrite the last row. A new metric gets a column at the end, for which the fil
 import csv
 import io
 import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from project.run_folder import write_atomically
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?|[-+]?(nan|inf)|", re.ASCII)
+STEP = re.compile(r"\d{1,18}", re.ASCII)
 
 
 class MetricsFile:
@@ -70,8 +75,27 @@ class MetricsFile:
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The rows of a file as text by column name, where an empty cell was not logged at that step; no rows if there is
-    no file."""
+    no file. Rows that no run has written so, as a torn disk leaves them, are left out with a warning."""
     if not Path(path).exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    text = Path(path).read_bytes().decode("utf-8", errors="replace")
+    whole, _, rest = text.rpartition("\n")  # a row's end is the end of its line
+    header, *lines = [line for line in whole.split("\n") if line] or [""]
+    columns = next(csv.reader([header]), [])
+    rows = [cells for line in lines if len(cells := cells_of(line)) == len(columns) and "step" in columns]
+    found = [row for cells in rows if is_written(row := dict(zip(columns, cells, strict=True)))]
+    if (lost := len(lines) + bool(rest) - len(found)) or (text and not whole):
+        warnings.warn(f"{path}: {max(lost, 1)} lines that are no rows are left out", stacklevel=2)
+    return found
+
+
+def cells_of(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return []
+
+
+def is_written(row: Mapping[str, str]) -> bool:
+    """Whether a step that counts from zero has numbers, or nothing, in all its cells."""
+    return STEP.fullmatch(row["step"]) is not None and all(map(NUMBER.fullmatch, row.values()))

@@ -164,7 +164,7 @@ LOADERS: dict[str, Loader] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:skipped")
+@pytest.mark.filterwarnings("ignore:skipped", "ignore:.*lines that are no rows are left out")
 @pytest.mark.parametrize("content", CONTENTS)
 @pytest.mark.parametrize("loader", LOADERS)
 def test_a_hostile_file_is_refused_by_its_name(loader: str, content: str, tmp_path: Path) -> None:
