@@ -24,12 +24,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 from torch.optim import Optimizer
 
 from project.compat.torch_internals import scale_in_place
 from project.engine.gradients import NotFinite, finish_sums, first_not_finite, local_gradients, squared_norm
+from project.engine.mean_loss import MeanLoss
 from project.engine.mesh import Mesh
 from project.engine.parts import named_weights
 from project.engine.pipeline import Pipeline
@@ -38,8 +38,6 @@ from project.engine.split_model import SplitModel
 from project.engine.stage import Phases, Span, Watch
 from project.spec.layout import ParallelLayout
 from project.spec.partition import stages_of
-
-HALVES_AGREE_TO = 0.02  # relative: logits may be bf16
 
 
 class Sums(NamedTuple):
@@ -74,18 +72,17 @@ class Step:
     flagged: list[bool] = field(default_factory=list, init=False)
     finite: bool = field(default=False, init=False)
     correction: float = field(default=1.0, init=False)  # on the window's gradients, see `read`
-    checked: bool = field(default=False, init=False)  # that the model's loss is a mean
-    # The present window: its batches' losses so far, how many targets they have and how many of those count, and
-    # whether its gradients are summed.
+    # The present window: its batches' losses so far, and whether its gradients are summed.
     losses: list[Tensor] = field(default_factory=list, init=False)
-    places: int = field(default=0, init=False)
-    counts: list[Tensor] = field(default_factory=list, init=False)
     gradients_finished: bool = field(default=False, init=False)
     # Context managers entered around every stage's forward, as long as they are in the list.
     watchers: list[Watch] = field(default_factory=list, init=False)
     # The last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
     phases: Phases = field(default_factory=Phases, init=False)
     pipeline: Pipeline | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.mean_loss = MeanLoss(self.model, self.layout, self.mesh.dp)
 
     # -- the step, in order -------------------------------------------------------------------------------------------
 
@@ -110,16 +107,18 @@ class Step:
         # 1. Microbatches through the pipeline, forward and backward.
         with loss_parallel(), self.phases.during("schedule"):
             losses = self.pipeline_for(inputs).train(inputs, targets, **model_kwargs)
-        of_stage = [*self.loss_and_count(losses, targets), *([statistics()] if statistics else [])]
+        of_stage = [
+            *self.mean_loss.of_stage(losses, targets, self.loss_factor),
+            *([statistics()] if statistics else []),
+        ]
         # 2. The sums of gradients that are still due, once a window.
         of_rank = self.finish_gradients() if last else []
         # 3. One all-reduce over all ranks.
         with self.phases.during("statistics"):
             sums = self.sum_over_ranks(of_rank, of_stage)
-        batch = self.over_count(targets, *sums[len(of_rank) :])
+        batch = self.batch(targets, *sums[len(of_rank) :])
         self.losses.append(batch.loss)
-        self.counts.append(batch.counted)
-        self.places += self.places_of(targets)
+        self.mean_loss.add(targets, batch.counted)
         if last:
             self.read(*sums[:2])
         return batch
@@ -135,7 +134,8 @@ class Step:
         if not self.gradients_finished:
             self.take_norm()
         loss = sum(loss.item() for loss in self.losses) / max(1, len(self.losses))
-        self.losses, self.counts, self.places, self.gradients_finished = [], [], 0, False
+        self.losses, self.gradients_finished = [], False
+        self.mean_loss.next_step()
         self.finite = math.isfinite(self.grad_norm) and math.isfinite(loss)
         # 4. The update.
         with self.phases.during("gradients"):
@@ -159,7 +159,7 @@ class Step:
         self.phases.take()
         with loss_parallel():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
-        return self.over_count(targets, *self.sum_over_ranks([], self.loss_and_count(losses, targets)))
+        return self.batch(targets, *self.sum_over_ranks([], self.mean_loss.of_stage(losses, targets, self.loss_factor)))
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """Returns the model's outputs for one batch, whole, on every rank of a replica."""
@@ -198,69 +198,19 @@ class Step:
     def loss_factor(self) -> float:
         """The factor on a microbatch's mean loss that makes gradients add up to those of the mean over the replicas,
         their microbatches and the batches of a window; times the fp16 loss scale. Where targets do not count, a
-        microbatch weighs less (`microbatch_loss`), and `update` corrects the whole (`read`)."""
+        microbatch weighs less, and `update` corrects the whole (`mean_loss.py`)."""
         return self.scale / (self.layout.dp * self.layout.microbatches * self.accumulate)
 
     def microbatch_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """This microbatch's share of the loss: its mean times its targets that count, over as many as there are in all.
-        One without any has loss zero, where the mean of nothing is not a number."""
-        count = self.model.count(targets)
         with self.phases.during("loss"), self.precision.compute_context(self.device):
-            if not self.checked:
-                self.check_mean(outputs, targets)
-            loss = self.model.loss(outputs, targets)
-        loss = loss.full_tensor() if isinstance(loss, DTensor) else loss
-        weight = count.double() / targets.numel() * self.loss_factor
-        return (loss.masked_fill(count == 0, 0.0) * weight).to(loss.dtype)
+            return self.mean_loss.of_microbatch(outputs, targets, self.loss_factor)
 
     def penalty_scale(self, targets: Tensor) -> Tensor:
-        """The factor on a penalty that a model adds in every microbatch of this batch, a mean over them that no target
-        weighs: `loss_factor`, and what `update` will correct by. Collective over the replicas, if there are several."""
-        count = self.model.count(targets).double()
-        if self.layout.dp > 1:
-            dist.all_reduce(count, group=self.mesh.dp.get_group())
-        return count / self.places_of(targets) * self.loss_factor
+        """See `MeanLoss.penalty_scale`."""
+        return self.mean_loss.penalty_scale(targets, self.loss_factor)
 
-    def check_mean(self, outputs: Tensor, targets: Tensor) -> None:
-        """Checks once that the model's loss is a mean over the targets that it counts: that of a microbatch is the mean
-        of its halves' by their counts. Where outputs are cut over ranks it would ask them, and is left.
-
-        Raises:
-            ValueError: if it is not.
-        """
-        self.checked = True
-        cut = isinstance(outputs, DTensor) and outputs.device_mesh.size() > 1
-        if cut or len(targets) < 2 or len(outputs) != len(targets):
-            return
-        with torch.no_grad():
-            halves = list(zip(outputs.detach().chunk(2), targets.chunk(2), strict=True))
-            counts = [self.model.count(half).item() for _, half in halves]
-            if not all(counts):
-                return
-            whole, *parts = (self.model.loss(*pair).item() for pair in [(outputs.detach(), targets), *halves])
-        mean = sum(count * part for count, part in zip(counts, parts, strict=True)) / sum(counts)
-        if math.isfinite(whole) and abs(whole - mean) > HALVES_AGREE_TO * max(abs(whole), *map(abs, parts)):
-            raise ValueError(
-                f"the loss of a microbatch is {whole:g}, but the mean over its halves, by their {counts[0]} and "
-                f"{counts[1]} targets that count, is {mean:g}: `loss` has to be a mean over the targets that `count` "
-                "counts, or what a run computes would depend on its layout"
-            )
-
-    def loss_and_count(self, losses: list[Tensor], targets: Tensor) -> tuple[Tensor, Tensor]:
-        """This stage's summands of the mean loss, not yet corrected, and of the count: zeros but on the last stage."""
-        zero = torch.zeros((), dtype=torch.float64, device=self.device)
-        if not losses:
-            return zero, zero
-        mean = torch.stack(losses).detach().double().sum() / (self.loss_factor * self.layout.microbatches)
-        return mean / self.layout.dp, self.model.count(targets).to(zero)
-
-    def places_of(self, targets: Tensor) -> int:
-        """Returns how many targets a batch has on all replicas, those included that do not count."""
-        return self.layout.dp * targets.numel()
-
-    def over_count(self, targets: Tensor, loss: Tensor, count: Tensor, statistics: Tensor | None = None) -> Sums:
-        """Divides the loss by what counts, where it was divided by all places; 0 where nothing counts."""
-        return Sums(loss * (self.places_of(targets) / count.clamp(min=1.0)), count, statistics)
+    def batch(self, targets: Tensor, loss: Tensor, count: Tensor, statistics: Tensor | None = None) -> Sums:
+        return Sums(self.mean_loss.over_count(targets, loss, count), count, statistics)
 
     # -- 2. gradients -------------------------------------------------------------------------------------------------
 
@@ -299,9 +249,9 @@ class Step:
     def read(self, square: Tensor, flags: Tensor) -> None:
         """Reads the window's sums on the host, once. Gradients were divided by all places and multiplied by the fp16
         scale; `correction` takes both back."""
-        count = torch.stack(self.counts or [square.new_tensor(self.places)]).sum()
-        total, counted, *raised = torch.cat((square.view(1), count.view(1), flags)).tolist()
-        self.correction = (self.places / counted if counted else 1.0) / self.scale
+        counted = self.mean_loss.counted().to(square)
+        total, targets, *raised = torch.cat((square.view(1), counted.view(1), flags)).tolist()
+        self.correction = self.mean_loss.correction(targets) / self.scale
         self.grad_norm, self.flagged = math.sqrt(total) * self.correction, [raised > 0 for raised in raised]
 
     def take_norm(self) -> None:
