@@ -26,7 +26,7 @@ launcher = ForkLauncher(strategy, StopRequest())
 
 def work(kind):
     rank = int(os.environ["LOCAL_RANK"])
-    print("pid", os.getpid(), flush=True)
+    os.write(1, f"pid {os.getpid()}{chr(10)}".encode())  # whole, whoever else writes
     if kind == "answer":
         return torch.ones(2**20).tolist() if rank == 0 else None
     if rank == 2:
