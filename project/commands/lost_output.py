@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Losing:
+class LossyStream:
     """A text stream that goes on, into nothing, where it can be written no more."""
 
     def __init__(self, stream: Any) -> None:
@@ -43,7 +43,7 @@ class Losing:
 def output_may_be_lost() -> Iterator[None]:
     """Puts streams that may lose what is written in the place of standard output and standard error."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Losing(sys.stdout), Losing(sys.stderr)
+    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)
     try:
         yield
     finally:

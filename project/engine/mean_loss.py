@@ -27,7 +27,8 @@ class MeanLoss:
     def __init__(self, model: SplitModel, layout: ParallelLayout, replicas: DeviceMesh) -> None:
         self.model, self.layout, self.replicas = model, layout, replicas
         self.checked = False
-        self.places, self.counts = 0, list[Tensor]()  # of the present step's batches
+        # Of the present step's batches: places for targets, targets that count, mean losses.
+        self.places, self.counts, self.losses = 0, list[Tensor](), list[Tensor]()
 
     def of_microbatch(self, outputs: Tensor, targets: Tensor, factor: float) -> Tensor:
         """This microbatch's share of the loss. One without any target that counts has loss zero, where the mean of
@@ -66,10 +67,19 @@ class MeanLoss:
         """Returns how many targets a batch has on all replicas, those included that do not count."""
         return self.layout.dp * targets.numel()
 
-    def add(self, targets: Tensor, count: Tensor) -> None:
-        """Notes a batch of the present step and its targets that count, on all replicas."""
+    def add(self, targets: Tensor, loss: Tensor, count: Tensor) -> None:
+        """Notes a batch of the present step: its mean loss and its targets that count, on all replicas."""
         self.places += self.places_of(targets)
+        self.losses.append(loss)
         self.counts.append(count)
+
+    def so_far(self) -> Tensor:
+        """The mean loss of the step's batches so far, a float64 scalar; 0 where there are none."""
+        if not self.losses:
+            return torch.zeros((), dtype=torch.float64)
+        counts = torch.stack(self.counts)
+        weights = counts / counts.mean().clamp(min=1.0)  # 1 each, to the bit, where all count as many targets
+        return (torch.stack(self.losses) * weights).mean()
 
     def counted(self) -> Tensor:
         """The step's targets that count so far, a scalar."""
@@ -80,7 +90,7 @@ class MeanLoss:
         return self.places / counted if counted else 1.0
 
     def next_step(self) -> None:
-        self.places, self.counts = 0, []
+        self.places, self.counts, self.losses = 0, [], []
 
 
 def check_mean(model: SplitModel, outputs: Tensor, targets: Tensor) -> None:

@@ -72,9 +72,7 @@ class Step:
     flagged: list[bool] = field(default_factory=list, init=False)
     finite: bool = field(default=False, init=False)
     correction: float = field(default=1.0, init=False)  # on the window's gradients, see `read`
-    # The present window: its batches' losses so far, and whether its gradients are summed.
-    losses: list[Tensor] = field(default_factory=list, init=False)
-    gradients_finished: bool = field(default=False, init=False)
+    gradients_finished: bool = field(default=False, init=False)  # of the present window
     # Context managers entered around every stage's forward, as long as they are in the list.
     watchers: list[Watch] = field(default_factory=list, init=False)
     # The last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
@@ -107,18 +105,16 @@ class Step:
         # 1. Microbatches through the pipeline, forward and backward.
         with loss_parallel(), self.phases.during("schedule"):
             losses = self.pipeline_for(inputs).train(inputs, targets, **model_kwargs)
-        of_stage = [
-            *self.mean_loss.of_stage(losses, targets, self.loss_factor),
-            *([statistics()] if statistics else []),
-        ]
+        of_stage = list(self.mean_loss.of_stage(losses, targets, self.loss_factor))
+        if statistics is not None:
+            of_stage.append(statistics())
         # 2. The sums of gradients that are still due, once a window.
         of_rank = self.finish_gradients() if last else []
         # 3. One all-reduce over all ranks.
         with self.phases.during("statistics"):
             sums = self.sum_over_ranks(of_rank, of_stage)
-        batch = self.batch(targets, *sums[len(of_rank) :])
-        self.losses.append(batch.loss)
-        self.mean_loss.add(targets, batch.counted)
+        batch = self.over_count(targets, *sums[len(of_rank) :])
+        self.mean_loss.add(targets, batch.loss, batch.counted)
         if last:
             self.read(*sums[:2])
         return batch
@@ -133,9 +129,9 @@ class Step:
         """
         if not self.gradients_finished:
             self.take_norm()
-        loss = sum(loss.item() for loss in self.losses) / max(1, len(self.losses))
-        self.losses, self.gradients_finished = [], False
+        loss = self.mean_loss.so_far().item()
         self.mean_loss.next_step()
+        self.gradients_finished = False
         self.finite = math.isfinite(self.grad_norm) and math.isfinite(loss)
         # 4. The update.
         with self.phases.during("gradients"):
@@ -159,7 +155,8 @@ class Step:
         self.phases.take()
         with loss_parallel():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
-        return self.batch(targets, *self.sum_over_ranks([], self.mean_loss.of_stage(losses, targets, self.loss_factor)))
+        of_stage = self.mean_loss.of_stage(losses, targets, self.loss_factor)
+        return self.over_count(targets, *self.sum_over_ranks([], of_stage))
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """Returns the model's outputs for one batch, whole, on every rank of a replica."""
@@ -209,7 +206,7 @@ class Step:
         """See `MeanLoss.penalty_scale`."""
         return self.mean_loss.penalty_scale(targets, self.loss_factor)
 
-    def batch(self, targets: Tensor, loss: Tensor, count: Tensor, statistics: Tensor | None = None) -> Sums:
+    def over_count(self, targets: Tensor, loss: Tensor, count: Tensor, statistics: Tensor | None = None) -> Sums:
         return Sums(self.mean_loss.over_count(targets, loss, count), count, statistics)
 
     # -- 2. gradients -------------------------------------------------------------------------------------------------

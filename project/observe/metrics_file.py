@@ -84,8 +84,8 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     columns = next(csv.reader([header]), [])
     rows = [cells for line in lines if len(cells := cells_of(line)) == len(columns) and "step" in columns]
     found = [row for cells in rows if is_written(row := dict(zip(columns, cells, strict=True)))]
-    if (lost := len(lines) + bool(rest) - len(found)) or (text and not whole):
-        warnings.warn(f"{path}: {max(lost, 1)} lines that are no rows are left out", stacklevel=2)
+    if lost := len(lines) + bool(rest) - len(found):
+        warnings.warn(f"{path}: {lost} lines that are no rows are left out", stacklevel=2)
     return found
 
 
@@ -97,5 +97,5 @@ def cells_of(line: str) -> list[str]:
 
 
 def is_written(row: Mapping[str, str]) -> bool:
-    """Whether a step that counts from zero has numbers, or nothing, in all its cells."""
+    """Says whether a row has a step that counts from zero, and a number or nothing in every cell."""
     return STEP.fullmatch(row["step"]) is not None and all(map(NUMBER.fullmatch, row.values()))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 from project.observe.metrics_file import read_rows
 from project.run_folder import read_summary
 from project.spec.run_files import Plan, Trace, read_form
-from project.spec.untrusted import read_text
+from project.spec.untrusted import LARGEST, read_text, regular
 
 MOST_POINTS = 600  # a line on a screen has no room for more
 Row = TypeVar("Row")
@@ -127,5 +127,4 @@ def _rows(path: Path) -> list[dict[str, str]]:
     """The rows of `metrics.csv`, each cell of which is a number or empty."""
     if not os.path.lexists(path):
         return []
-    read_text(path, path.parent)
-    return read_rows(path)
+    return read_rows(regular(path, path.parent, LARGEST))

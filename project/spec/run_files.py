@@ -55,7 +55,7 @@ class Rank(Form):
 
 
 class Figures(Form):
-    """What a plan says beforehand and a run afterwards."""
+    """Figures that a plan predicts and a run measures."""
 
     step_time_s: Figure | None = None
     tokens_per_second: Figure | None = None

@@ -279,7 +279,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         """
         if not self._returned_checked:
             self._returned_checked = True
-            check_returned(closure_loss, self.step.losses, self.step.accumulate)
+            check_returned(closure_loss, self.step.mean_loss.losses, self.step.accumulate)
         closure_loss = self.precision_plugin.pre_backward(closure_loss, self.trained)
         return self.precision_plugin.post_backward(closure_loss, self.trained)
 

@@ -1,5 +1,5 @@
-"""What of Lightning this strategy cannot do, refused by name before a weight moves; docs/lightning.md has the whole
-table.
+"""Features of Lightning that this strategy does not have, refused by name before a weight moves; docs/lightning.md has
+the whole table.
 
 The schedule runs forward and backward in one, on parts of the model. So whatever keeps a copy of the whole module,
 drives the backward itself, or expects one from what `training_step` returns would do nothing, without a word.
@@ -41,7 +41,7 @@ def check_module(module: L.LightningModule) -> None:
 
 
 def check_trainer(trainer: L.Trainer) -> None:
-    """Raises Unsupported for callbacks of the Trainer's, all named at once, and for several optimizers."""
+    """Raises Unsupported for callbacks of the Trainer's, all named at once."""
     named = [
         f"{type(callback).__name__}: {why}"
         for callback in trainer.callbacks  # type: ignore[attr-defined]

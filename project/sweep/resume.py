@@ -21,17 +21,6 @@ def is_done(cfg: Any, run_folder: Path) -> bool:
         return False
 
 
-def has_come_to_its_end(cfg: Any, run_folder: Path) -> bool:
-    """True if the folder's run was completed with at least as many steps as are asked for: to resume it would train
-    nothing, and write a summary of nothing over its own."""
-    try:
-        summary = read_summary(run_folder) or {}
-    except Unreadable:
-        return False
-    steps, asked = summary.get("steps"), OmegaConf.select(cfg, "trainer.max_steps")
-    return summary.get("status") == "completed" and isinstance(asked, int) and 0 < asked <= (steps or 0)
-
-
 def _comparable(cfg: Any) -> dict[str, Any]:
     """The configuration without `resume`, as where a run starts from does not change its result, and without the
     modules of classes, as a class that has moved makes the same run."""

@@ -38,8 +38,6 @@ class MoEModule(SplitTransformer, HybridModule):
         self.expert_load = torch.zeros(config.num_layers, config.num_experts)
         self.router_entropy = torch.zeros(config.num_layers)
         # Of the batches accumulated so far.
-        self.losses: list[Tensor] = []
-        self.counts: list[Tensor] = []
         self.tables: list[Tensor] = []
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -49,20 +47,16 @@ class MoEModule(SplitTransformer, HybridModule):
         tabulate = partial(self.tabulate, balancing, self.strategy.layout, self.strategy.root_device)
         sums = self.strategy.train_batch(batch["tokens"], batch["targets"], tabulate, balancing=balancing)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.losses, self.counts, self.tables = [], [], []
-        self.losses.append(sums.loss)
-        self.counts.append(sums.counted)
+            self.tables = []
         self.tables.append(cast(Tensor, sums.statistics))
         means_LK = torch.stack(self.tables).mean(0)[:, :STATISTICS]
         self.router_entropy = means_LK[:, 2]
         self.expert_load = torch.stack(self.tables).sum(0)[:, STATISTICS:]
-        counts = torch.stack(self.counts)
-        weights = counts / counts.mean().clamp(min=1.0)  # 1 each, to the bit, where all count as many targets
         # Over the layers that have experts; the rows of the others are zeros.
         auxiliary, z, _, dropped = means_LK.sum(0) / max(1, len(self.config.moe_layers))
         self.log_dict(
             {
-                "train/loss": (torch.stack(self.losses) * weights).mean(),
+                "train/loss": self.strategy.step.mean_loss.so_far(),
                 "train/aux_loss": auxiliary,
                 "train/z_loss": z,
                 "train/dropped_fraction": dropped,

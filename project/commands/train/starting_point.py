@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.command_line.refusal import leads, refuse, report_warnings
 from project.data.tokenizer import same_tokenizer
+from project.run_folder import read_summary
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 from project.spec.sections import without_hydra_keys
-from project.spec.untrusted import as_mapping, read_yaml
+from project.spec.untrusted import Unreadable, as_mapping, read_yaml
 from project.state.checkpoint.last import FOLDER, checkpoint_at, named
 from project.state.checkpoint.manifest import CheckpointError, read_manifest, weights_alone
-from project.sweep.resume import has_come_to_its_end
 
 if TYPE_CHECKING:
     from project.state.weights.weights import Weights
@@ -104,11 +104,17 @@ def belonging_to(cfg: DictConfig) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def goes_no_further(cfg: DictConfig, run_folder: Path) -> bool:
-    """True if the folder has this very run (`IDENTITY`), completed, with no fewer steps than are asked for."""
-    saved = run_folder / "config.yaml"
-    if not has_come_to_its_end(cfg, run_folder) or not saved.is_file():
+    """True if the folder has this very run (`IDENTITY`), completed, with no fewer steps than are asked for: resuming it
+    would train nothing, and write a summary of nothing over its own."""
+    saved, asked = run_folder / "config.yaml", OmegaConf.select(cfg, "trainer.max_steps")
+    try:
+        summary = read_summary(run_folder) or {}
+        if summary.get("status") != "completed" or not saved.is_file():
+            return False
+        same = belonging_to(cfg)({"config": as_mapping(saved, read_yaml(saved))})
+    except Unreadable:
         return False
-    return belonging_to(cfg)({"config": as_mapping(saved, read_yaml(saved))})
+    return same and isinstance(asked, int) and 0 < asked <= (summary.get("steps") or 0)
 
 
 def own(value: Any) -> Any:

@@ -8,15 +8,12 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from torch import Tensor
 
-from project.spec.run_files import Form, first_fault
+from project.spec.run_files import Count, Form, first_fault
 from project.state.checkpoint.manifest import ANOTHER, META, CheckpointError, rank_file
 from project.state.checkpoint.reader import Checkpoint
-
-Whole = Annotated[int, Ge(0), Le(2**62)]
 
 
 def _number(value: Any) -> Any:
@@ -32,10 +29,10 @@ Number = Annotated[Any, AfterValidator(_number)]
 
 
 class Counts(Form):
-    ready: Whole
-    completed: Whole
-    started: Whole = 0
-    processed: Whole = 0
+    ready: Count
+    completed: Count
+    started: Count = 0
+    processed: Count = 0
 
 
 class Progress(Form):
@@ -57,7 +54,7 @@ class OptimizerProgress(Form):
 
 
 class BatchesThatStepped(Form):
-    stepped: Whole = Field(0, alias="_batches_that_stepped")
+    stepped: Count = Field(0, alias="_batches_that_stepped")
 
 
 class LoaderState(Form):
@@ -102,7 +99,7 @@ class Best(Form):
 class Counted(Form):
     """The state of the callback that writes the summary."""
 
-    tokens: Whole
+    tokens: Count
     train_loss_first: float | None
     assignments: list[list[float]] | None
 
@@ -132,16 +129,16 @@ def _callbacks(states: dict[str, Any]) -> dict[str, Any]:
 
 
 class Position(Form):
-    """How far a run has read its data."""
+    """A run's position in its data."""
 
-    position: Whole
+    position: Count
 
 
 class Run(Form):
     """The form of `meta.json`."""
 
-    global_step: Whole
-    epoch: Whole
+    global_step: Count
+    epoch: Count
     loops: Loops
     callbacks: Annotated[dict[str, Any], AfterValidator(_callbacks)]
     layout: dict[str, str | int | tuple[Any, ...] | list[Any] | None]

@@ -1,4 +1,4 @@
-"""What the tensors of other writers are, by their names and dtypes, and how to save them as they can be read."""
+"""Tensors of other writers, told by their names and dtypes, and how to save them so that they can be read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def told_apart(names: Iterable[str]) -> Iterator[str]:
 
 
 def told_dtype(name: str, dtype: str) -> str | None:
-    """What is wrong with a weight of this dtype; None if nothing is."""
+    """Says what is wrong with a weight of this dtype; None if nothing is."""
     if dtype in FLOATS:
         return None
     if dtype.startswith(("F8", "F6", "F4")):
@@ -73,7 +73,7 @@ def told_dtype(name: str, dtype: str) -> str | None:
 
 
 def told_values(name: str, values: Tensor) -> str | None:
-    """What is wrong with a weight's values; None if all are finite."""
+    """Says what is wrong with a weight's values; None if all are finite."""
     finite = values.isfinite()
     if finite.all():
         return None

@@ -98,7 +98,7 @@ class Weights(ABC):
         """The names of stored tensors that are not among `known`."""
 
     def other_writers(self) -> list[str]:
-        """What the stored tensors of other writers are, and how to save them."""
+        """Says of stored tensors of other writers what they are, and how to save them."""
         return []
 
     @abstractmethod
