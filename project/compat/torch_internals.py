@@ -50,6 +50,18 @@ def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
     return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_reduce(x, "sum", group.group_name))
 
 
+def gather_rows(x: Tensor, group: ProcessGroup) -> Tensor:
+    """Returns the first dim of every rank's `x`, in the order of ranks: `[ranks * N, ...]` of `[N, ...]`."""
+    gathered = _FUNCTIONAL.all_gather_into_tensor(x.contiguous(), group.size(), group.group_name)
+    return _FUNCTIONAL.wait_tensor(gathered)
+
+
+def scatter_sums(x: Tensor, group: ProcessGroup) -> Tensor:
+    """Returns this rank's rows of the sum over the ranks: `[N, ...]` of `[ranks * N, ...]`."""
+    scattered = _FUNCTIONAL.reduce_scatter_tensor(x.contiguous(), "sum", group.size(), group.group_name)
+    return _FUNCTIONAL.wait_tensor(scattered)
+
+
 def group_named(name: str) -> ProcessGroup:
     """Returns the process group that an operator names in its arguments."""
     return _resolve_process_group(GroupName(name))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from project.compat.torch_internals import all_to_all, sum_over_ranks
+from project.engine.collectives import AllToAll
 from project.model.dispatch import Dispatch, LocalDispatch, Order, Permute, order_by
 
 
@@ -44,7 +44,7 @@ class AllToAllDispatch(Dispatch):
         fixed = self.local.rows_per_expert(*slices_TA.shape)
         if fixed is None:
             even = [self.experts_here] * self.ranks
-            received_RL = exchange(counts, even, even, self.group).unflatten(0, (self.ranks, -1))
+            received_RL = AllToAll.apply(counts, even, even, self.group).unflatten(0, (self.ranks, -1))
             send, receive = torch.stack((sent_RL.sum(1), received_RL.sum(1))).tolist()
         else:  # every rank knows the splits beforehand, so that no GPU waits for its host
             received_RL = sent_RL
@@ -78,35 +78,3 @@ def by_expert(received_RL: Tensor, rows: int) -> Order | None:
         return None
     experts_RL = torch.arange(received_RL.shape[1], device=received_RL.device).expand_as(received_RL)
     return order_by(experts_RL.flatten().repeat_interleave(received_RL.flatten(), output_size=rows))
-
-
-def exchange(rows_ND: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
-    """Sends `send[r]` rows to rank r and receives `receive[r]` from it, in the order of ranks."""
-    return all_to_all(rows_ND.contiguous(), receive, send, group)
-
-
-class AllToAll(torch.autograd.Function):
-    """`exchange`, whose backward sends the gradients the way the rows came."""
-
-    @staticmethod
-    def forward(ctx, rows_ND: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
-        ctx.splits, ctx.group = (send, receive), group
-        return exchange(rows_ND, receive, send, group)
-
-    @staticmethod
-    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:
-        receive, send = ctx.splits
-        return exchange(grad_ND, receive, send, ctx.group), None, None, None
-
-
-class SumOverRanks(torch.autograd.Function):
-    """The sum over the group, the same on each rank. Every rank computes the same penalty from it and keeps the
-    gradient of its own share, so backward is the identity."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, group: ProcessGroup) -> Tensor:
-        return sum_over_ranks(x, group)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None

@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
 from project.compat.torch_internals import clamp_in_place, scale_in_place
+from project.engine.local_shards import is_sharded_over_replicas
 from project.engine.mesh import Mesh, gathered
 from project.engine.parts import local_tensor
 from project.spec.fault import Told
@@ -51,16 +52,12 @@ def cut_as_weights(parameters: Iterable[nn.Parameter]) -> None:
 
 def sum_over_replicas(parameters: Iterable[nn.Parameter], mesh: Mesh) -> None:
     """Sums gradients over the replicas of their weights. FSDP has reduced those that are sharded over replicas."""
-    whole = (grad for _, grad in gradients(parameters) if not sharded_over_replicas(grad))
+    whole = (grad for _, grad in gradients(parameters) if not is_sharded_over_replicas(grad))
     sum_over_axes((grad, mesh.data_axis(grad.device_mesh)) for grad in whole)
 
 
 def gradients(parameters: Iterable[nn.Parameter]) -> list[tuple[nn.Parameter, DTensor]]:
     return [(parameter, parameter.grad) for parameter in parameters if isinstance(parameter.grad, DTensor)]
-
-
-def sharded_over_replicas(grad: DTensor) -> bool:
-    return not {"dp", "edp"}.isdisjoint(grad.device_mesh.mesh_dim_names or ())
 
 
 @torch.no_grad()

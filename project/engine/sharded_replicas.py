@@ -11,6 +11,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
+from project.engine.local_shards import MARK, show_gathered
 from project.engine.mesh import Mesh
 
 
@@ -24,6 +25,9 @@ def shard_over_replicas(part: nn.Module, units: Iterable[nn.Module], mesh: Mesh)
             fully_shard(module, mesh=axis, shard_placement_fn=inner_dim, reshard_after_forward=False)
     for unit in (*units, part):
         fully_shard(unit, mesh=mesh.dp, shard_placement_fn=inner_dim, reshard_after_forward=False, ignored_params=whole)
+    for module in part.modules():
+        if hasattr(module, MARK):
+            show_gathered(module)
     for sharded in sharded_modules(part):
         # The loss is divided by the number of replicas already.
         sharded.set_gradient_divide_factor(1.0)

@@ -18,6 +18,7 @@
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +30,7 @@ from torch.optim import Optimizer
 
 from project.compat.torch_internals import scale_in_place
 from project.engine.gradients import NotFinite, finish_sums, first_not_finite, local_gradients, squared_norm
+from project.engine.local_shards import local_shards
 from project.engine.mean_loss import MeanLoss
 from project.engine.mesh import Mesh
 from project.engine.parts import named_weights
@@ -103,7 +105,7 @@ class Step:
             raise RuntimeError("a batch after the last one of an optimizer step, whose gradients are summed already")
         self.phases.take()
         # 1. Microbatches through the pipeline, forward and backward.
-        with loss_parallel(), self.phases.during("schedule"):
+        with self.computing(), self.phases.during("schedule"):
             losses = self.pipeline_for(inputs).train(inputs, targets, **model_kwargs)
         of_stage = list(self.mean_loss.of_stage(losses, targets, self.loss_factor))
         if statistics is not None:
@@ -153,16 +155,23 @@ class Step:
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
         """Forward alone; returns the mean loss and the count, as `train_batch` does."""
         self.phases.take()
-        with loss_parallel():
+        with self.computing():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
         of_stage = self.mean_loss.of_stage(losses, targets, self.loss_factor)
         return self.over_count(targets, *self.sum_over_ranks([], of_stage))
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """Returns the model's outputs for one batch, whole, on every rank of a replica."""
-        return self.pipeline_for(inputs).predict(inputs, **model_kwargs)
+        with self.computing():
+            return self.pipeline_for(inputs).predict(inputs, **model_kwargs)
 
     # -- 1. microbatches through the pipeline -------------------------------------------------------------------------
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Modules compute on local shards, and the loss on logits whose vocabulary is divided."""
+        with local_shards(self.parts), loss_parallel():
+            yield
 
     def pipeline_for(self, inputs: Tensor) -> Pipeline:
         """Returns the pipeline, built for the shape of the first batch."""

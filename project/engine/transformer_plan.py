@@ -5,28 +5,29 @@ there is no etp.
 Between modules the residual stream is cut along the sequence (`Shard(1)` of `[B, S, D]`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import Placement, Replicate, Shard
-from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel
+from torch.distributed.tensor import Placement, Shard
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.engine.dispatch import AllToAllDispatch, SumOverRanks
-from project.engine.mesh import flat
-from project.engine.plan import Over, Plan, ReplicatedWeights, Row, compute_on_local_shards, distribute
-from project.model.dispatch import LocalDispatch
-from project.model.moe import MoE
+from project.engine.plan import Over, Plan, Row
+from project.engine.styles import (
+    Columns,
+    DispatchOverRanks,
+    ReplicatedWeights,
+    Rows,
+    ShardedExperts,
+    SummedOverRanks,
+    VocabularyColumns,
+    VocabularyRows,
+    WholeSequence,
+)
 from project.spec.layer import transformer
 from project.spec.layer.implementation import ours
 from project.spec.layer.operation import EXPERT, TP, Operation, Shape, Table, Weight
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.precision import width_of
-
-# Arguments of a module besides the stream, which every rank of tp has whole.
-WHOLE_ARGUMENTS = {"attention": 2}  # the tables of cosines and sines
 
 
 def transformer_plan(layout: ParallelLayout, config: ModelConfig) -> Plan:
@@ -69,11 +70,8 @@ def style(weight: Weight, operation: Operation) -> ParallelStyle:
     if TP[0] not in weight.split:
         return ReplicatedWeights()
     if "reduce_scatter" in sent:
-        looks_up = weight.split[0] == TP[0]
-        return RowwiseParallel(input_layouts=Replicate() if looks_up else None, output_layouts=Shard(1))
-    if "all_gather" in sent:
-        return ColwiseParallel(input_layouts=Shard(1), output_layouts=Shard(-1), use_local_output=False)
-    return ColwiseParallel()
+        return VocabularyRows() if weight.split[0] == TP[0] else Rows()
+    return VocabularyColumns() if "all_gather" in sent else Columns()
 
 
 def exchange(operation: Operation) -> Iterator[tuple[str, Row]]:
@@ -85,43 +83,6 @@ def exchange(operation: Operation) -> Iterator[tuple[str, Row]]:
         if send.axes == EXPERT:
             yield operation.name.rpartition(".")[0], Over(EXPERT, DispatchOverRanks())
         elif send.collective == "all_gather":
-            whole = [None] * WHOLE_ARGUMENTS.get(operation.name, 0)
-            yield (
-                operation.name,
-                PrepareModuleInput(input_layouts=(Shard(1), *whole), desired_input_layouts=(Replicate(), *whole)),
-            )
+            yield operation.name, WholeSequence()
         elif send.collective == "all_reduce" and not send.payload:
             yield operation.name, SummedOverRanks()
-
-
-class DispatchOverRanks(ParallelStyle):
-    """Replaces the local dispatch of a `MoE` by the all-to-all."""
-
-    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        assert isinstance(module, MoE)
-        assert isinstance(module.dispatch, LocalDispatch)
-        ep, etp = (*device_mesh.shape, 1)[:2]
-        module.dispatch = AllToAllDispatch(module.dispatch, flat(device_mesh).get_group(), ep, etp)
-        return module
-
-
-class ShardedExperts(ParallelStyle):
-    """Shards stacked weights as `placements` says, over ep and over etp. A shard's gradient is complete on its rank, to
-    which all its tokens came."""
-
-    def __init__(self, placements: Mapping[str, Sequence[Placement]]) -> None:
-        self.placements = placements
-
-    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        distribute(module, device_mesh, lambda name: self.placements[name][: device_mesh.ndim])
-        compute_on_local_shards(module)
-        return module
-
-
-class SummedOverRanks(ParallelStyle):
-    """Adds a module's output over the axis: the statistics of a sequence that is cut over it."""
-
-    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        group = device_mesh.get_group()
-        module.register_forward_hook(lambda module, args, output: SumOverRanks.apply(output, group))
-        return module

@@ -1,0 +1,142 @@
+"""Parallel styles of modules that compute on local shards, with each collective written out. A group of one rank sends
+nothing and adds nothing.
+
+`ReplicatedWeights` and torch's own styles are for any module; the others are for those of `project.model`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+from torch.distributed.tensor.parallel.style import ParallelStyle
+
+from project.engine.collectives import GatherSequence, ScatterSequence, SumOverRanks
+from project.engine.dispatch import AllToAllDispatch
+from project.engine.local_shards import compute_locally, distribute
+from project.engine.mesh import flat
+from project.model.dispatch import LocalDispatch
+from project.model.moe import MoE
+
+
+class ReplicatedWeights(ParallelStyle):
+    """Keeps whole weights on every rank of the axis, each of which sees other tokens: their gradients are partial sums,
+    which `gradients.finish_partial` adds up once a step."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        for child in module.modules():
+            distribute(child, device_mesh, lambda name: [Replicate()])
+            compute_locally(child, [Partial()])
+        return module
+
+
+class Columns(ParallelStyle):
+    """A matrix's columns over the axis: each rank computes its part of the output's width."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        check_matrix(module)
+        distribute(module, device_mesh, lambda name: [Shard(0)])
+        compute_locally(module)
+        return module
+
+
+class Rows(ParallelStyle):
+    """A matrix's rows over the axis: each rank has a part of the input's width; the outputs are summed, and each rank
+    keeps its part of the sequence."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        check_matrix(module)
+        distribute(module, device_mesh, lambda name: [Shard(1)])
+        compute_locally(module)
+        if device_mesh.size() > 1:
+            group = device_mesh.get_group()
+            module.register_forward_hook(lambda module, args, output: ScatterSequence.apply(output, group))
+        return module
+
+
+def check_matrix(module: nn.Module) -> None:
+    if not isinstance(module, nn.Linear) or module.bias is not None:
+        raise NotImplementedError("columns and rows are divided of an nn.Linear without a bias")
+
+
+class WholeSequence(ParallelStyle):
+    """Gathers a module's first argument along the sequence; the others every rank has whole."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        if device_mesh.size() > 1:
+            group = device_mesh.get_group()
+            module.register_forward_pre_hook(lambda module, args: (GatherSequence.apply(args[0], group), *args[1:]))
+        return module
+
+
+class VocabularyRows(ParallelStyle):
+    """An embedding's rows over the axis: each rank looks up its own of the whole sequence's tokens; the sum is cut
+    along the sequence."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        if not isinstance(module, nn.Embedding):
+            raise NotImplementedError("rows of a vocabulary are divided of an nn.Embedding")
+        distribute(module, device_mesh, lambda name: [Shard(0)])
+        compute_locally(module)
+        if device_mesh.size() > 1:
+            each = module.num_embeddings // device_mesh.size()
+            first, group = each * device_mesh.get_local_rank(), device_mesh.get_group()
+            module.forward = lambda tokens_BS: ScatterSequence.apply(look_up(module.weight, tokens_BS - first), group)
+        return module
+
+
+def look_up(weight_VD: Tensor, rows_BS: Tensor) -> Tensor:
+    """Zeros for rows that are not here."""
+    elsewhere_BS = (rows_BS < 0) | (rows_BS >= len(weight_VD))
+    found_BSD = F.embedding(rows_BS.masked_fill(elsewhere_BS, 0), weight_VD)
+    return found_BSD.masked_fill(elsewhere_BS.unsqueeze(-1), 0)
+
+
+class VocabularyColumns(ParallelStyle):
+    """The head's columns over the axis, from shards of the sequence to logits that stay divided, as a DTensor:
+    `loss_parallel` computes the loss of them."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        Columns()._apply(module, device_mesh)
+        if device_mesh.size() > 1:
+            WholeSequence()._apply(module, device_mesh)
+            module.register_forward_hook(
+                lambda module, args, output: DTensor.from_local(output, device_mesh, [Shard(-1)], run_check=False)
+            )
+        return module
+
+
+class DispatchOverRanks(ParallelStyle):
+    """Replaces the local dispatch of a `MoE` by the all-to-all."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        assert isinstance(module, MoE)
+        assert isinstance(module.dispatch, LocalDispatch)
+        if device_mesh.size() > 1:
+            ep, etp = (*device_mesh.shape, 1)[:2]
+            module.dispatch = AllToAllDispatch(module.dispatch, flat(device_mesh).get_group(), ep, etp)
+        return module
+
+
+class ShardedExperts(ParallelStyle):
+    """Shards stacked weights as `placements` says, over ep and over etp. A shard's gradient is complete on its rank, to
+    which all its tokens came."""
+
+    def __init__(self, placements: Mapping[str, Sequence[Placement]]) -> None:
+        self.placements = placements
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        distribute(module, device_mesh, lambda name: self.placements[name][: device_mesh.ndim])
+        compute_locally(module)
+        return module
+
+
+class SummedOverRanks(ParallelStyle):
+    """Adds a module's output over the axis: the statistics of a sequence that is cut over it."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        if device_mesh.size() > 1:
+            group = device_mesh.get_group()
+            module.register_forward_hook(lambda module, args, output: SumOverRanks.apply(output, group))
+        return module
