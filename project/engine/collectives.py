@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from project.compat.torch_internals import all_to_all, gather_rows, scatter_sums, sum_over_ranks
+from project.engine import one_round
 
 
 class GatherSequence(torch.autograd.Function):
@@ -38,13 +39,21 @@ class ScatterSequence(torch.autograd.Function):
 
 
 def gathered(x_BSD: Tensor, group: ProcessGroup) -> Tensor:
-    shards_RBSD = gather_rows(x_BSD, group).unflatten(0, (group.size(), len(x_BSD)))
+    shards_RBSD = rows_gathered(x_BSD, group).unflatten(0, (group.size(), len(x_BSD)))
     return shards_RBSD.transpose(0, 1).flatten(1, 2)
 
 
 def scattered(x_BSD: Tensor, group: ProcessGroup) -> Tensor:
     shards_RBSD = x_BSD.unflatten(1, (group.size(), -1)).transpose(0, 1)
-    return scatter_sums(shards_RBSD.flatten(0, 1), group)
+    return sums_scattered(shards_RBSD.flatten(0, 1), group)
+
+
+def rows_gathered(x: Tensor, group: ProcessGroup) -> Tensor:
+    return one_round.all_gather(x, group.group_name) if x.device.type == "cpu" else gather_rows(x, group)
+
+
+def sums_scattered(x: Tensor, group: ProcessGroup) -> Tensor:
+    return one_round.reduce_scatter(x, group.group_name) if x.device.type == "cpu" else scatter_sums(x, group)
 
 
 class AllToAll(torch.autograd.Function):

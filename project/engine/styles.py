@@ -6,6 +6,7 @@ nothing and adds nothing.
 
 from collections.abc import Mapping, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -82,15 +83,35 @@ class VocabularyRows(ParallelStyle):
         if device_mesh.size() > 1:
             each = module.num_embeddings // device_mesh.size()
             first, group = each * device_mesh.get_local_rank(), device_mesh.get_group()
-            module.forward = lambda tokens_BS: ScatterSequence.apply(look_up(module.weight, tokens_BS - first), group)
+            module.forward = lambda tokens_BS: ScatterSequence.apply(
+                LookUp.apply(module.weight, tokens_BS, first), group
+            )
         return module
 
 
-def look_up(weight_VD: Tensor, rows_BS: Tensor) -> Tensor:
-    """Zeros for rows that are not here."""
-    elsewhere_BS = (rows_BS < 0) | (rows_BS >= len(weight_VD))
-    found_BSD = F.embedding(rows_BS.masked_fill(elsewhere_BS, 0), weight_VD)
-    return found_BSD.masked_fill(elsewhere_BS.unsqueeze(-1), 0)
+class LookUp(torch.autograd.Function):
+    """The rows of a vocabulary from `first` on, which are here, and zeros for other tokens. Nothing is kept for backward
+    but the tokens, which the batch keeps anyway."""
+
+    @staticmethod
+    def forward(ctx, weight_VD: Tensor, tokens_BS: Tensor, first: int) -> Tensor:
+        ctx.save_for_backward(tokens_BS)
+        ctx.first, ctx.rows = first, len(weight_VD)
+        rows_BS, elsewhere_BS1 = rows_here(tokens_BS, first, len(weight_VD))
+        return F.embedding(rows_BS, weight_VD).masked_fill_(elsewhere_BS1, 0)
+
+    @staticmethod
+    def backward(ctx, grad_BSD: Tensor) -> tuple[Tensor, None, None]:
+        rows_BS, elsewhere_BS1 = rows_here(*ctx.saved_tensors, ctx.first, ctx.rows)
+        grad_BSD = grad_BSD.masked_fill(elsewhere_BS1, 0)
+        return torch.ops.aten.embedding_dense_backward(grad_BSD, rows_BS, ctx.rows, -1, False), None, None
+
+
+def rows_here(tokens_BS: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+    """The tokens' rows among `count`, 0 for those that are elsewhere, and which these are."""
+    rows_BS = tokens_BS - first
+    elsewhere_BS = (rows_BS < 0) | (rows_BS >= count)
+    return rows_BS.masked_fill(elsewhere_BS, 0), elsewhere_BS.unsqueeze(-1)
 
 
 class VocabularyColumns(ParallelStyle):

