@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from project.compat.torch_internals import all_to_all, gather_rows, scatter_sums, sum_over_ranks
+from project.compat.torch_internals import all_to_all, gather_rows, scatter_sums
 from project.engine import one_round
 
 
@@ -69,16 +69,3 @@ class AllToAll(torch.autograd.Function):
     def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:
         receive, send = ctx.splits
         return all_to_all(grad_ND.contiguous(), receive, send, ctx.group), None, None, None
-
-
-class SumOverRanks(torch.autograd.Function):
-    """The sum over the group, the same on each rank. Every rank computes the same penalty from it and keeps the
-    gradient of its own share, so backward is the identity."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, group: ProcessGroup) -> Tensor:
-        return sum_over_ranks(x, group)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad, None

@@ -1,5 +1,5 @@
 """A plan, and applying it: a table from module names (`*` matches within one level) to parallel styles, over the tp
-axis or, with `Over`, over others. The styles are torch's, or those of `styles`.
+axis or, with `Over`, over others. The styles are torch's, `ReplicatedWeights`, or those of `styles`.
 """
 
 import re
@@ -9,10 +9,12 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from torch import nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.distributed.tensor.parallel import parallelize_module
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
+from project.engine.local_shards import compute_locally, distribute
 from project.engine.mesh import Mesh
 
 
@@ -76,3 +78,14 @@ def apply_plan(part: nn.Module, mesh: Mesh, plan: Plan) -> None:
     left = [name for name, parameter in part.named_parameters() if not isinstance(parameter, DTensor)]
     if left:
         raise ValueError(f"parameters that no row of the plan concerns: {', '.join(left)}")
+
+
+class ReplicatedWeights(ParallelStyle):
+    """Keeps whole weights on every rank of the axis, each of which sees other tokens: their gradients are partial sums,
+    which `gradients.finish_partial` adds up once a step."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        for child in module.modules():
+            distribute(child, device_mesh, lambda name: [Replicate()])
+            compute_locally(child, [Partial()])
+        return module

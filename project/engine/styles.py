@@ -1,7 +1,7 @@
 """Parallel styles of modules that compute on local shards, with each collective written out. A group of one rank sends
 nothing and adds nothing.
 
-`ReplicatedWeights` and torch's own styles are for any module; the others are for those of `project.model`.
+They are for the modules of `project.model`; for any other there are torch's, and `plan.ReplicatedWeights`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
+from torch.distributed.tensor import DTensor, Placement, Shard
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.engine.collectives import GatherSequence, ScatterSequence, SumOverRanks
+from project.compat.torch_internals import sum_over_ranks
+from project.engine.collectives import GatherSequence, ScatterSequence
 from project.engine.dispatch import AllToAllDispatch
 from project.engine.local_shards import compute_locally, distribute
 from project.engine.mesh import flat
 from project.model.dispatch import LocalDispatch
 from project.model.moe import MoE
-
-
-class ReplicatedWeights(ParallelStyle):
-    """Keeps whole weights on every rank of the axis, each of which sees other tokens: their gradients are partial sums,
-    which `gradients.finish_partial` adds up once a step."""
-
-    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        for child in module.modules():
-            distribute(child, device_mesh, lambda name: [Replicate()])
-            compute_locally(child, [Partial()])
-        return module
 
 
 class Columns(ParallelStyle):
@@ -90,8 +80,8 @@ class VocabularyRows(ParallelStyle):
 
 
 class LookUp(torch.autograd.Function):
-    """The rows of a vocabulary from `first` on, which are here, and zeros for other tokens. Nothing is kept for backward
-    but the tokens, which the batch keeps anyway."""
+    """The rows of a vocabulary from `first` on, which are here, and zeros for other tokens. For backward it keeps the
+    tokens alone, which the batch keeps anyway."""
 
     @staticmethod
     def forward(ctx, weight_VD: Tensor, tokens_BS: Tensor, first: int) -> Tensor:
@@ -154,10 +144,10 @@ class ShardedExperts(ParallelStyle):
 
 
 class SummedOverRanks(ParallelStyle):
-    """Adds a module's output over the axis: the statistics of a sequence that is cut over it."""
+    """Adds a module's output, which has no graph, over the axis: the statistics of a sequence that is cut over it."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         if device_mesh.size() > 1:
             group = device_mesh.get_group()
-            module.register_forward_hook(lambda module, args, output: SumOverRanks.apply(output, group))
+            module.register_forward_hook(lambda module, args, output: sum_over_ranks(output, group))
         return module

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from torch.distributed.tensor import Placement, Shard
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.engine.plan import Over, Plan, Row
+from project.engine.plan import Over, Plan, ReplicatedWeights, Row
 from project.engine.styles import (
     Columns,
     DispatchOverRanks,
-    ReplicatedWeights,
     Rows,
     ShardedExperts,
     SummedOverRanks,

@@ -6,7 +6,7 @@ batch is cut into microbatches. Per microbatch (Switch, arXiv 2101.03961, sectio
 the microbatch's tokens: one sequence may be uneven if others make up for it, and the value depends on the cut. The
 z-loss is the mean of `logsumexp(logits)^2` (ST-MoE, arXiv 2202.08906).
 
-Shapes: B batch, S sequence, E experts, A assignments per token.
+Shapes: B batch, S sequence, T tokens, D d_model, E experts, A assignments per token, K = 2E + 4 sums.
 """
 
 from typing import NamedTuple
@@ -19,14 +19,13 @@ from project.spec.model import ModelConfig
 
 
 class BalanceReport(NamedTuple):
-    """One layer's balance over one microbatch.
+    """The balance of one layer over one microbatch, or of several of each, whose dims come first.
 
-    `load_E` is the number of assignments to each expert by the router's choice; the others are scalars. `penalty` is
-    what joins the loss, `entropy` the mean entropy of a token's scores in nats, and `dropped` the fraction of
-    assignments that a capacity left no slot for.
+    `load_E` is the number of assignments to each expert by the router's choice; the others are one number each:
+    `entropy` is the mean of a token's scores in nats, and `dropped` the fraction of assignments that a capacity left no
+    slot for.
     """
 
-    penalty: Tensor
     auxiliary_loss: Tensor
     z_loss: Tensor
     entropy: Tensor
@@ -34,70 +33,112 @@ class BalanceReport(NamedTuple):
     load_E: Tensor
 
 
+def balance_report(sums_BK: Tensor, top_k: int) -> BalanceReport:
+    """Reads a report off the sums of `Balance`; of several stacked ones all at once."""
+    count_BE, score_BE, z_B, entropy_B, dropped_B, tokens_B = of_sequences(sums_BK)
+    auxiliary_B = (count_BE.shape[-1] / top_k * (count_BE / tokens_B) * (score_BE / tokens_B)).sum(-1)
+    others = ((sum_B / tokens_B).squeeze(-1).mean(-1) for sum_B in (z_B, entropy_B, dropped_B))
+    return BalanceReport(auxiliary_B.mean(-1), *others, count_BE.sum(-2))
+
+
+def of_sequences(sums_BK: Tensor) -> tuple[Tensor, ...]:
+    """Each sequence's counts and sums of scores `[B, E]`, and its sums of z, entropy and dropped, and its tokens `[B,
+    1]`."""
+    experts = (sums_BK.shape[-1] - 4) // 2
+    return sums_BK.split((experts, experts, 1, 1, 1, 1), dim=-1)
+
+
 class Balance(nn.Module):
+    """The sums `[B, 2E + 4]` over each sequence's tokens that the balance is computed from, without a graph. `joined`
+    lets the penalties' gradients join the backward; they need no more of other tokens than the sums."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.auxiliary_coefficient = config.auxiliary_coefficient if config.expert_balance == "auxiliary" else 0.0
-        self.z_coefficient = config.z_coefficient
-        # A sequence's statistics are sums over its tokens. Sequence parallelism puts a sum over ranks in this one's
-        # place.
+        self.top_k = config.top_k
+        self.auxiliary = config.auxiliary_coefficient if config.expert_balance == "auxiliary" else 0.0
+        self.z = config.z_coefficient
+        # Sequence parallelism puts a sum over ranks in this one's place.
         self.sequence_sum = nn.Identity()
         self.pools_sequences = config.auxiliary_per == "microbatch"
 
-    def forward(self, routing: Routing, dropped_T: Tensor, batch: int) -> BalanceReport:
-        experts, top_k = routing.scores_TE.shape[-1], routing.experts_TA.shape[-1]
+    @torch.no_grad()
+    def forward(self, routing: Routing, dropped_T: Tensor, batch: int) -> Tensor:
         chosen_TE = torch.zeros_like(routing.scores_TE).scatter_(-1, routing.experts_TA, 1.0)
         z_T1 = routing.logits_TE.logsumexp(-1, keepdim=True).square()
-        entropy_T1 = torch.special.entr(routing.scores_TE.detach()).sum(-1, keepdim=True)
+        entropy_T1 = torch.special.entr(routing.scores_TE).sum(-1, keepdim=True)
         scalars = (z_T1, entropy_T1, dropped_T.unsqueeze(-1), torch.ones_like(z_T1))
         per_token = torch.cat((chosen_TE, routing.scores_TE, *scalars), dim=-1)
-        sums_B = self.sequence_sum(per_token.unflatten(0, (batch, -1)).sum(1))
-        if self.pools_sequences:
-            sums_B = sums_B.sum(0, keepdim=True)  # the microbatch as one long sequence
+        sums_BK = self.sequence_sum(per_token.unflatten(0, (batch, -1)).sum(1))
+        return sums_BK.sum(0, keepdim=True) if self.pools_sequences else sums_BK  # the microbatch as one long sequence
 
-        count_BE, score_BE, z_B, entropy_B, dropped_B, tokens_B = sums_B.split((experts, experts, 1, 1, 1, 1), dim=-1)
-        scale = experts / top_k
-        auxiliary_loss = (scale * (count_BE / tokens_B) * (score_BE / tokens_B)).sum(-1).mean()
-        z_loss = (z_B / tokens_B).mean()
-        penalty = self.auxiliary_coefficient * auxiliary_loss + self.z_coefficient * z_loss
-        return BalanceReport(
-            penalty,
-            auxiliary_loss.detach(),
-            z_loss.detach(),
-            (entropy_B / tokens_B).mean().detach(),
-            (dropped_B / tokens_B).mean().detach(),
-            count_BE.sum(0).detach(),
-        )
+    def joined(self, x: Tensor, routing: Routing, sums_BK: Tensor, scale: float | Tensor) -> Tensor:
+        """Returns `x`, which the loss depends on, unchanged; its backward adds `scale` times the penalties' gradients
+        to the router's."""
+        if self.auxiliary:
+            x = AuxiliaryLoss.apply(x, routing.scores_TE, self.auxiliary, self.top_k, sums_BK, scale)
+        if self.z:
+            x = ZLoss.apply(x, routing.logits_TE, self.z, sums_BK, scale)
+        return x
 
 
-class Penalty(torch.autograd.Function):
-    """Returns its input unchanged; in backward it gives `penalty` the gradient `scale`. So the penalty joins the loss
-    in the layer where it arises and need not be sent to the last stage."""
+class AuxiliaryLoss(torch.autograd.Function):
+    """Joins the auxiliary loss to the backward in the layer where it arises, so that it need not be sent to the last
+    stage. A score's gradient is `E / (A S) * count_e / S`, over the number of sequences: counts have none."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, penalty: Tensor, scale: float | Tensor) -> Tensor:
-        ctx.scale, ctx.penalty_like = scale, torch.empty_like(penalty, device="meta")
-        ctx.device = penalty.device
+    def forward(
+        ctx, x: Tensor, scores_TE: Tensor, coefficient: float, top_k: int, sums_BK: Tensor, scale: float | Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(sums_BK)
+        ctx.coefficient, ctx.top_k, ctx.scale, ctx.tokens = coefficient, top_k, scale, len(scores_TE)
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        return grad, torch.as_tensor(ctx.scale, dtype=ctx.penalty_like.dtype, device=ctx.device), None
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (sums_BK,) = ctx.saved_tensors
+        count_BE, *_, tokens_B = of_sequences(sums_BK)
+        each = torch.as_tensor(ctx.scale).to(sums_BK) * ctx.coefficient / len(sums_BK)
+        per_score_BE = each * (count_BE.shape[-1] / ctx.top_k * (count_BE / tokens_B)) / tokens_B
+        return grad, over_tokens(per_score_BE, ctx.tokens), None, None, None, None
+
+
+class ZLoss(torch.autograd.Function):
+    """Joins the z-loss likewise. A logit's gradient is `2 logsumexp softmax / S`, over the number of sequences."""
+
+    @staticmethod
+    def forward(
+        ctx, x: Tensor, logits_TE: Tensor, coefficient: float, sums_BK: Tensor, scale: float | Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(logits_TE, sums_BK)
+        ctx.coefficient, ctx.scale = coefficient, scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits_TE, sums_BK = ctx.saved_tensors
+        each = torch.as_tensor(ctx.scale).to(sums_BK) * ctx.coefficient / len(sums_BK)
+        per_token_T1 = over_tokens(each / of_sequences(sums_BK)[-1], len(logits_TE))
+        z_T1 = logits_TE.logsumexp(-1, keepdim=True)
+        return grad, per_token_T1 * (2 * z_T1) * (logits_TE - z_T1).exp(), None, None, None
+
+
+def over_tokens(each_BX: Tensor, tokens: int) -> Tensor:
+    """Repeats each sequence's row for each of its tokens here: `[T, X]`."""
+    sequences = len(each_BX)
+    return each_BX.unsqueeze(1).expand(-1, tokens // sequences, -1).flatten(0, 1)
 
 
 class Balancing:
-    """The balance of one pass: the factor on every penalty (the one that divides the loss), and each layer's reports,
-    one for each microbatch. It is no dataclass, because modules that wrap a model (FSDP) copy dataclasses among its
-    arguments, and the reports would be in the copy."""
+    """The balance of one pass: the factor on every penalty (the one that divides the loss), and each layer's sums, one
+    for each microbatch. It is no dataclass, because modules that wrap a model (FSDP) copy dataclasses among its
+    arguments, and the sums would be in the copy."""
 
     def __init__(self, penalty_scale: float | Tensor = 1.0) -> None:
         self.penalty_scale = penalty_scale
-        self.reports: dict[int, list[BalanceReport]] = {}
+        self.sums: dict[int, list[Tensor]] = {}
 
-    def note(self, layer: int, report: BalanceReport) -> None:
-        """Records a layer's report, with the penalty detached: `Penalty` has joined it to the stream, and the reports
-        live as long as the batch."""
-        self.reports.setdefault(layer, []).append(report._replace(penalty=report.penalty.detach()))
+    def note(self, layer: int, sums_BK: Tensor) -> None:
+        self.sums.setdefault(layer, []).append(sums_BK)
 
 
 def updated_bias(bias_E: Tensor, load_E: Tensor, rate: float) -> Tensor:

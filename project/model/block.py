@@ -4,7 +4,7 @@ its norm before it, and its output is added to the residual stream."""
 from torch import Tensor, nn
 
 from project.model.attention import Attention
-from project.model.balance import BalanceReport, Balancing, Penalty
+from project.model.balance import Balancing
 from project.model.experts import FeedForward
 from project.model.moe import MoE
 from project.model.norm import RMSNorm
@@ -12,7 +12,7 @@ from project.spec.model import ModelConfig
 
 
 class Block(nn.Module):
-    """A layer; `index` is its place in the whole model. A dense layer reports no balance."""
+    """A layer; `index` is its place in the whole model. A dense layer has no sums of a balance."""
 
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class Block(nn.Module):
 
     def forward(
         self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor, balancing: Balancing
-    ) -> tuple[Tensor, BalanceReport | None]:
+    ) -> tuple[Tensor, Tensor | None]:
         x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), cos_SC, sin_SC)
         if self.dense:
             return x_BSD + self.feed_forward(self.feed_forward_norm(x_BSD)), None
-        out_BSD, report = self.moe(self.moe_norm(x_BSD))
-        return x_BSD + Penalty.apply(out_BSD, report.penalty, balancing.penalty_scale), report
+        out_BSD, sums_BK = self.moe(self.moe_norm(x_BSD), balancing.penalty_scale)
+        return x_BSD + out_BSD, sums_BK

@@ -5,7 +5,7 @@ Shapes: B batch, S sequence, T = B * S tokens, D d_model, N rows (one for each a
 
 from torch import Tensor, nn
 
-from project.model.balance import Balance, BalanceReport
+from project.model.balance import Balance
 from project.model.dispatch import Capacity, Dispatch, Dropless, LocalDispatch
 from project.model.experts import Experts, FeedForward
 from project.model.router import Router
@@ -22,14 +22,17 @@ class MoE(nn.Module):
         shared = config.num_shared_experts
         self.shared = FeedForward(config.d_model, shared * config.d_ff) if shared else None
 
-    def forward(self, x_BSD: Tensor) -> tuple[Tensor, BalanceReport]:
+    def forward(self, x_BSD: Tensor, penalty_scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
+        """Returns the output, in whose backward the penalties' gradients join, and the sums `[B, 2E + 4]` of its
+        balance."""
         x_TD = x_BSD.flatten(0, 1)
         routing = self.router(x_TD)
         rows_ND, counts_E, order = self.dispatch(x_TD, routing.experts_TA)
-        report = self.balance(routing, self.dispatch.dropped(routing.experts_TA, order), batch=len(x_BSD))
-        out_TD = self.dispatch.combine(self.experts(rows_ND, counts_E), routing.weights_TA, order)
+        sums_BK = self.balance(routing, self.dispatch.dropped(routing.experts_TA, order), batch=len(x_BSD))
+        weights_TA = self.balance.joined(routing.weights_TA, routing, sums_BK, penalty_scale)
+        out_TD = self.dispatch.combine(self.experts(rows_ND, counts_E), weights_TA, order)
         out_BSD = out_TD.view_as(x_BSD)
-        return (out_BSD if self.shared is None else out_BSD + self.shared(x_BSD)), report
+        return (out_BSD if self.shared is None else out_BSD + self.shared(x_BSD)), sums_BK
 
 
 def local_dispatch(config: ModelConfig) -> LocalDispatch:

@@ -42,7 +42,7 @@ class Transformer(nn.Module):
         balancing = balancing or Balancing()
         x_BSD = inputs if self.embedding is None else self.embedding(inputs)
         for index, block in self.layers.items():
-            x_BSD, report = block(x_BSD, self.rope_cos, self.rope_sin, balancing)
-            if report is not None:
-                balancing.note(int(index), report)
+            x_BSD, sums_BK = block(x_BSD, self.rope_cos, self.rope_sin, balancing)
+            if sums_BK is not None:
+                balancing.note(int(index), sums_BK)
         return x_BSD if self.head is None or self.norm is None else self.head(self.norm(x_BSD))

@@ -10,7 +10,7 @@ from torch.distributed.tensor import DTensor
 from project.engine.plan import Plan
 from project.engine.split_model import SplitModel
 from project.engine.transformer_plan import transformer_plan
-from project.model.balance import BalanceReport
+from project.model.balance import balance_report
 from project.model.init import initial_weight, reset_buffers
 from project.model.transformer import Balancing, Transformer
 from project.spec.cost import stage_costs
@@ -72,15 +72,14 @@ class SplitTransformer(SplitModel):
         table = torch.zeros(
             self.config.num_layers, STATISTICS + self.config.num_experts, dtype=torch.float64, device=device
         )
-        for layer, reports in balancing.reports.items():
-            table[layer] = torch.stack([row(report) for report in reports]).sum(0)
+        if balancing.sums:  # [layers, microbatches, B, K]
+            sums = torch.stack([torch.stack(of_layer) for of_layer in balancing.sums.values()]).double()
+            *scalars, loads_LME = balance_report(sums, self.config.top_k)
+            rows_LMX = torch.cat((torch.stack(scalars, dim=-1), loads_LME), dim=-1)
+            for layer, row_X in zip(balancing.sums, rows_LMX.sum(1), strict=True):
+                table[layer] = row_X
         table[:, :STATISTICS] /= layout.microbatches * layout.dp
         return table
-
-
-def row(report: BalanceReport) -> Tensor:
-    scalars = torch.stack((report.auxiliary_loss, report.z_loss, report.entropy, report.dropped))
-    return torch.cat((scalars, report.load_E)).double()
 
 
 def cross_entropy(logits_BSV: Tensor, targets_BS: Tensor) -> Tensor:

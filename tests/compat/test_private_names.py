@@ -10,10 +10,15 @@ from tests.compat.private_names import Use, foreign_private_names, module_of
 # Names that must stand in a class of ours, where the package looks for them. Each has a test in this folder.
 ELSEWHERE = {
     # `ParallelStyle` asks its subclasses for this method; `parallelize_module` calls it.
+    "Columns._apply",
     "DispatchOverRanks._apply",
     "ReplicatedWeights._apply",
+    "Rows._apply",
     "ShardedExperts._apply",
     "SummedOverRanks._apply",
+    "VocabularyColumns._apply",
+    "VocabularyRows._apply",
+    "WholeSequence._apply",
     # The attribute behind `Strategy.precision_plugin`, which the Trainer reads before it chooses a precision.
     "HybridParallelStrategy: self._precision_plugin",
 }

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from project.engine.plan import check_plan, matches
-from project.engine.styles import ReplicatedWeights
+from project.engine.plan import ReplicatedWeights, check_plan, matches
 from project.engine.transformer_plan import transformer_plan
 from project.model.transformer import Transformer
 from project.spec.layout import ParallelLayout

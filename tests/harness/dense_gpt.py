@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, PrepareModuleInput, RowwiseParallel
 
-from project.engine.plan import Plan
-from project.engine.styles import ReplicatedWeights
+from project.engine.plan import Plan, ReplicatedWeights
 from project.spec.layout import ParallelLayout
 from project.spec.partition import Costs, Part
 from project.strategy.module import HybridModule

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from project.engine.split_model import IGNORED
-from project.model.balance import BalanceReport
-from project.model.transformer import Balancing
+from project.model.balance import Balancing, balance_report
+from project.model.router import Routing
+from project.model.transformer import Transformer
 from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 from project.training.optimizer import OptimizerConfig, build_optimizer
 from project.training.split_transformer import cross_entropy
 from tests.harness.case import LEARNING_RATE, Case, batches, routers, whole_model
@@ -30,16 +34,40 @@ def oracle_on_a_rank(rank: int, world_size: int, case: Case) -> Outcome:
     return oracle(case)
 
 
-class WithGraph(Balancing):
-    """Balance reports that keep their graph, so that the oracle can add the penalties to the loss."""
+class Penalties:
+    """The penalties of a model's routers by plain autograd, added up as its forwards run, and each auxiliary loss."""
 
-    def note(self, layer: int, report: BalanceReport) -> None:
-        self.reports.setdefault(layer, []).append(report)
+    def __init__(self, model: Transformer, config: ModelConfig) -> None:
+        self.config, self.batch = config, 0
+        self.total, self.auxiliary = torch.zeros((), dtype=torch.float64), list[Tensor]()
+        model.register_forward_pre_hook(self.see_batch)
+        for router in routers(model):
+            router.register_forward_hook(self.add)
+
+    def see_batch(self, model: nn.Module, args: tuple) -> None:
+        self.batch = len(args[0])
+
+    def add(self, router: nn.Module, args: tuple, routing: Routing) -> None:
+        config = self.config
+        sequences = 1 if config.auxiliary_per == "microbatch" else self.batch
+        chosen_TE = F.one_hot(routing.experts_TA, config.num_experts).double().sum(1)
+        share_BE, score_BE = (x_TE.unflatten(0, (sequences, -1)).mean(1) for x_TE in (chosen_TE, routing.scores_TE))
+        auxiliary = config.num_experts / config.top_k * (share_BE * score_BE).sum(-1).mean()
+        coefficient = config.auxiliary_coefficient if config.expert_balance == "auxiliary" else 0.0
+        z = routing.logits_TE.logsumexp(-1).square().mean()
+        self.total = self.total + coefficient * auxiliary + config.z_coefficient * z
+        self.auxiliary.append(auxiliary.detach())
+
+    def take(self) -> tuple[Tensor, list[Tensor]]:
+        taken = self.total, self.auxiliary
+        self.total, self.auxiliary = torch.zeros((), dtype=torch.float64), []
+        return taken
 
 
 def oracle(case: Case) -> Outcome:
     """Trains the whole model with plain autograd, on the case's batches."""
     model = whole_model(case)
+    penalties = Penalties(model, case.model)
     config = OptimizerConfig(learning_rate=LEARNING_RATE)
     optimizer = build_optimizer(config, model.named_parameters())
     outcome = Outcome(initial=copies(model.named_parameters()))
@@ -47,17 +75,17 @@ def oracle(case: Case) -> Outcome:
         losses, auxiliary, dropped, loads = [], [], [], []
         counts = [int((batch["targets"] != IGNORED).sum()) for batch in window]
         for batch, count in zip(window, counts, strict=True):
-            balancing = WithGraph(penalty_scale=0.0)  # nothing injected: here the penalties are simply added
+            balancing = Balancing(penalty_scale=0.0)  # nothing joined: here the penalties are simply added
             cut = batch["tokens"].chunk(case.layout.microbatches)
             logits = torch.cat([model(tokens, balancing) for tokens in cut])
             loss = cross_entropy(logits, batch["targets"])
-            layers = list(balancing.reports.values())
-            penalty = sum(report.penalty for layer in layers for report in layer) / len(cut)
-            ((loss + penalty) * (count / sum(counts))).backward()
+            penalty, of_routers = penalties.take()
+            ((loss + penalty / len(cut)) * (count / sum(counts))).backward()
             losses.append(loss.item())
+            layers = [[balance_report(sums, case.model.top_k) for sums in layer] for layer in balancing.sums.values()]
             loads.append([torch.stack([report.load_E for report in layer]).sum(0) for layer in layers])
             told = [report for layer in layers for report in layer]
-            auxiliary.append(sum(report.auxiliary_loss.item() for report in told) / max(1, len(told)))
+            auxiliary.append(sum(each.item() for each in of_routers) / max(1, len(of_routers)))
             dropped.append(sum(report.dropped.item() for report in told) / max(1, len(told)))
         if step == 0:
             outcome.gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from project.model.balance import Balance, BalanceReport, Penalty, updated_bias
+from project.model.balance import Balance, BalanceReport, balance_report, updated_bias
 from project.model.router import Router, Routing
 from project.spec.model import ModelConfig
 
@@ -22,7 +23,8 @@ def routing(seed: int = 0) -> Routing:
 
 
 def report(chosen: Routing, batch: int, config: ModelConfig = CONFIG) -> BalanceReport:
-    return Balance(config)(chosen, torch.zeros(len(chosen.experts_TA)), batch)
+    sums_BK = Balance(config)(chosen, torch.zeros(len(chosen.experts_TA)), batch)
+    return balance_report(sums_BK, config.top_k)
 
 
 def plain_auxiliary_loss(chosen: Routing) -> Tensor:
@@ -73,27 +75,54 @@ def test_auxiliary_loss_per_microbatch_and_per_sequence_agree_on_one_sequence() 
     assert all(map(torch.equal, report(chosen, 1, PER_MICROBATCH), report(chosen, 1)))
 
 
-def test_the_balance_penalty_is_the_weighted_sum_and_loads_count_assignments() -> None:
+def test_z_loss_entropy_and_loads_are_the_plain_ones() -> None:
     chosen = routing()
     told = report(chosen, BATCH)
-    z_loss = chosen.logits_TE.logsumexp(-1).square().mean()
-    assert told.penalty.item() == pytest.approx(0.3 * told.auxiliary_loss.item() + 0.2 * z_loss.item(), rel=1e-6)
+    assert told.z_loss == pytest.approx(chosen.logits_TE.logsumexp(-1).square().mean().item(), rel=1e-6)
     assert told.load_E.tolist() == torch.bincount(chosen.experts_TA.flatten(), minlength=4).tolist()
     assert told.entropy == pytest.approx(torch.distributions.Categorical(chosen.scores_TE).entropy().mean().item())
 
 
+def test_reports_of_stacked_sums_are_those_of_each() -> None:
+    zeros, balance = torch.zeros(BATCH * SEQ), Balance(CONFIG)
+    sums = torch.stack([balance(routing(seed), zeros, BATCH) for seed in (0, 1)])
+    both, each = balance_report(sums, CONFIG.top_k), [balance_report(one, CONFIG.top_k) for one in sums]
+    for ours, *theirs in zip(both, *each, strict=True):
+        torch.testing.assert_close(ours, torch.stack(theirs))
+
+
 def test_the_dropped_fraction_is_the_mean_over_tokens() -> None:
-    dropped_T = torch.arange(BATCH * SEQ) % 3 / 2
-    assert Balance(CONFIG)(routing(), dropped_T, BATCH).dropped == pytest.approx(0.5)
+    sums_BK = Balance(CONFIG)(routing(), torch.arange(BATCH * SEQ) % 3 / 2, BATCH)
+    assert balance_report(sums_BK, CONFIG.top_k).dropped == pytest.approx(0.5)
 
 
-def test_the_balance_penalty_reaches_its_parameters_without_changing_the_activations() -> None:
-    weight, x = torch.tensor(3.0, requires_grad=True), torch.ones(2, requires_grad=True)
-    y = Penalty.apply(x, weight**2, 0.5)
+@pytest.mark.parametrize("per", ["sequence", "microbatch"])
+@pytest.mark.parametrize(("auxiliary", "z"), [(0.3, 0.2), (0.3, 0.0), (0.0, 0.2)])
+def test_the_penalties_reach_the_router_without_changing_the_activations(per: str, auxiliary: float, z: float) -> None:
+    config = replace(CONFIG, auxiliary_per=per, auxiliary_coefficient=auxiliary, z_coefficient=z)
+    chosen = routing()
+    sequences = BATCH if per == "sequence" else 1
+    count_BE, score_BE = (
+        x_TE.unflatten(0, (sequences, -1)).mean(1)
+        for x_TE in (F.one_hot(chosen.experts_TA, 4).float().sum(1), chosen.scores_TE)
+    )
+    plain = auxiliary * (4 / 2 * (count_BE * score_BE).sum(-1)).mean()
+    plain = plain + z * chosen.logits_TE.logsumexp(-1).square().mean()
+    wanted = torch.autograd.grad(0.5 * plain, chosen.logits_TE, retain_graph=True)[0]
+
+    x, balance = torch.ones(2, requires_grad=True), Balance(config)
+    sums_BK = balance(chosen, torch.zeros(BATCH * SEQ), BATCH)
+    y = balance.joined(x, chosen, sums_BK, 0.5)
     assert torch.equal(y, x)
-    y.sum().backward()
-    assert weight.grad.item() == 0.5 * 2 * 3.0
-    assert x.grad.tolist() == [1.0, 1.0]
+    x_grad, logits_grad = torch.autograd.grad(y.sum(), (x, chosen.logits_TE))
+    torch.testing.assert_close(logits_grad, wanted)
+    assert x_grad.tolist() == [1.0, 1.0]
+
+
+def test_without_a_coefficient_nothing_joins_the_backward() -> None:
+    config = replace(CONFIG, auxiliary_coefficient=0.0, z_coefficient=0.0)
+    x, chosen = torch.ones(2), routing()
+    assert Balance(config).joined(x, chosen, torch.zeros(BATCH, 12), 0.5) is x
 
 
 def test_an_expert_s_bias_rises_where_too_few_tokens_went() -> None:

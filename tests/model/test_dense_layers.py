@@ -32,22 +32,22 @@ def test_a_dense_layer_s_output_is_added_to_the_stream_and_it_reports_no_balance
     middle_BSD = x_BSD + block.attention(block.attention_norm(x_BSD), model.rope_cos, model.rope_sin)
     inner_BSD, network = block.feed_forward_norm(middle_BSD), block.feed_forward
     added_BSD = network.w2(F.silu(network.w1(inner_BSD)) * network.w3(inner_BSD))
-    out_BSD, report = block(x_BSD, model.rope_cos, model.rope_sin, Balancing())
+    out_BSD, sums_BK = block(x_BSD, model.rope_cos, model.rope_sin, Balancing())
     torch.testing.assert_close(out_BSD, middle_BSD + added_BSD)
-    assert report is None
+    assert sums_BK is None
 
 
 def test_only_layers_with_experts_report_balance_and_all_learn() -> None:
     model, balancing = initialized(CONFIG), Balancing()
     model(TOKENS, balancing).square().mean().backward()
-    assert list(balancing.reports) == [1, 2]
+    assert list(balancing.sums) == [1, 2]
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
 
 
 def test_all_layers_may_be_dense() -> None:
     model, balancing = initialized(replace(CONFIG, num_dense_layers=3)), Balancing()
     model(TOKENS, balancing).square().mean().backward()
-    assert balancing.reports == {}
+    assert balancing.sums == {}
 
 
 def test_a_dense_layer_s_initial_output_is_as_small_as_that_of_experts() -> None:

@@ -77,6 +77,9 @@ def test_planned_kept_bytes_are_measured_under_other_layouts(ranks, name: str) -
 
 MODELS = {
     "grouped queries and sigmoids": replace(SMALL, num_kv_heads=2, score="sigmoid", expert_balance="bias"),
+    "normalised sigmoids": replace(SMALL, score="sigmoid"),
+    "a z-loss": replace(SMALL, z_coefficient=0.001),
+    "no penalty": replace(SMALL, auxiliary_coefficient=0.0),
     "a capacity": replace(SMALL, capacity_factor=1.25, capacity_group=4),
     "several experts on a rank, balanced by the microbatch": replace(SMALL, num_experts=8, auxiliary_per="microbatch"),
     "odd widths": replace(SMALL, d_ff=50),

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor.parallel import ColwiseParallel
 from torch.utils.data import DataLoader
 
-from project.engine.plan import Plan
-from project.engine.styles import ReplicatedWeights
+from project.engine.plan import Plan, ReplicatedWeights
 from project.spec.layout import ParallelLayout
 from project.spec.partition import Part
 from tests.harness import dense_gpt

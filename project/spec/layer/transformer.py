@@ -293,11 +293,11 @@ def _mixture(of: _Sizes) -> Iterator[Operation]:
 
 def _router(of: _Sizes) -> Iterator[Operation]:
     """Scores in fp32, the choice, and sums over each sequence of what balances: counts and scores of all experts, z,
-    entropy, dropped, tokens. A backward needs no other rank's sums, for each keeps the gradient of its own share.
+    entropy, dropped, tokens. A backward needs no more of other tokens than these.
 
-    A choice keeps scores and logits, the chosen and what they are normalised by: the sum of the chosen scores, twice,
-    and the logarithm of all logits' sum; of sigmoids also the sum of all, twice. When the layer is recomputed the
-    chosen scores and experts stay.
+    A choice keeps scores, the chosen and what they are normalised by: the sum of the chosen scores, twice; for an
+    auxiliary loss of sigmoids also the sum of all, twice; for a z-loss the logits. When the
+    layer is recomputed the chosen scores and experts stay.
     """
     config, how, shape, width = of.config, of.how, of.shape, of.width
     E, k, wide, T = config.num_experts, config.top_k, width.wide, of.T
@@ -316,15 +316,14 @@ def _router(of: _Sizes) -> Iterator[Operation]:
     )
     if not how.eager:
         return
-    scalars = 5 if config.score == "sigmoid" else 3
-    chosen = T * k * (wide + INT64)
-    yield Operation(
-        "choice", "router", keeps=(Keep(chosen + T * (2 * E + scalars) * wide, for_inputs=True),), stays=chosen
-    )
+    auxiliary = config.expert_balance == "auxiliary" and config.auxiliary_coefficient > 0
+    normalised, z = auxiliary and config.score == "sigmoid", config.z_coefficient > 0
+    chosen, numbers = T * k * (wide + INT64), T * (E + 2 + 2 * normalised + E * z)
+    yield Operation("choice", "router", keeps=(Keep(chosen + numbers * wide, for_inputs=True),), stays=chosen)
     one = (2 * E + 4) * wide
     pooled = shape.sequences if config.auxiliary_per == "sequence" else 1
     sums = Send(TP, "all_reduce", "forward", shape.sequences * one, again="unless kept", payload=False)
-    kept = Keep(pooled * (one + 2 * E * wide), for_inputs=True)
+    kept = Keep(pooled * one * (auxiliary or z), for_inputs=True)
     yield Operation("moe.balance.sequence_sum", "router", keeps=(kept,), sends=(sums,) if shape.tp > 1 else ())
 
 
