@@ -21,6 +21,7 @@ from torch.distributed.pipelining.schedules import (
     _PipelineScheduleRuntime,
 )
 from torch.distributed.pipelining.stage import PipelineStage
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
@@ -91,6 +92,15 @@ def in_backward() -> bool:
 def flattened(mesh: DeviceMesh) -> DeviceMesh:
     """Returns the mesh as one axis, over one process group; the root mesh remembers it."""
     return mesh._flatten()
+
+
+# -- distributed tensors -----------------------------------------------------------------------------------------------
+
+
+def divided_as(local: Tensor, like: DTensor) -> DTensor:
+    """Returns the DTensor of this local part that is divided as `like` is. The public `DTensor.from_local` finds out
+    again what `like` knows, and takes some 80 microseconds for it."""
+    return DTensor(local, like._spec, requires_grad=False)
 
 
 # -- pipelining --------------------------------------------------------------------------------------------------------
@@ -165,6 +175,13 @@ def storage_id(storage: torch.UntypedStorage) -> int:
 def scale_in_place(tensors: list[Tensor], factor: float) -> None:
     """Multiplies each tensor by the factor; on a GPU in one kernel for all."""
     torch._foreach_mul_(tensors, factor)
+
+
+def norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Returns the 2-norm of each tensor of one dtype, computed in at least fp32, a scalar; on a GPU in one kernel for
+    all."""
+    wide = torch.promote_types(tensors[0].dtype, torch.float32)
+    return list(torch._foreach_norm(tensors, 2, dtype=wide))
 
 
 def clamp_in_place(tensors: list[Tensor], bound: float) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Replicate
 
-from project.compat.torch_internals import clamp_in_place, scale_in_place
+from project.compat.torch_internals import clamp_in_place, norms, scale_in_place
 from project.engine.local_shards import is_sharded_over_replicas
 from project.engine.mesh import Mesh, gathered
 from project.engine.parts import local_tensor
@@ -88,10 +88,12 @@ def replicas(grad: DTensor, mesh: Mesh) -> int:
 def squared_norm(parameters: Iterable[nn.Parameter], mesh: Mesh, device: torch.device) -> Tensor:
     """This rank's summand of the squared 2-norm over every gradient of the model, a float64 scalar: the ranks that hold
     the same gradient share it. The sum over all ranks is not finite if a gradient on one of them is not."""
-    square = torch.zeros((), dtype=torch.float64, device=device)
+    shares: dict[tuple[int, torch.dtype], list[Tensor]] = defaultdict(list)
     for _, grad in gradients(parameters):
-        wide = torch.promote_types(grad.dtype, torch.float32)
-        square += torch.linalg.vector_norm(grad.to_local(), dtype=wide).double() ** 2 / replicas(grad, mesh)
+        shares[replicas(grad, mesh), grad.dtype].append(grad.to_local())
+    square = torch.zeros((), dtype=torch.float64, device=device)
+    for (ranks, _), grads in shares.items():
+        square += torch.stack(norms(grads)).double().square().sum() / ranks
     return square
 
 

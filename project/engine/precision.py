@@ -54,9 +54,14 @@ class ComputePrecision:
         """The dtype of weights, gradients and activations between stages."""
         return WEIGHT_DTYPE.get(self.name, torch.float32)
 
+    @property
+    def products_dtype(self) -> torch.dtype | None:
+        """The dtype of matrix products where it is not that of the weights."""
+        return AUTOCAST_DTYPE.get(self.name)
+
     def compute_context(self, device: torch.device) -> AbstractContextManager:
         """Autocast around one stage's forward or the loss. It must not span the backward."""
-        dtype = AUTOCAST_DTYPE.get(self.name)
+        dtype = self.products_dtype
         return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype, cache_enabled=False)
 
     def loss_scale(self) -> LossScale | None:

@@ -170,7 +170,7 @@ class Step:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Modules compute on local shards, and the loss on logits whose vocabulary is divided."""
-        with local_shards(self.parts), loss_parallel():
+        with local_shards(self.parts, self.precision.products_dtype), loss_parallel():
             yield
 
     def pipeline_for(self, inputs: Tensor) -> Pipeline:

@@ -28,7 +28,7 @@ class Columns(ParallelStyle):
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         check_matrix(module)
         distribute(module, device_mesh, lambda name: [Shard(0)])
-        compute_locally(module)
+        compute_locally(module, multiplies=True)
         return module
 
 
@@ -39,7 +39,7 @@ class Rows(ParallelStyle):
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         check_matrix(module)
         distribute(module, device_mesh, lambda name: [Shard(1)])
-        compute_locally(module)
+        compute_locally(module, multiplies=True)
         if device_mesh.size() > 1:
             group = device_mesh.get_group()
             module.register_forward_hook(lambda module, args, output: ScatterSequence.apply(output, group))
@@ -139,7 +139,7 @@ class ShardedExperts(ParallelStyle):
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         distribute(module, device_mesh, lambda name: self.placements[name][: device_mesh.ndim])
-        compute_locally(module)
+        compute_locally(module, multiplies=True)
         return module
 
 

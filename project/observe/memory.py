@@ -1,10 +1,10 @@
 """A rank's memory in bytes: of the process, of tensors, and what autograd keeps from each stage's forward for its
 backward.
 
-Kept are the tensors that autograd saves for backward and those that selective recomputation keeps, each storage counted
-once and whole, because a view keeps all of it. Not counted are weights and buffers, the activations that a layer's
-recomputation brings back during its backward, and tensors that are held for other reasons (messages in flight, the
-outputs of stages, gradients).
+Kept are the tensors that autograd saves for backward, those that selective recomputation keeps, and copies of weights
+in the precision of matrix products, each storage counted once and whole, because a view keeps all of it. Not counted
+are weights and buffers, the activations that a layer's recomputation brings back during its backward, and tensors that
+are held for other reasons (messages in flight, the outputs of stages, gradients).
 """
 
 import re
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from project.compat.torch_internals import plain_tensors, storage_id
+from project.engine.local_shards import copies
 from project.engine.parts import local_tensor
 from project.engine.recompute import Recomputed
 
@@ -89,7 +90,7 @@ class Activations:
 
         with saved_tensors_hooks(pack, lambda entry: entry.tensor):
             yield
-        kept = chain((entry.tensor for entry in saved), results_kept(stage.submod))
+        kept = chain((entry.tensor for entry in saved), results_kept(stage.submod), copies(stage.submod))
         here = bytes_beside(kept, chain(stage.submod.parameters(), stage.submod.buffers()))
         self.peaks[stage.stage_index] = max(here, self.peaks.get(stage.stage_index, 0))
 

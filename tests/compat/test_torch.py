@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Replicate, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import parallelize_module
 from torch.distributed.tensor.parallel.style import ParallelStyle
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
@@ -54,6 +54,22 @@ def test_a_sum_over_ranks_dispatches_the_operators_that_recomputation_keeps(one_
         assert torch.equal(torch_internals.sum_over_ranks(x, dist.group.WORLD), x)
     called = [call for call, _ in seen.calls]
     assert {torch_internals.ALL_REDUCE, torch_internals.WAIT} <= set(called), "the balance loss would be sent twice"
+
+
+def test_rows_are_gathered_and_sums_scattered_out_of_place(one_rank: None) -> None:
+    rows = torch.arange(6.0).view(3, 2)
+    for collective in (torch_internals.gather_rows, torch_internals.scatter_sums):
+        out = collective(rows, dist.group.WORLD)
+        assert torch.equal(out, rows), "a sequence cut over ranks would be put together wrongly on GPUs"
+
+
+def test_a_local_part_becomes_a_tensor_divided_as_another(one_rank: None) -> None:
+    weight = distribute_tensor(torch.ones(4, 2), init_device_mesh("cpu", (1,)), [Shard(0)])
+    grad = torch_internals.divided_as(torch.full((4, 2), 2.0), weight)
+    assert (grad.placements, grad.device_mesh) == (weight.placements, weight.device_mesh)
+    weight = nn.Parameter(weight)
+    weight.grad = grad
+    assert torch.equal(weight.grad.full_tensor(), torch.full((4, 2), 2.0)), "weights would step by other gradients"
 
 
 def test_a_group_is_found_by_the_name_that_operators_carry(one_rank: None) -> None:
@@ -124,6 +140,13 @@ def test_tensors_are_scaled_and_clamped_in_place() -> None:
     assert [tensor.tolist() for tensor in tensors] == [[-6.0, 2.0], [4.0]], "gradients would not be unscaled"
     torch_internals.clamp_in_place(tensors, 3.0)
     assert [tensor.tolist() for tensor in tensors] == [[-3.0, 2.0], [3.0]], "gradients would not be clipped by value"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_norms_are_at_least_fp32(dtype: torch.dtype) -> None:
+    both = torch_internals.norms([torch.full((4,), 2.0, dtype=dtype), torch.full((9,), 1.0, dtype=dtype)])
+    assert [norm.item() for norm in both] == [4.0, 3.0], "gradients would be clipped by another norm"
+    assert {norm.dtype for norm in both} == {torch.promote_types(dtype, torch.float32)}
 
 
 def test_tensors_in_nested_arguments_are_found() -> None:

@@ -36,11 +36,16 @@ def bytes_kept(table: Table, how: Implementation, recompute: str) -> dict[str, f
         else:
             size = 0
             for keep in operation.keeps:
-                if keep.made_by not in repeated:
+                if keep.made_by not in repeated and not keep.once:
                     size += keep.size
         if size:
             found[operation.part] = found.get(operation.part, 0) + size
     return found
+
+
+def copies(table: Table) -> int:
+    """Bytes of a layer's weights in the precision of the products, kept once for the batch."""
+    return int(sum(keep.size for operation in table for keep in operation.keeps if keep.once))
 
 
 def for_inputs(table: Table) -> Counter[str]:
@@ -62,6 +67,7 @@ class LayerBytes(NamedTuple):
         its stage's last.
     largest: bytes that the larger kind of layer keeps when nothing is recomputed.
     rows: sent on their way to experts and back.
+    dense_copies, experts_copies, head_copies: of weights, kept once for the batch.
     """
 
     dense: int
@@ -72,6 +78,9 @@ class LayerBytes(NamedTuple):
     logits_given_back: int
     largest: int
     rows: int
+    dense_copies: int
+    experts_copies: int
+    head_copies: int
 
 
 @lru_cache(maxsize=65536)
@@ -92,6 +101,7 @@ def layer_bytes(config: ModelConfig, how: Implementation, shape: Shape, width: W
         for_inputs(found.last).total(),
         max(dense, experts),
         sum(send.given for send in forward if send.collective == "all_to_all"),
+        *(copies(table) for table in (found.dense, found.experts, found.last)),
     )
 
 

@@ -44,7 +44,8 @@ class Piece(NamedTuple):
         on every rank of tp.
     microbatch, given_back: bytes that autograd keeps of one microbatch in flight, and that the first half of a split
         backward returns; logits and logits_given_back are the loss's part of both.
-    batch: bytes kept once for the batch.
+    batch, copies: bytes kept once for the batch: of its tokens and targets, and of weights in the precision of the
+        products.
     """
 
     held: int
@@ -55,9 +56,10 @@ class Piece(NamedTuple):
     logits: int
     logits_given_back: int
     batch: int
+    copies: int
 
     def at(self, moment: InFlight) -> int:
-        return moment.all * self.microbatch - moment.second_half * self.given_back + self.batch
+        return moment.all * self.microbatch - moment.second_half * self.given_back + self.batch + self.copies
 
     def logits_at(self, moment: InFlight) -> int:
         return moment.all * self.logits - moment.second_half * self.logits_given_back
@@ -103,6 +105,9 @@ class Pieces:
             logits=what.last * bytes_of.logits,
             logits_given_back=what.last * bytes_of.logits_given_back,
             batch=(what.first + what.last) * (self.step.batch // layout.dp) * self.step.seq_len * INT64,
+            copies=what.dense * bytes_of.dense_copies
+            + what.experts * bytes_of.experts_copies
+            + what.last * bytes_of.head_copies,
         )
 
 
@@ -210,6 +215,8 @@ def by_module(step: Step, pp_rank: int) -> dict[str, int]:
     for stage, peak in peaks(step, pp_rank).items():
         found.update(kept_by_module(step, step.parts[stage], peak))
         found["tokens and targets"] += ranks.made[stage].batch
+        if copies := ranks.made[stage].copies:
+            found["weights to compute with"] += copies
     return dict(found)
 
 

@@ -13,7 +13,7 @@ from project.spec.precision import FLOAT, Width, width_of
 
 # Kernels that attention, and a mixture of experts, of project.model launch forward, matrix products aside, counted by a
 # dispatch mode.
-OPERATIONS, EXPERT_OPERATIONS = 26, 64
+OPERATIONS, EXPERT_OPERATIONS = 26, 48
 
 EVERY: frozenset[Recomputed] = frozenset(get_args(Recomputed))
 SELECTIVE: dict[str, Recomputed] = {"attention core": "core", "kernels": "kernel"}
@@ -28,8 +28,9 @@ class Implementation:
     fused_attention: the scores are never written to memory.
     sequence_parallel: between the matrices a tensor-parallel rank has its part of the sequence, else all of it.
     eager: modules run operator by operator, as those of `project.model` do. Then autograd keeps norms in fp32 with
-        their inputs and roots, the gathered input of the matrices, SiLU's output and autocast's copies of weights;
-        else what fused kernels keep.
+        their inputs and roots, the gathered input of the matrices, SiLU's output and copies of weights in the precision
+        of the products; else what fused kernels keep.
+    casts_once: those copies are made once for a batch, else for each microbatch.
     selective: what selective recomputation computes again: attention's core; norms and nonlinearities; or the whole
         layer but what its all-to-alls brought.
     slices: each slice of an expert is sent the expert's tokens, or the slices gather them from each other.
@@ -49,6 +50,7 @@ class Implementation:
     fused_attention: bool = True
     sequence_parallel: bool = True
     eager: bool = False
+    casts_once: bool = False
     selective: Literal["attention core", "kernels", "layer"] = "attention core"
     slices: Literal["sent", "gathered"] = "sent"
     sends_once: bool = False
@@ -88,6 +90,7 @@ def ours(precision: str, dp_mode: str = "replicate") -> Implementation:
     return Implementation(
         "this trainer",
         eager=True,
+        casts_once=dp_mode != "shard",  # gathered weights come anew
         selective="layer",
         operations=OPERATIONS,
         expert_operations=EXPERT_OPERATIONS,

@@ -133,11 +133,13 @@ class Send(NamedTuple):
 class Keep(NamedTuple):
     """Bytes that autograd keeps for the backward. `made_by` is the class of the operation whose repetition would bring
     them back. `for_inputs`: nothing but the gradients of the stage's inputs needs them where the layer is its stage's
-    last, so that the first half of a split backward gives them back."""
+    last, so that the first half of a split backward gives them back. `once`: for all microbatches of the batch
+    together, whatever is recomputed."""
 
     size: float
     made_by: Recomputed = "other"
     for_inputs: bool = False
+    once: bool = False
 
 
 class Operation(NamedTuple):

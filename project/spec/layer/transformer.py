@@ -92,7 +92,7 @@ def head(config: ModelConfig, how: Implementation, shape: Shape, width: Width) -
     columns = config.vocab_size // shape.tp
     logits = of.S * columns * width.wide
     weight = Weight("head.weight", (config.vocab_size, of.D), ("tp", None), "lm_head.weight")
-    kept = (Keep(of.gathered + of.casts(columns * of.D)),) if how.eager else ()
+    kept = (Keep(of.gathered), *of.casts(columns * of.D)) if how.eager else ()
     losses = Send(TP, "all_reduce", "forward", of.S * width.wide, calls=3)
     loss = Keep(logits + (width.wide + DOUBLE + BOOL if how.eager else 0), for_inputs=True)
     return (
@@ -112,9 +112,11 @@ class _Sizes:
         self.stream = (self.T if how.sequence_parallel else self.S) * self.D  # numbers between the matrices
         self.gathered = self.S * self.D * width.compute  # bytes of the input of the matrices that share it
 
-    def casts(self, numbers: int) -> int:
-        """Bytes of autocast's copies of weights."""
-        return numbers * self.width.compute if self.how.eager and self.width.casts else 0
+    def casts(self, numbers: int) -> tuple[Keep, ...]:
+        """Copies of weights in the precision of the products."""
+        if not (self.how.eager and self.width.casts):
+            return ()
+        return (Keep(numbers * self.width.compute, once=self.how.casts_once),)
 
     def gather(self) -> tuple[Send, ...]:
         """Shards of a sequence to the whole sequence; backward partial sums to shards."""
@@ -186,7 +188,7 @@ class _Sizes:
             part,
             weights,
             linear(tokens, gate * hidden, self.D, batch),
-            keeps=(Keep(gate * one + self.casts(gate * matrix)),),
+            keeps=(Keep(gate * one), *self.casts(gate * matrix)),
         )
         yield Operation(
             "nonlinearity",
@@ -201,7 +203,7 @@ class _Sizes:
             part,
             (Weight(outward[0], *turned, outward[1]),),
             linear(tokens, self.D, hidden, batch),
-            keeps=(Keep(self.casts(matrix)),),
+            keeps=self.casts(matrix),
         )
 
     def split_feed_forward(self, part: str, module: str, width: int, keeps_input: bool = True) -> Iterator[Operation]:
@@ -231,16 +233,16 @@ def _attention(config: ModelConfig, how: Implementation, shape: Shape, width: Wi
         Weight(f"attention.w{name}.weight", (out, D), ("tp", None), f"self_attn.{name}_proj.weight")
         for name, out in (("q", queries), ("k", keys), ("v", keys))
     )
-    projected = S * (q + 2 * kv) * e + of.casts((q + 2 * kv) * D)
+    projected = Keep(S * (q + 2 * kv) * e), *of.casts((q + 2 * kv) * D)
     rotated, kept = 2 * S * (q + kv) * e, (Keep(of.gathered),) if how.eager else ()
-    output, cast = Weight("attention.wo.weight", (D, queries), (None, "tp"), "self_attn.o_proj.weight"), of.casts(q * D)
+    output = Weight("attention.wo.weight", (D, queries), (None, "tp"), "self_attn.o_proj.weight")
     return (
         of.norm("attention_norm", "input_layernorm.weight"),
         Operation("attention", "attention", keeps=kept, sends=of.gather()),
-        Operation("attention", "attention", weights, linear(S, q + 2 * kv, D), keeps=(Keep(projected),)),
+        Operation("attention", "attention", weights, linear(S, q + 2 * kv, D), keeps=projected),
         Operation("rotary", "attention", moved=(rotated, rotated), kernels=(2, 2), keeps=(Keep(tables),)),
         _attention_core(of, q),
-        Operation("attention", "attention", (output,), linear(S, D, q), keeps=(Keep(cast),), sends=of.scatter(e)),
+        Operation("attention", "attention", (output,), linear(S, D, q), keeps=of.casts(q * D), sends=of.scatter(e)),
         of.residual("attention", how.operations // 2 - 1),
     )
 
