@@ -5,10 +5,12 @@ They are for the modules of `project.model`; for any other there are torch's, an
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Shard
 from torch.distributed.tensor.parallel.style import ParallelStyle
@@ -73,10 +75,12 @@ class VocabularyRows(ParallelStyle):
         if device_mesh.size() > 1:
             each = module.num_embeddings // device_mesh.size()
             first, group = each * device_mesh.get_local_rank(), device_mesh.get_group()
-            module.forward = lambda tokens_BS: ScatterSequence.apply(
-                LookUp.apply(module.weight, tokens_BS, first), group
-            )
+            module.forward = partial(look_up_and_scatter, module, first, group)  # type: ignore[method-assign]
         return module
+
+
+def look_up_and_scatter(module: nn.Embedding, first: int, group: ProcessGroup, tokens_BS: Tensor) -> Tensor:
+    return ScatterSequence.apply(LookUp.apply(module.weight, tokens_BS, first), group)
 
 
 class LookUp(torch.autograd.Function):
@@ -92,7 +96,8 @@ class LookUp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_BSD: Tensor) -> tuple[Tensor, None, None]:
-        rows_BS, elsewhere_BS1 = rows_here(*ctx.saved_tensors, ctx.first, ctx.rows)
+        (tokens_BS,) = ctx.saved_tensors
+        rows_BS, elsewhere_BS1 = rows_here(tokens_BS, ctx.first, ctx.rows)
         grad_BSD = grad_BSD.masked_fill(elsewhere_BS1, 0)
         return torch.ops.aten.embedding_dense_backward(grad_BSD, rows_BS, ctx.rows, -1, False), None, None
 

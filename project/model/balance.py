@@ -37,8 +37,8 @@ def balance_report(sums_BK: Tensor, top_k: int) -> BalanceReport:
     """Reads a report off the sums of `Balance`; of several stacked ones all at once."""
     count_BE, score_BE, z_B, entropy_B, dropped_B, tokens_B = of_sequences(sums_BK)
     auxiliary_B = (count_BE.shape[-1] / top_k * (count_BE / tokens_B) * (score_BE / tokens_B)).sum(-1)
-    others = ((sum_B / tokens_B).squeeze(-1).mean(-1) for sum_B in (z_B, entropy_B, dropped_B))
-    return BalanceReport(auxiliary_B.mean(-1), *others, count_BE.sum(-2))
+    z, entropy, dropped = ((sum_B / tokens_B).squeeze(-1).mean(-1) for sum_B in (z_B, entropy_B, dropped_B))
+    return BalanceReport(auxiliary_B.mean(-1), z, entropy, dropped, count_BE.sum(-2))
 
 
 def of_sequences(sums_BK: Tensor) -> tuple[Tensor, ...]:
