@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from project.calibration.ranks import device_of, on_ranks
 from project.calibration.rates import wait
+from project.compat.torch_internals import all_gather_single, reduce_scatter_single
 
 SIZES = (2**10, 2**16, 2**19)  # bytes that a rank gives to a collective
 RANKS = (2, 4)
@@ -107,8 +108,8 @@ def _calls(
     large, part = torch.zeros(numbers * ranks, device=device), torch.zeros(numbers // ranks, device=device)
     away = 4 * numbers * (ranks - 1) / ranks
     yield "all_reduce", 2 * away, lambda: dist.all_reduce(one)
-    yield "all_gather", 4 * numbers * (ranks - 1), lambda: dist.all_gather_single(large, one)
-    yield "reduce_scatter", away, lambda: dist.reduce_scatter_single(part, one)
+    yield "all_gather", 4 * numbers * (ranks - 1), lambda: all_gather_single(large, one)
+    yield "reduce_scatter", away, lambda: reduce_scatter_single(part, one)
     yield "all_to_all", away, lambda: dist.all_to_all_single(out, one)
 
     def message() -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from project.compat.torch_internals import all_gather_single
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
 from project.strategy.hybrid import HybridParallelStrategy
@@ -41,5 +42,5 @@ def over_ranks(trainer: L.Trainer, values: list[float]) -> list[list[float]]:
     if not dist.is_initialized():
         return here.unsqueeze(1).tolist()
     everywhere = here.new_empty(dist.get_world_size() * len(values))
-    dist.all_gather_single(everywhere, here)
+    all_gather_single(everywhere, here)
     return everywhere.view(-1, len(values)).T.tolist()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload
@@ -39,6 +40,11 @@ ALL_REDUCE = _FUNCTIONAL.all_reduce.default
 """Operator that `sum_over_ranks` dispatches."""
 WAIT = _FUNCTIONAL.wait_tensor.default
 """Operator that waits for the result of a functional collective."""
+
+
+all_gather_single = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+"""Gathers a tensor of every rank into one; torch before 2.13 has it by its older name, as the next."""
+reduce_scatter_single = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
 def all_to_all(rows_ND: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
@@ -134,6 +140,15 @@ def without_loss(schedule: Schedule) -> Iterator[None]:
         yield
     finally:
         schedule._loss_fn = loss
+
+
+class Stage(PipelineStage):
+    """torch's stage. Before 2.13 it holds what the last stage returns, which no rank is sent, to the shape of what a
+    stage sends the next."""
+
+    def _validate_fwd_outputs(self, outputs: tuple[Tensor, ...]) -> None:
+        if not self.is_last:
+            super()._validate_fwd_outputs(outputs)
 
 
 # -- selective activation checkpointing --------------------------------------------------------------------------------

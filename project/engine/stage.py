@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.pipelining import PipelineStage
+
+from project.compat.torch_internals import Stage
 
 ACTIVATION, GRADIENT = 0, 1
 """Tags of the messages between stages, by their direction."""
@@ -56,7 +57,7 @@ class Phases:
         return taken
 
 
-class RecordedStage(PipelineStage):
+class RecordedStage(Stage):
     """Enters `compute_context` around the forward alone: autocast must not span the backward. Every forward is given
     `model_kwargs` as they are, the same objects for each microbatch. Without `split_backward` a schedule that asks for
     the gradients of inputs and weights apart gets both at once.

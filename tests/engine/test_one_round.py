@@ -5,6 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from project.compat.torch_internals import all_gather_single, reduce_scatter_single
 from project.engine import one_round
 
 
@@ -14,8 +15,8 @@ def both(rank: int, world_size: int, dtype: torch.dtype) -> list[tuple[Tensor, T
     numbers = (torch.randn(world_size * 3, 16, generator=generator) * 10 ** (rank % 3)).to(dtype)
     shard, name = numbers[:3].contiguous(), dist.group.WORLD.group_name
     gathered, scattered = torch.empty_like(numbers), torch.empty_like(shard)
-    dist.all_gather_into_tensor(gathered, shard)
-    dist.reduce_scatter_tensor(scattered, numbers)
+    all_gather_single(gathered, shard)
+    reduce_scatter_single(scattered, numbers)
     return [(one_round.all_gather(shard, name), gathered), (one_round.reduce_scatter(numbers, name), scattered)]
 
 
