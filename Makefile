@@ -41,6 +41,17 @@ mutations: $(READY) ## put known bugs in, one at a time, and name the tests that
 soak: $(READY) ## kill processes of 16-rank runs at random moments, 30 times, and resume; half an hour
 	PYTHONPATH=. $(RUN) tests/soak/soak.py $(ARGS)
 
+# An environment of its own, beside the one that everything else runs in.
+TORCH ?= 2.11.0
+OTHER := .venvs/torch-$(TORCH)
+compat: ## another torch trains the same: make compat TORCH=2.11.0
+	test -x $(OTHER)/bin/pip || $(PYTHON) -m venv $(OTHER)
+	$(OTHER)/bin/pip install --quiet --disable-pip-version-check torch==$(TORCH)
+	$(OTHER)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(OTHER)/bin/python -m pytest tests/test_imports.py tests/compat tests/preflight tests/engine \
+		tests/parity/test_layouts.py tests/state/checkpoint/test_exact_resume.py $(ARGS)
+	$(OTHER)/bin/python project/train.py +experiment=tp4_ep4_pp4 model=small trainer.max_steps=3 logger=csv
+
 lint: $(READY) ## ruff, mypy and the order of imports
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -61,6 +72,6 @@ bench-planner: $(READY) ## calibrate this machine, then predicted against measur
 	$(RUN) -m benchmarks.planner_layouts --calibrate $(ARGS)
 
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations soak lint format bench scoreboard bench-planner clean
+.PHONY: help setup train test unit parity mutations soak compat lint format bench scoreboard bench-planner clean

@@ -143,12 +143,15 @@ def without_loss(schedule: Schedule) -> Iterator[None]:
 
 
 class Stage(PipelineStage):
-    """torch's stage. Before 2.13 it holds what the last stage returns, which no rank is sent, to the shape of what a
-    stage sends the next."""
+    """torch's stage, as it is from 2.13 on. Before, it holds what the last stage returns, which no rank is sent, to the
+    shape of what a stage sends the next; and its first messages go to neighbours of which one may be its own rank."""
 
     def _validate_fwd_outputs(self, outputs: tuple[Tensor, ...]) -> None:
         if not self.is_last:
-            super()._validate_fwd_outputs(outputs)
+            super()._validate_fwd_outputs(outputs)  # type: ignore[misc]  # torch 2.13 has none
+
+    def _get_init_p2p_neighbors_ops(self) -> list[dist.P2POp]:
+        return []
 
 
 # -- selective activation checkpointing --------------------------------------------------------------------------------
@@ -164,8 +167,8 @@ def ignore_profiler_marks() -> None:
 def results_beside_graph(recomputation: AbstractContextManager) -> Iterator[Tensor]:
     """Yields the results kept for a recomputation that is still to come. `recomputation` is the second of the two
     contexts of `create_selective_checkpoint_contexts`."""
-    storage = cast(_CachedTorchDispatchMode, recomputation).storage
-    for leaf in tree_leaves([result for calls in storage.values() for result in calls.values()]):
+    storage = cast(_CachedTorchDispatchMode, recomputation).storage  # each operation's calls, before 2.13 as a list
+    for leaf in tree_leaves([calls if isinstance(calls, list) else list(calls.values()) for calls in storage.values()]):
         if isinstance(leaf, _VersionWrapper):
             yield leaf.val
 

@@ -9,7 +9,7 @@ that are whole on each of its ranks and saw a part of the tokens, over dp for al
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed as dist
@@ -36,7 +36,7 @@ def finish_partial(parameters: Iterable[nn.Parameter]) -> None:
     """Sums gradients whose placement is partial over their axis: those of norms and routers, whole weights under a
     sequence that is cut over ranks. Without it each rank would step its copy on its own."""
     partial = [(p, grad) for p, grad in gradients(parameters) if any(isinstance(x, Partial) for x in grad.placements)]
-    sum_over_axes((grad, grad.device_mesh) for _, grad in partial)
+    sum_over_axes((grad, cast(DTensor, parameter).device_mesh) for parameter, grad in partial)
     for parameter, grad in partial:
         parameter.grad = DTensor.from_local(grad.to_local(), grad.device_mesh, [Replicate()], run_check=False)
 

@@ -91,7 +91,7 @@ def test_a_search_s_best_is_the_fastest_candidate(found):
 def test_a_search_s_smallest_holds_the_least_of_all_candidates(smallest):
     """Compares with every candidate: the search leaves out none that holds less, nor any that it claims to consider."""
     held = {layout: peak(dataclasses.replace(STEP, layout=layout), RESERVED) for layout in every(16)}
-    assert smallest.weighed < len(held) / 5
+    assert smallest.weighed < len(held) / 4
     assert smallest.best[0].memory == min(held.values())
     assert [one.memory for one in smallest.best] == sorted(one.memory for one in smallest.best)
     near = within(SLACK, min(held.values()), "memory", SIXTEEN)
