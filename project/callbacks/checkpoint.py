@@ -37,9 +37,16 @@ class Checkpoint(OpenModelCheckpoint):
     ) -> None:
         if not accumulates_on(trainer):  # gradients are not saved: not halfway through a step
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-            stop = getattr(trainer.strategy, "stop", None)
-            if stop is not None and stop.agreed and not self.skips_saving(trainer):
-                self.save_now(trainer)
+            self.save_if_stopped(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        super().on_validation_batch_end(trainer, pl_module, *args)
+        self.save_if_stopped(trainer)
+
+    def save_if_stopped(self, trainer: L.Trainer) -> None:
+        stop = getattr(trainer.strategy, "stop", None)
+        if stop is not None and stop.agreed and not self.skips_saving(trainer):
+            self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.save_last and not self.skips_saving(trainer):
