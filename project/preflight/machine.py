@@ -3,11 +3,11 @@
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from project.spec.fault import Fault, said
+from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import legal_layouts
 from project.spec.model import ModelConfig
@@ -27,12 +27,25 @@ class Surroundings:
     """The facts outside of the configuration that a check depends on.
 
     `gpus` counts the GPUs of this machine; it is called only where the accelerator may be a GPU, for counting imports
-    torch. `run_folder` is None where it need not be checked.
+    torch. `memory` returns the bytes that ranks on its processors share. `run_folder` is None where it need not be
+    checked.
     """
 
     environ: Mapping[str, str]
     gpus: Callable[[], int]
     run_folder: Path | None = None
+    memory: Callable[[], float] = field(default=lambda: machine_memory())
+
+
+def machine_memory(info: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> float:
+    """Bytes of memory and swap that this machine, or the container that this process runs in, has; infinite where that
+    is not known."""
+    if not info.exists():
+        return float("inf")
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", info.read_text(encoding="utf-8"), re.MULTILINE))
+    here = 1024 * (int(found.get("MemTotal", 0)) + int(found.get("SwapTotal", 0)))
+    allowed = limit.read_text(encoding="utf-8").strip() if limit.exists() else "max"
+    return min(here or float("inf"), int(allowed) if allowed.isdigit() else float("inf"))
 
 
 def rank_faults(
@@ -50,6 +63,7 @@ def rank_faults(
         return
     named = lambda ranks: _named_layouts(layout, model, batch, ranks)  # noqa: E731
     yield from _gpu_faults(trainer, layout, named, around)
+    yield from _node_faults(trainer.get("num_nodes", 1), layout, around.environ)
     launched = _launched_ranks(around.environ)
     if launched is not None and launched[1] != layout.world_size:
         variable, ranks = launched
@@ -124,6 +138,26 @@ def _gpu_faults(
             f"{'is' if present == 1 else 'are'} present; use {named(present)}; or trainer.accelerator=cpu"
         )
         yield Fault("trainer.accelerator", accelerator, message)
+
+
+def _node_faults(nodes: object, layout: ParallelLayout, environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Faults of a number of nodes that the ranks do not divide over, or that nobody has started."""
+    if type(nodes) is not int or nodes < 2:
+        return
+    ranks = layout.world_size
+    if ranks % nodes:
+        legal_here = [count for count in range(1, ranks + 1) if ranks % count == 0]
+        yield Fault(
+            "trainer.num_nodes", nodes, f"does not divide the layout's {ranks} ranks; {legal(nodes, legal_here)}"
+        )
+    elif _launched_ranks(environ) is None and not {"NODE_RANK", "GROUP_RANK"} & environ.keys():
+        message = (
+            "but this process starts ranks on its own machine alone, and would wait for the others for ever; start it "
+            "on each node by torchrun or srun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set; here nearest 1"
+        )
+        yield Fault("trainer.num_nodes", nodes, message)
+    elif _launched_ranks(environ) is not None and (started := _nodes(nodes, environ)) != nodes:
+        yield Fault("trainer.num_nodes", nodes, f"but the launcher has started {started}; nearest {started}")
 
 
 def _nodes(asked: object, environ: Mapping[str, str]) -> int:
