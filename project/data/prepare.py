@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from project.data.chat_template import template_source
 from project.data.corpus import Corpus, CorpusError
 from project.data.token_file import VERSION, TokenFile
 from project.data.tokenizer import (
@@ -119,7 +120,10 @@ def _lock(folder: Path, cache_dir: str) -> AbstractContextManager[Any]:
 
 
 def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: str, val_fraction: float) -> str:
-    given = [hashlib.sha256(Path(tokenizer).expanduser().read_bytes()).hexdigest(), end] if tokenizer else None
+    given = None
+    if tokenizer:
+        file = Path(tokenizer).expanduser()
+        given = [hashlib.sha256(file.read_bytes()).hexdigest(), end, *template_source(file.parent)]
     content = {
         "version": VERSION,
         "corpus": corpus.identity(),
@@ -178,7 +182,8 @@ def _write(
             made = obtain_tokenizer(corpus, progress, vocab_size, tokenizer, val_fraction)
             made.save(str(partial / TOKENIZER))
             (partial / TOKENIZER_CONFIG).write_text(json.dumps({"eos_token": end}) + "\n", encoding="utf-8")
-            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end)
+            beside = Path(tokenizer).expanduser().parent if tokenizer else None
+            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end, beside)
         for path in (*partial.rglob("*"), partial):
             sync(path)  # before the rename, because after a crash a file system may have the new name without content
         partial.rename(folder)
