@@ -32,6 +32,7 @@ from project.data.tokenizer import (
     tokenizer_faults,
 )
 from project.run_folder import sync
+from project.spec.disk import space_left
 from project.spec.fault import Fault
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,11 @@ def prepare(
         if (prepared := _open(folder)) is None:  # else another process made it while this one waited
             _remove_leftovers(folder)
             started = time.monotonic()
-            _write(corpus, folder, fingerprint, vocab_size, tokenizer, end, val_fraction, show_progress)
+            try:
+                _write(corpus, folder, fingerprint, vocab_size, tokenizer, end, val_fraction, show_progress)
+            except OSError as error:  # what is read has faults of its own
+                reason = f"cannot be written: {error.strerror or error}{space_left(folder)}; name another folder"
+                raise CorpusError(Fault("data.cache_dir", str(cache_dir), reason)) from None
             log.info("prepared %s in %.1f s: %s", corpus.name, time.monotonic() - started, folder)
             prepared = _open(folder)
     assert prepared is not None
@@ -180,7 +185,7 @@ def _write(
     try:
         with PreparationProgress(show_progress, corpus.size_bytes()) as progress:
             made = obtain_tokenizer(corpus, progress, vocab_size, tokenizer, val_fraction)
-            made.save(str(partial / TOKENIZER))
+            (partial / TOKENIZER).write_text(made.to_str(pretty=True), encoding="utf-8")
             (partial / TOKENIZER_CONFIG).write_text(json.dumps({"eos_token": end}) + "\n", encoding="utf-8")
             beside = Path(tokenizer).expanduser().parent if tokenizer else None
             write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end, beside)

@@ -67,7 +67,7 @@ def read_values(path: Path, text_key: str) -> Iterator[Value]:
         raise refused(path, f"is damaged, or not compressed as its name says ({error})") from None
     except OSError as error:
         if error.errno is not None:
-            raise
+            raise refused(path, f"cannot be read: {error.strerror}") from None
         raise refused(path, f"is damaged, or not compressed as its name says ({error})") from None  # pyarrow's
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from project.spec.disk import space_left
 from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import legal_layouts
 from project.spec.model import ModelConfig
 
+LEAST_SPACE = 1 << 16  # bytes: configuration, log and summary of a run take as much
 _NAMED = 4  # layouts in a message
 _INSTRUCTIONS = {
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -90,10 +92,11 @@ def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
         yield Fault(key, folder, f"cannot be created, because {existing} is a file; name another folder")
         return
     try:
-        with tempfile.TemporaryDirectory(dir=existing):
-            pass
+        with tempfile.TemporaryDirectory(dir=existing) as tried:
+            (Path(tried) / "file").write_bytes(bytes(LEAST_SPACE))
     except OSError as error:
-        yield Fault(key, folder, f"cannot be written ({existing}: {error.strerror}); name another folder")
+        reason = f"cannot be written ({existing}: {error.strerror}{space_left(existing)}); name another folder"
+        yield Fault(key, folder, reason)
 
 
 def precision_warnings(trainer: Mapping[str, Any], around: Surroundings) -> list[str]:
