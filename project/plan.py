@@ -11,7 +11,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from project.command_line.check import checked
+from project.command_line.check import checked, stand_somewhere
 from project.commands.plan.command import PLAN
 from project.configs import CONFIGS
 from project.spec.disk import NotWritten
@@ -30,6 +30,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    stand_somewhere()
     sys.argv[1:] = checked(sys.argv[1:], PLAN, os.environ)
     run()
 

@@ -64,10 +64,10 @@ def hold(run_folder: str | Path) -> FileLock | Fault:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+    except Timeout:  # an OSError, too
+        return Fault("hydra.run.dir", folder, "another run that is not over yet writes there; name another folder")
     except OSError as error:
         return Fault("hydra.run.dir", folder, f"its {folder / '.lock'} cannot be locked: {error.strerror or error}")
-    except Timeout:
-        return Fault("hydra.run.dir", folder, "another run that is not over yet writes there; name another folder")
     return lock
 
 

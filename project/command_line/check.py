@@ -3,7 +3,9 @@
 In a sweep (`-m`) `check` composes the jobs, and each job checks its own configuration by `check_job`.
 """
 
+import os
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,15 @@ from project.spec.fault import Fault, said
 
 Found = tuple[list[Fault], list[str]]
 """Faults, and warnings where there are no faults."""
+
+
+def stand_somewhere() -> None:
+    """Ends the program with status 2 where its working folder is gone: Hydra, and every relative path, need one."""
+    try:
+        os.getcwd()
+    except OSError:
+        print("Nothing was started. The working folder is gone; cd to one that is there.", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:

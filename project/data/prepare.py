@@ -165,7 +165,10 @@ def _open(folder: Path) -> PreparedCorpus | None:
 def _remove_leftovers(folder: Path) -> None:
     """Removes the partial folders of killed processes, and a damaged folder. The caller has to hold the lock."""
     for leftover in (*folder.parent.glob(f"{folder.name}.partial-*"), folder):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _write(

@@ -1,6 +1,8 @@
 """Faults and warnings of what a configuration asks of the machine: ranks, GPUs, half precision, folders to write to."""
 
 import re
+import resource
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from project.spec.legality.layouts import legal_layouts
 from project.spec.model import ModelConfig
 
 LEAST_SPACE = 1 << 16  # bytes: configuration, log and summary of a run take as much
+PAGE = 4096
 _NAMED = 4  # layouts in a message
 _INSTRUCTIONS = {
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -67,6 +70,8 @@ def rank_faults(
     yield from _gpu_faults(trainer, layout, named, around)
     yield from _node_faults(trainer.get("num_nodes", 1), layout, around.environ)
     launched = _launched_ranks(around.environ)
+    if launched is None:
+        yield from _open_file_faults(layout.world_size, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     if launched is not None and launched[1] != layout.world_size:
         variable, ranks = launched
         command = "torchrun" if variable == "WORLD_SIZE" else "srun"
@@ -75,6 +80,23 @@ def rank_faults(
             f"({variable}={ranks}); start {layout.world_size}, or use {named(ranks)}"
         )
         yield Fault("parallel", f"pp{layout.pp}_dp{layout.dp}_tp{layout.tp}", message)
+
+
+def shared_memory_faults(data: Mapping[str, Any], ranks: int, shared: Path = Path("/dev/shm")) -> Iterator[Fault]:
+    """The fault of loader processes whose batches have no room in shared memory, by which they hand them over; for
+    data without other faults, of `ranks` on this machine."""
+    workers = data.get("num_workers", 0)
+    if not workers or not shared.is_dir():
+        return
+    batch = 2 * (data["batch_size"] * data["seq_len"] * 8 + PAGE)  # tokens and targets
+    needed = (1 << 20) + ranks * workers * 2 * batch  # two batches ahead each
+    there = shutil.disk_usage(shared).free
+    if needed > there:
+        message = (
+            f"{ranks} ranks' loaders need {needed / 1e6:,.1f} MB of shared memory for their batches, and {shared} has "
+            f"{there / 1e6:,.1f} MB; nearest 0, or more of it (docker run --shm-size)"
+        )
+        yield Fault("data.num_workers", workers, message)
 
 
 def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
@@ -161,6 +183,14 @@ def _node_faults(nodes: object, layout: ParallelLayout, environ: Mapping[str, st
         yield Fault("trainer.num_nodes", nodes, message)
     elif _launched_ranks(environ) is not None and (started := _nodes(nodes, environ)) != nodes:
         yield Fault("trainer.num_nodes", nodes, f"but the launcher has started {started}; nearest {started}")
+
+
+def _open_file_faults(ranks: int, allowed: int) -> Iterator[Fault]:
+    """The fault of a limit of open files that the pipes to the ranks, and their connections, would go beyond."""
+    needed = 32 + 4 * ranks
+    if resource.RLIM_INFINITY != allowed < needed:
+        message = f"{ranks} ranks need some {needed} open files, but `ulimit -n` allows {allowed}; raise it"
+        yield Fault("parallel", f"{ranks} ranks", message)
 
 
 def _nodes(asked: object, environ: Mapping[str, str]) -> int:

@@ -18,7 +18,7 @@ from project.commands.train.starting_point import init_from_faults, init_from_wa
 from project.data.corpus import corpus_faults
 from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
-from project.preflight.machine import Surroundings, folder_faults, precision_warnings, rank_faults
+from project.preflight.machine import Surroundings, folder_faults, precision_warnings, rank_faults, shared_memory_faults
 from project.preflight.objects import object_faults
 from project.preflight.settings import at, setting_faults
 from project.spec.fault import Fault, said
@@ -65,7 +65,10 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
     ]
-    return found or [*document_faults(config), *_memory_faults(config, around)]
+    if found:
+        return found
+    ranks_here = layout.world_size // trainer["num_nodes"]
+    return [*document_faults(config), *_memory_faults(config, around), *shared_memory_faults(data, ranks_here)]
 
 
 def _memory_faults(config: Config, around: Surroundings) -> Iterator[Fault]:
