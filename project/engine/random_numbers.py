@@ -45,7 +45,7 @@ class RandomNumbers:
             for module in (module for part in parts for module in part.modules()):
                 if isinstance(module.forward, Recomputed):
                     module.forward.replay = self.replay
-                if isinstance(module, DROPOUT):
+                if issubclass(type(module), DROPOUT):
                     module.forward = MaskOfReplicas(module, self)
                     self.alike = self.generators()
 
