@@ -38,8 +38,11 @@ parity: $(READY) ## many more layouts, models and routings against one rank than
 mutations: $(READY) ## put known bugs in, one at a time, and name the tests that notice: tests/parity/README.md
 	PYTHONPATH=. $(RUN) tests/parity/mutations.py $(ARGS)
 
-soak: $(READY) ## kill processes of 16-rank runs at random moments, 30 times, and resume; half an hour
+soak: $(READY) ## kill processes of 16-rank runs at random moments, 60 times, and resume; an hour
 	PYTHONPATH=. $(RUN) tests/soak/soak.py $(ARGS)
+
+fuzz: $(READY) ## 2,000 configurations that nobody would write, through every command; an hour
+	$(RUN) -m pytest tests/fuzz --fuzz-configs=2000 -x $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the order of imports
 	$(VENV)/bin/ruff check .
@@ -63,4 +66,4 @@ bench-planner: $(READY) ## calibrate this machine, then predicted against measur
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations soak lint format bench scoreboard bench-planner clean
+.PHONY: help setup train test unit parity mutations soak fuzz lint format bench scoreboard bench-planner clean
