@@ -6,8 +6,8 @@ Runs of 16 ranks tokenize their corpus, save after every step and validate after
 a rank or the parent of all, is killed with SIGKILL, or the parent is sent SIGTERM, at a random moment or at one of
 `MOMENTS`: while the ranks come up, in a validation, while cache, checkpoint or page are written. After each
 
-- every process of the run has ended, ten seconds after SIGKILL and thirty after SIGTERM, with status 0 where SIGTERM came in
-  training,
+- every process of the run has ended, ten seconds after SIGKILL and thirty after SIGTERM (with status 0, if it came in
+  training),
 - every checkpoint that has its own name is whole, each checksum compared, and the link to the last leads to one,
 
 and the next start with `resume=auto` in the same folder goes on from the newest one (or from the beginning, while there
