@@ -63,20 +63,23 @@ def cache_of(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}_cache")
 
 
-def reached(moment: str, folder: Path) -> bool:
-    """Whether a run in the folder has come to the moment, as far as its files say."""
+def reached(moment: str, folder: Path, since: float) -> bool:
+    """Whether the run that began `since` has come to the moment, as far as its files say."""
+
+    def fresh(name: str) -> bytes:
+        file = folder / name
+        return file.read_bytes() if file.exists() and file.stat().st_mtime > since else b""
+
     match moment:
         case "cache":
             return any(cache_of(folder).glob("*.partial-*"))
         case "checkpoint":
             return bool(partials(folder))
         case "validation":
-            file = folder / "metrics.csv"
-            lines = len(file.read_bytes().splitlines()) if file.exists() else 0
+            lines = len(fresh("metrics.csv").splitlines())
             return lines > 1 and lines % 2 == 1  # the header, and two steps more
         case "page":
-            file = folder / "summary.json"
-            return file.exists() and '"completed"' in file.read_text()
+            return b'"completed"' in fresh("summary.json")
     return True
 
 
@@ -131,11 +134,11 @@ def disturbed(
     """Starts runs until one comes to its end, and kills them until `wanted` kills are reached."""
     while True:
         process = start(folder, steps, log)
-        began = time.monotonic()
+        began, wall = time.monotonic(), time.time()
         moment = MOMENTS[len(kills) % len(MOMENTS)]
         longest = {"any": duration, "start-up": duration / 4}.get(moment, 0.0)
         delay = randomness.uniform(0.0, longest) if len(kills) < wanted else float("inf")
-        while process.poll() is None and (time.monotonic() - began < delay or not reached(moment, folder)):
+        while process.poll() is None and (time.monotonic() - began < delay or not reached(moment, folder, wall)):
             time.sleep(0.002)
         if longest == 0.0:
             time.sleep(randomness.uniform(0.0, 0.1))  # into it
