@@ -38,7 +38,7 @@ parity: $(READY) ## many more layouts, models and routings against one rank than
 mutations: $(READY) ## put known bugs in, one at a time, and name the tests that notice: tests/parity/README.md
 	PYTHONPATH=. $(RUN) tests/parity/mutations.py $(ARGS)
 
-soak: $(READY) ## kill processes of 16-rank runs at random moments, 30 times, and resume; half an hour
+soak: $(READY) ## kill processes of 16-rank runs at random moments, 60 times, and resume; an hour
 	PYTHONPATH=. $(RUN) tests/soak/soak.py $(ARGS)
 
 # An environment of its own, beside the one that everything else runs in.
@@ -51,6 +51,9 @@ compat: ## another torch trains the same: make compat TORCH=2.11.0
 	$(OTHER)/bin/python -m pytest tests/test_imports.py tests/compat tests/preflight tests/engine \
 		tests/parity/test_layouts.py tests/state/checkpoint/test_exact_resume.py $(ARGS)
 	$(OTHER)/bin/python project/train.py +experiment=tp4_ep4_pp4 model=small trainer.max_steps=3 logger=csv
+
+fuzz: $(READY) ## 2,000 configurations that nobody would write, through every command; an hour
+	$(RUN) -m pytest tests/fuzz --fuzz-configs=2000 -x $(ARGS)
 
 lint: $(READY) ## ruff, mypy and the order of imports
 	$(VENV)/bin/ruff check .
@@ -74,4 +77,4 @@ bench-planner: $(READY) ## calibrate this machine, then predicted against measur
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations soak compat lint format bench scoreboard bench-planner clean
+.PHONY: help setup train test unit parity mutations soak fuzz compat lint format bench scoreboard bench-planner clean

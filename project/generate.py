@@ -9,7 +9,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
-from project.command_line.check import checked
+from project.command_line.check import checked, stand_somewhere
 from project.commands.generate.command import GENERATE
 from project.configs import CONFIGS
 from project.engine.host import let_threads_sleep
@@ -23,6 +23,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def main() -> None:
+    stand_somewhere()
     let_threads_sleep(os.environ)
     sys.argv[1:] = checked(sys.argv[1:], GENERATE, os.environ)
     run()

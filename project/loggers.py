@@ -54,8 +54,8 @@ def csv_and_wandb(
     run = RunFolderWandb(
         run_folder,
         artifacts,
-        project=project,
-        name=name,
+        project=str(project),
+        name=str(name),
         group=group,
         tags=list(dict.fromkeys(str(tag)[:LONGEST_TAG] for tag in tags if tag)),
         offline=offline,

@@ -11,9 +11,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from project.command_line.check import checked
+from project.command_line.check import checked, stand_somewhere
 from project.commands.plan.command import PLAN
 from project.configs import CONFIGS
+from project.spec.disk import NotWritten
 
 
 @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=PLAN.name)
@@ -22,10 +23,14 @@ def run(cfg: DictConfig) -> None:
 
     from project.commands.plan.run import run_plan
 
-    run_plan(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+    try:
+        run_plan(cfg, Path(HydraConfig.get().runtime.output_dir), HydraConfig.get().overrides.task)
+    except NotWritten as error:
+        raise SystemExit(str(error)) from None
 
 
 def main() -> None:
+    stand_somewhere()
     sys.argv[1:] = checked(sys.argv[1:], PLAN, os.environ)
     run()
 

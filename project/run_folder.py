@@ -5,6 +5,7 @@ and no infinity: both are written as null (`metrics.csv` keeps them).
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from project.spec.cost import active_parameters, total_parameters
+from project.spec.disk import NotWritten, writing
 from project.spec.fault import Fault
 from project.spec.layout import ParallelLayout
 from project.spec.run_files import Summary, read_form
@@ -58,20 +60,44 @@ LAYOUT_KEYS = ("pp", "dp", "tp", "ep", "etp", "world_size", "schedule", "microba
 def hold(run_folder: str | Path) -> FileLock | Fault:
     """Locks a run folder for this process until it ends, or returns a fault where another process holds it."""
     folder = Path(run_folder)
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except Timeout:
+    except Timeout:  # an OSError, too
         return Fault("hydra.run.dir", folder, "another run that is not over yet writes there; name another folder")
+    except OSError as error:
+        return Fault("hydra.run.dir", folder, f"its {folder / '.lock'} cannot be locked: {error.strerror or error}")
     return lock
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Writes the file such that a reader, or a kill, finds the old text or the new one, never a part."""
+    """Writes the file such that a reader, or a kill, finds the old text or the new one, never a part.
+
+    Raises:
+        NotWritten: where it cannot be written; the old text stays.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", errors="replace")  # a lone surrogate of a file of JSON is no text
-    os.replace(temporary, path)
+    content = text.encode(errors="replace")  # a lone surrogate of a file of JSON is no text
+    with writing(path):
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_in_place(path: Path, text: str) -> None:
+    """Writes a short text over a file that is there, where a full disk has no room for a second one. A kill in between
+    may leave a part."""
+    content = text.encode(errors="replace")
+    with writing(path), path.open("r+b") as file:
+        if len(content) > os.fstat(file.fileno()).st_blocks * 512:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        file.write(content)
+        file.truncate()
 
 
 def sync(path: Path) -> None:
@@ -84,12 +110,18 @@ def sync(path: Path) -> None:
 
 
 def write_summary(run_folder: str | Path, summary: Mapping[str, Any]) -> None:
-    """Writes every key of `SUMMARY_KEYS`, null where `summary` has none."""
+    """Writes every key of `SUMMARY_KEYS`, null where `summary` has none. Raises NotWritten."""
     assert summary.keys() <= set(SUMMARY_KEYS), f"not in the contract: {summary.keys() - set(SUMMARY_KEYS)}"
     whole = {key: _finite(summary.get(key)) for key in SUMMARY_KEYS}
     folder = Path(run_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "summary.json", json.dumps(whole, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(whole, indent=2, allow_nan=False) + "\n"
+    try:
+        write_atomically(folder / "summary.json", text)
+    except NotWritten:
+        if not (folder / "summary.json").is_file():
+            raise
+        write_in_place(folder / "summary.json", text)
 
 
 def read_summary(run_folder: str | Path) -> dict[str, Any] | None:

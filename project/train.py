@@ -11,7 +11,7 @@ import hydra
 from dotenv import find_dotenv, load_dotenv
 from omegaconf import DictConfig
 
-from project.command_line.check import checked
+from project.command_line.check import checked, stand_somewhere
 from project.command_line.refusal import leads
 from project.commands.lost_output import output_may_be_lost
 from project.commands.train.command import TRAIN
@@ -33,6 +33,7 @@ def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
 
 
 def main() -> None:
+    stand_somewhere()
     load_dotenv(find_dotenv(usecwd=True))  # variables that the environment has already stay as they are
     let_threads_sleep(os.environ)
     sys.argv[1:] = checked(sys.argv[1:], TRAIN, os.environ)

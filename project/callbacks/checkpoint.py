@@ -24,6 +24,16 @@ def write_row(trainer: L.Trainer) -> None:
             logger.log_metrics(row, int(step))
 
 
+def validation_is_due_again(trainer: L.Trainer) -> None:
+    """Has the state say that a validation after this step stopped in its first batch, so that a resumed run makes all
+    of it; where none is due Lightning does not look. The run is about to end."""
+    progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    before = progress.total.completed - progress.current.completed
+    for counts, done in ((progress.total, before), (progress.current, 0)):
+        counts.ready = counts.started = done + 1
+        counts.processed = counts.completed = done
+
+
 class Checkpoint(OpenModelCheckpoint):
     """Takes all of `ModelCheckpoint`'s options. With `save_last="link"` there is always a last checkpoint to resume
     from: one that is not among the best, or not due at the end, is saved all the same and stays until the next. The
@@ -37,9 +47,17 @@ class Checkpoint(OpenModelCheckpoint):
     ) -> None:
         if not accumulates_on(trainer):  # gradients are not saved: not halfway through a step
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-            stop = getattr(trainer.strategy, "stop", None)
-            if stop is not None and stop.agreed and not self.skips_saving(trainer):
-                self.save_now(trainer)
+            self.save_if_stopped(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        super().on_validation_batch_end(trainer, pl_module, *args)
+        self.save_if_stopped(trainer)
+
+    def save_if_stopped(self, trainer: L.Trainer) -> None:
+        stop = getattr(trainer.strategy, "stop", None)
+        if stop is not None and stop.agreed and not self.skips_saving(trainer):
+            validation_is_due_again(trainer)
+            self.save_now(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.save_last and not self.skips_saving(trainer):

@@ -2,6 +2,7 @@
 and at the end as "completed"; and prints it as a table."""
 
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from project.observe.provenance import command_started, commit, device_name
 from project.observe.throughput import Median
 from project.run_folder import layout_entry, mark_failed, mark_interrupted, read_summary, write_summary
 from project.spec.cost import active_parameters, total_parameters
+from project.spec.disk import NotWritten
 
 MEDIANS = {name: f"train/{name}" for name in ("step_time_s", "tokens_per_second", "mfu")}
 
@@ -96,10 +98,11 @@ class RunSummary(Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if not trainer.is_global_zero:
             return
-        if isinstance(exception, KeyboardInterrupt | SIGTERMException):
-            mark_interrupted(self.run_folder)
-        else:
-            mark_failed(self.run_folder, error_line(exception))
+        with suppress(NotWritten):  # the command tries again, and says so
+            if isinstance(exception, KeyboardInterrupt | SIGTERMException):
+                mark_interrupted(self.run_folder)
+            else:
+                mark_failed(self.run_folder, error_line(exception))
 
     def record_step(self, trainer: L.Trainer) -> None:
         for name, median in self.medians.items():

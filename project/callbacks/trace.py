@@ -9,6 +9,7 @@ import lightning.pytorch as L
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
+from lightning.pytorch.utilities import rank_zero_warn
 
 from project.callbacks.observed import strategy_of
 from project.engine.clock import Clock
@@ -18,6 +19,7 @@ from project.observe.record import MeasuredStep
 from project.observe.throughput import Median
 from project.observe.tiling import RankStep
 from project.observe.trace_file import write_trace
+from project.spec.disk import NotWritten
 
 
 class Trace(Callback):
@@ -90,7 +92,11 @@ class Trace(Callback):
             return
         ranks = gathered_on_rank_0(here)
         if ranks is not None:
-            steps = write_trace(self.path, list(zip(*ranks, strict=True)), strategy_of(trainer).layout)
+            try:
+                steps = write_trace(self.path, list(zip(*ranks, strict=True)), strategy_of(trainer).layout)
+            except NotWritten as error:  # it only shows
+                rank_zero_warn(str(error))
+                return
             median = Median()
             for entry in steps.values():
                 if entry["bubble"] is not None:

@@ -3,11 +3,14 @@
 In a sweep (`-m`) `check` composes the jobs, and each job checks its own configuration by `check_job`.
 """
 
+import os
 import re
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,21 @@ from project.command_line.refusal import in_sweep, refuse, report_warnings, spea
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
 from project.engine.host import count_gpus
-from project.preflight.machine import Surroundings, folder_faults
+from project.preflight.machine import Surroundings, folder_faults, machine_memory
 from project.preflight.settings import at
 from project.spec.fault import Fault, said
 
 Found = tuple[list[Fault], list[str]]
 """Faults, and warnings where there are no faults."""
+
+
+def stand_somewhere() -> None:
+    """Ends the program with status 2 where its working folder is gone: Hydra, and every relative path, need one."""
+    try:
+        os.getcwd()
+    except OSError:
+        print("Nothing was started. The working folder is gone; cd to one that is there.", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
@@ -55,7 +67,11 @@ def verbatim(argv: Sequence[str], *, texts: Collection[str] = (), paths: Collect
 
 
 def check(
-    argv: Sequence[str], command: Command, environ: Mapping[str, str], gpus: Callable[[], int] = count_gpus
+    argv: Sequence[str],
+    command: Command,
+    environ: Mapping[str, str],
+    gpus: Callable[[], int] = count_gpus,
+    memory: Callable[[], float] = machine_memory,
 ) -> None:
     """Returns if the command line is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     register_resolvers()
@@ -71,7 +87,9 @@ def check(
     except HydraException as error:
         reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
         refuse([Fault("--config-name", name, reason)], environ)
-    faults, warnings = _sweep(composed) if sweeps else _run(composed, command, environ, gpus)
+    faults, warnings = (
+        _sweep(composed) if sweeps else _run(composed, command, Surroundings(environ, gpus, memory=memory))
+    )
     if faults:
         refuse(faults, environ)
     if warnings and speaks(environ):
@@ -116,14 +134,25 @@ def _begins_sweep(override: str) -> bool:
     return override == "hydra.mode=MULTIRUN" or override.lstrip("+").startswith("sweep=")
 
 
-def _run(composed: Composed, command: Command, environ: Mapping[str, str], gpus: Callable[[], int]) -> Found:
+def _run(composed: Composed, command: Command, around: Surroundings) -> Found:
     try:
         with _as_in_job(composed.cfg, composed.cfg.hydra.run) as (cfg, folder):
-            found, warnings = _found(cfg, command, Surroundings(environ, gpus, folder))
-            faults = [*composed.faults, *(fault for fault in found if not _rests_on(fault, composed))]
+            found, warnings = _found(cfg, command, replace(around, run_folder=folder))
+            logs = list(_log_faults(composed.cfg.hydra))
+            faults = [*composed.faults, *(fault for fault in found if not _rests_on(fault, composed)), *logs]
             return faults, [] if faults else warnings
     except OmegaConfBaseException as error:
         return [*composed.faults, Fault("hydra.run.dir", "", str(error).splitlines()[0])], []
+
+
+def _log_faults(hydra: DictConfig) -> Iterator[Fault]:
+    """Faults of log files of the user's own: Hydra opens them before the command begins."""
+    for name, handler in (hydra.job_logging.get("handlers") or {}).items():
+        file = handler.get("filename") if isinstance(handler, DictConfig) else None
+        if isinstance(file, str) and Path(file).parent != Path(hydra.runtime.output_dir):
+            key, folder = f"hydra.job_logging.handlers.{name}.filename", Path(file).parent
+            if not folder.is_dir():
+                yield Fault(key, file, f"cannot be opened: there is no folder {folder}")
 
 
 def _sweep(composed: Composed) -> Found:
@@ -136,7 +165,7 @@ def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:
     try:
         config: Any = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        return [_unresolvable(cfg, error)], []
+        return [_unresolvable(cfg, error, command)], []
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         given = {key: f": {what}" for key, what in command.missing.items()}
         return [Fault(key, "???", f"must be given{given.get(key, '')}") for key in missing], []
@@ -144,8 +173,11 @@ def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:
     return faults, [] if faults else command.warnings(config, around)
 
 
-def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException) -> Fault:
+def _unresolvable(cfg: DictConfig, error: OmegaConfBaseException, command: Command) -> Fault:
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    groups = {named for named in re.findall(r"'([a-z_]+)", str(error)) if named in command.groups and named not in raw}
+    if groups:
+        return Fault(min(groups), "null", "must not be left out")
     value = at(raw, error.full_key or "")
     return Fault(error.full_key or "config", said(value), str(error).splitlines()[0])
 

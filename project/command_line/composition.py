@@ -82,7 +82,7 @@ def _sweep_values(override: str) -> list[str]:
 def _attempt(config_name: str, overrides: Sequence[str]) -> DictConfig | Exception:
     try:
         cfg = compose(config_name, list(overrides), return_hydra_config=True)
-    except (HydraException, ValueError) as error:  # ValueError: a number where a group's choice belongs
+    except Exception as error:  # of any kind: Hydra trips over numbers, lists and nulls where a choice belongs
         return error
     # Hydra skips a choice that does not exist where the defaults list calls its group optional.
     for override in map(_parse, overrides):

@@ -44,8 +44,9 @@ def explain(override: Override, cfg: DictConfig, loader: ConfigLoader, error: Ex
 
 def _choice(override: Override, options: list[str], in_defaults: bool, error: Exception) -> Explained:
     value, bare = override.value(), _bare(override)
-    if not isinstance(value, list) and said(value) not in options and not override.is_delete():
-        near = nearest(value, options) if value not in ("", None) else []
+    several = isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+    if not several and said(value) not in options and not override.is_delete():
+        near = nearest(value, options) if value not in ("", None) and not isinstance(value, list | dict) else []
         guess = f"{_prefix(override)}{override.key_or_group}={near[0]}" if near else None
         return _fault(override, f"there is no such choice; {legal(value, options)}"), guess
     if in_defaults and override.is_add():

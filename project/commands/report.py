@@ -5,6 +5,7 @@ from pathlib import Path
 
 from project.report.run_page import write_run_page
 from project.report.sweep_page import write_sweep_page
+from project.spec.disk import NotWritten
 from project.spec.fault import plain
 from project.spec.untrusted import Unreadable
 
@@ -28,5 +29,5 @@ def main() -> None:
         parser.error(f"{folder} has nothing of a run ({', '.join(OF_A_RUN)}) nor of a sweep ({OF_A_SWEEP})")
     try:
         print(write(folder))
-    except Unreadable as error:
+    except (Unreadable, NotWritten) as error:
         parser.exit(2, f"Nothing was written. {plain(str(error))}\n")

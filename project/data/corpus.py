@@ -3,26 +3,43 @@
 The check of a config imports this file, so it imports nothing heavy.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from project.data.tokenizer import END_OF_TEXT, SMALLEST_VOCABULARY, tokenizer_faults
 from project.spec.fault import Fault
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Value: TypeAlias = "str | list[Mapping[str, Any]] | npt.NDArray[Any]"
+"""What a row of a file holds: a text, messages, tokens."""
+
 
 @dataclass(frozen=True)
 class Document:
-    """One text that is tokenized by itself.
+    """One text that is tokenized by itself; or the messages of a conversation, which the tokenizer's chat template
+    makes a text; or tokens that are there already.
 
     `id` is the same on every machine (it has no absolute path), because the split into training and validation is a
     hash of it.
     """
 
     id: str
-    text: str
+    text: str = ""
+    messages: Sequence[Mapping[str, Any]] | None = None
+    tokens: npt.NDArray[Any] | None = None
+
+    @classmethod
+    def of(cls, id: str, value: Value) -> Document:
+        if isinstance(value, str):
+            return cls(id, value)
+        return cls(id, messages=value) if isinstance(value, list) else cls(id, tokens=value)
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
+from project.data.text_files import value_of
 from project.spec.fault import Fault
 
 
@@ -55,13 +56,13 @@ class HuggingFaceCorpus:
         if self.text_key not in rows.column_names:
             message = f"is no column of {self.dataset}; it has {rows.column_names}"
             raise CorpusError(Fault("data.text_key", self.text_key, message))
-        kind = getattr(rows.features[self.text_key], "dtype", type(rows.features[self.text_key]).__name__)
-        if kind not in ("string", "large_string"):
-            message = f"is a column of {kind} in {self.dataset}, not of strings; it has {rows.column_names}"
-            raise CorpusError(Fault("data.text_key", self.text_key, message))
         for number, row in enumerate(rows.select_columns([self.text_key])):
-            if row[self.text_key]:
-                yield Document(str(number), row[self.text_key])
+            value = value_of(row, self.text_key, self._misfit)
+            if len(value):
+                yield Document.of(str(number), value)
+
+    def _misfit(self, reason: str) -> CorpusError:
+        return CorpusError(Fault("data.text_key", self.text_key, f"{reason}, in {self.dataset}"))
 
     def faults(self) -> list[Fault]:
         if not self.dataset:

@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from project.data.chat_template import template_source
 from project.data.corpus import Corpus, CorpusError
 from project.data.token_file import VERSION, TokenFile
 from project.data.tokenizer import (
@@ -31,6 +32,7 @@ from project.data.tokenizer import (
     tokenizer_faults,
 )
 from project.run_folder import sync
+from project.spec.disk import space_left
 from project.spec.fault import Fault
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,11 @@ def prepare(
         if (prepared := _open(folder)) is None:  # else another process made it while this one waited
             _remove_leftovers(folder)
             started = time.monotonic()
-            _write(corpus, folder, fingerprint, vocab_size, tokenizer, end, val_fraction, show_progress)
+            try:
+                _write(corpus, folder, fingerprint, vocab_size, tokenizer, end, val_fraction, show_progress)
+            except OSError as error:  # what is read has faults of its own
+                reason = f"cannot be written: {error.strerror or error}{space_left(folder)}; name another folder"
+                raise CorpusError(Fault("data.cache_dir", str(cache_dir), reason)) from None
             log.info("prepared %s in %.1f s: %s", corpus.name, time.monotonic() - started, folder)
             prepared = _open(folder)
     assert prepared is not None
@@ -119,7 +125,10 @@ def _lock(folder: Path, cache_dir: str) -> AbstractContextManager[Any]:
 
 
 def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: str, val_fraction: float) -> str:
-    given = [hashlib.sha256(Path(tokenizer).expanduser().read_bytes()).hexdigest(), end] if tokenizer else None
+    given = None
+    if tokenizer:
+        file = Path(tokenizer).expanduser()
+        given = [hashlib.sha256(file.read_bytes()).hexdigest(), end, *template_source(file.parent)]
     content = {
         "version": VERSION,
         "corpus": corpus.identity(),
@@ -156,7 +165,10 @@ def _open(folder: Path) -> PreparedCorpus | None:
 def _remove_leftovers(folder: Path) -> None:
     """Removes the partial folders of killed processes, and a damaged folder. The caller has to hold the lock."""
     for leftover in (*folder.parent.glob(f"{folder.name}.partial-*"), folder):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _write(
@@ -176,9 +188,10 @@ def _write(
     try:
         with PreparationProgress(show_progress, corpus.size_bytes()) as progress:
             made = obtain_tokenizer(corpus, progress, vocab_size, tokenizer, val_fraction)
-            made.save(str(partial / TOKENIZER))
+            (partial / TOKENIZER).write_text(made.to_str(pretty=True), encoding="utf-8")
             (partial / TOKENIZER_CONFIG).write_text(json.dumps({"eos_token": end}) + "\n", encoding="utf-8")
-            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end)
+            beside = Path(tokenizer).expanduser().parent if tokenizer else None
+            write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end, beside)
         for path in (*partial.rglob("*"), partial):
             sync(path)  # before the rename, because after a crash a file system may have the new name without content
         partial.rename(folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
-from project.data.text_files import is_compressed, read_texts
+from project.data.text_files import is_compressed, read_values
 from project.spec.fault import Fault, said
 
 # Faults are looked for in this much text; the rest is checked when it is tokenized, still before any process starts.
@@ -19,8 +19,9 @@ _CHECKED_BYTES, _CHECKED_ROWS = 256 * 2**20, 10_000  # a wrong `text_key` shows 
 class TextCorpus:
     """Files and globs (`**` included) as a corpus.
 
-    Each row of JSON lines, JSON, CSV, TSV or Parquet is a document, under the key `text_key`. Every other file is one
-    document of UTF-8 text, unless its lines are JSON objects. All may be compressed (`project.data.text_files`).
+    Each row of JSON lines, JSON, CSV, TSV or Parquet is a document, under the key `text_key`: a text, messages or
+    tokens. `.bin` files hold tokens. Every other file is one document of UTF-8 text, unless its lines are JSON objects.
+    All may be compressed (`project.data.text_files`).
     """
 
     name = "text"
@@ -43,7 +44,11 @@ class TextCorpus:
         return found
 
     def identity(self) -> dict[str, Any]:
-        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
+        indices = [
+            index for path in self.files if path.suffix == ".bin" and (index := path.with_suffix(".idx")).exists()
+        ]
+        read = [*self.files, *indices]
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
         return {"corpus": self.name, "text_key": self.text_key, "files": stats}
 
     def size_bytes(self) -> int | None:
@@ -55,9 +60,9 @@ class TextCorpus:
         root = Path(os.path.commonpath([path.parent for path in self.files]))
         for path in self.files:
             name = path.relative_to(root).as_posix()
-            for row, text in enumerate(read_texts(path, self.text_key)):
-                if text:
-                    yield Document(f"{name}:{row}", text)
+            for row, value in enumerate(read_values(path, self.text_key)):
+                if len(value):
+                    yield Document.of(f"{name}:{row}", value)
 
     def faults(self) -> list[Fault]:
         found, faults = self._find()
@@ -66,8 +71,8 @@ class TextCorpus:
             try:
                 if checked < _CHECKED_BYTES:
                     checked += path.stat().st_size
-                    for text in islice(read_texts(path, self.text_key), _CHECKED_ROWS):
-                        empty = empty and not text
+                    for value in islice(read_values(path, self.text_key), _CHECKED_ROWS):
+                        empty = empty and not len(value)
             except CorpusError as error:
                 faults.append(error.fault)
             except OSError as error:
@@ -92,7 +97,10 @@ class TextCorpus:
                 status, resolved = file.stat(), file.resolve()
                 linked = status.st_nlink > 1 and status.st_ino != 0  # some mounts give every file the same number
                 found.setdefault((status.st_dev, status.st_ino) if linked else resolved, file)
-        return sorted(found.values()), faults
+        # Megatron's index belongs to the file beside it, if that is named too.
+        files = set(found.values())
+        indices = {path for path in files if path.suffix == ".idx" and path.with_suffix(".bin") in files}
+        return sorted(files - indices), faults
 
 
 def _why_nothing(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Reads a user's file as documents: plain text, JSON, CSV or Parquet, possibly compressed.
+"""Reads a user's file as documents: plain text, JSON, CSV or Parquet, possibly compressed; or tokens in `.bin` files.
 
 The name's ending, in either case, determines the format; a file with another ending whose lines are JSON objects is
 read as JSON lines. A file that is not text is refused with its name and the reason, before it is tokenized.
@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from project.data.corpus import CorpusError
+from project.data.chat_template import is_conversation
+from project.data.corpus import CorpusError, Value
 from project.spec.fault import Fault
 
 KEY = "data.files"
@@ -39,8 +40,8 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in COMPRESSED or kind_of(path) == ".parquet"
 
 
-def read_texts(path: Path, text_key: str) -> Iterator[str]:
-    """Yields the documents of a file, including empty ones.
+def read_values(path: Path, text_key: str) -> Iterator[Value]:
+    """Yields the documents of a file, including empty ones: texts, conversations, tokens.
 
     Raises:
         CorpusError: at the first document that cannot be read.
@@ -53,6 +54,8 @@ def read_texts(path: Path, text_key: str) -> Iterator[str]:
             yield from _json_lines(path, text_key)
         elif kind == ".json":
             yield from _json(path, text_key)
+        elif kind in (".bin", ".idx"):
+            yield from _tokens(path)
         elif kind in (".csv", ".tsv"):
             yield from _separated(path, text_key, "\t" if kind == ".tsv" else ",")
         elif _looks_like_json_lines(path):
@@ -64,8 +67,17 @@ def read_texts(path: Path, text_key: str) -> Iterator[str]:
         raise refused(path, f"is damaged, or not compressed as its name says ({error})") from None
     except OSError as error:
         if error.errno is not None:
-            raise
+            raise refused(path, f"cannot be read: {error.strerror}") from None
         raise refused(path, f"is damaged, or not compressed as its name says ({error})") from None  # pyarrow's
+
+
+def _tokens(path: Path) -> Iterator[Value]:
+    from project.data.token_formats import NotTokens, read_tokens
+
+    try:
+        yield from read_tokens(path)
+    except NotTokens as error:
+        raise refused(path, str(error)) from None
 
 
 def refused(path: Path | str, reason: str) -> CorpusError:
@@ -128,8 +140,8 @@ def mended(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _text_of(record: Any, text_key: str, fault: Callable[[str], CorpusError]) -> str:
-    """The text of a row; an empty text for null, as in Parquet."""
+def value_of(record: Any, text_key: str, fault: Callable[[str], CorpusError]) -> Value:
+    """The text, the conversation or the tokens of a row; an empty text for null, as in Parquet."""
     if not isinstance(record, dict):
         raise fault(f"is no object but {_called(record)}; each needs a text under data.text_key={text_key}")
     if text_key not in record:
@@ -137,11 +149,19 @@ def _text_of(record: Any, text_key: str, fault: Callable[[str], CorpusError]) ->
     value = record[text_key]
     if value is None:
         return ""
-    if not isinstance(value, str):
-        raise fault(
-            f"has {_called(value)} under data.text_key={text_key}, which must be a text{_hint(text_key, value)}"
-        )
-    return mended(value)
+    if isinstance(value, str):
+        return mended(value)
+    if is_conversation(value):
+        return value
+    if is_tokens(value):
+        import numpy as np  # not at the top: the check of a config imports this file
+
+        return np.asarray(value, np.int64)
+    raise fault(f"has {_called(value)} under data.text_key={text_key}, which must be a text, messages or tokens")
+
+
+def is_tokens(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(one) is int and 0 <= one < 2**32 for one in value)
 
 
 def _called(value: Any) -> str:
@@ -154,14 +174,6 @@ def _called(value: Any) -> str:
         str: "a text",
     }
     return kinds.get(type(value), "null")
-
-
-def _hint(text_key: str, value: Any) -> str:
-    if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
-        return "; write messages out as texts, with the model's chat template"
-    if isinstance(value, list) and value and type(value[0]) is int:
-        return "; texts are read here, not tokens"
-    return ""
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------
@@ -181,7 +193,7 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _json_lines(path: Path, text_key: str) -> Iterator[str]:
+def _json_lines(path: Path, text_key: str) -> Iterator[Value]:
     offset = 0
     with _opened(path) as file:
         for number, line in enumerate(file, start=1):
@@ -194,10 +206,10 @@ def _json_lines(path: Path, text_key: str) -> Iterator[str]:
                 except (ValueError, RecursionError) as error:
                     said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
                     raise fault(f"is not JSON ({said}); a .jsonl file holds one object a line") from None
-                yield _text_of(record, text_key, fault)
+                yield value_of(record, text_key, fault)
 
 
-def _json(path: Path, text_key: str) -> Iterator[str]:
+def _json(path: Path, text_key: str) -> Iterator[Value]:
     """Reads a list of objects, one object, or JSON lines in a file named `.json`."""
     with _opened(path) as file:
         text = _decoded(path, file.read())
@@ -210,10 +222,10 @@ def _json(path: Path, text_key: str) -> Iterator[str]:
         said = error.msg if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise refused(path, f"is not JSON ({said})") from None
     if not isinstance(content, list):
-        yield _text_of(content, text_key, partial(refused, path))
+        yield value_of(content, text_key, partial(refused, path))
         return
     for number, record in enumerate(content):
-        yield _text_of(record, text_key, partial(refused, f"{path}:{number}"))
+        yield value_of(record, text_key, partial(refused, f"{path}:{number}"))
 
 
 # -- tables ---------------------------------------------------------------------------------------------------------
@@ -238,7 +250,7 @@ def _separated(path: Path, text_key: str, separator: str) -> Iterator[str]:
             raise refused(path, said) from None
 
 
-def _parquet(path: Path, text_key: str) -> Iterator[str]:
+def _parquet(path: Path, text_key: str) -> Iterator[Value]:
     pyarrow = _pyarrow(path)
     try:
         table = pyarrow.parquet.ParquetFile(path)
@@ -248,12 +260,20 @@ def _parquet(path: Path, text_key: str) -> Iterator[str]:
     if text_key not in schema.names:
         raise refused(path, f"has no column data.text_key={text_key}; it has {schema.names}")
     column = schema.field(text_key).type
-    if not is_string(pyarrow, column):
-        raise refused(path, f"has {column} in the column data.text_key={text_key}, which must be of strings")
+    kinds = pyarrow.types
+    is_list = kinds.is_list(column) or kinds.is_large_list(column)
+    if not is_string(pyarrow, column) and not (
+        is_list and (kinds.is_integer(column.value_type) or kinds.is_struct(column.value_type))
+    ):
+        must = "which must be of strings, of messages (role, content) or of tokens"
+        raise refused(path, f"has {column} in the column data.text_key={text_key}, {must}")
     try:
+        row = 0
         for batch in table.iter_batches(columns=[text_key]):
-            for text in batch.column(0).to_pylist():
-                yield text or ""
+            for value in batch.column(0).to_pylist():
+                fault = partial(refused, f"{path}:{row}")
+                yield (value or "") if isinstance(value, str) else value_of({text_key: value or None}, text_key, fault)
+                row += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise refused(path, f"is damaged ({str(error).splitlines()[0]})") from None
 

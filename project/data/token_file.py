@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -126,7 +126,14 @@ class TokenFileWriter:
             self._starts.pop()
         return tail
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
     def close(self) -> None:
+        """Completes the file. One that is left without has no header, and is none."""
         self._file.close()
         np.array([*self._starts, self.num_tokens], dtype="<i8").tofile(self._folder / "documents.bin")
         header = {

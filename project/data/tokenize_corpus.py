@@ -6,11 +6,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from project.data.corpus import Corpus, Document
+import numpy.typing as npt
+
+from project.data.chat_template import ChatTemplate, NoConversation
+from project.data.corpus import Corpus, CorpusError, Document
 from project.data.token_file import TokenFileWriter
 from project.data.tokenizer import END_OF_TEXT, open_tokenizer, train_tokenizer
+from project.spec.fault import Fault
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,6 +24,7 @@ SAMPLE_BYTES = 32 * 2**20
 # Long documents are encoded in sections, to bound the memory and so that several threads share one document.
 SECTION_CHARACTERS = 2**18
 BATCH_CHARACTERS = 2**21
+PIECE_TOKENS = 2**22
 
 
 def obtain_tokenizer(
@@ -29,8 +34,18 @@ def obtain_tokenizer(
     many)."""
     if path is not None:
         return open_tokenizer(Path(path))
-    documents = progress.watch("training the tokenizer", corpus.documents())
+    documents = only_texts(corpus, progress.watch("training the tokenizer", corpus.documents()))
     return train_tokenizer(_sample(documents, corpus.size_bytes(), val_fraction), vocab_size)
+
+
+def only_texts(corpus: Corpus, documents: Iterable[Document]) -> Iterator[Document]:
+    """Raises CorpusError for a document of tokens or of messages, which belong to a tokenizer that is there."""
+    for document in documents:
+        if document.tokens is not None or document.messages is not None:
+            what = "tokens" if document.tokens is not None else "messages"
+            reason = f"holds {what}, which mean something to their tokenizer alone; give data.tokenizer=PATH of it"
+            raise CorpusError(Fault(corpus.key, document.id, reason))
+        yield document
 
 
 def write_token_files(
@@ -41,21 +56,64 @@ def write_token_files(
     fingerprint: str,
     val_fraction: float,
     end_of_text: str = END_OF_TEXT,
+    template_folder: Path | None = None,
 ) -> None:
-    """Writes the token files `folder/train` and `folder/val`. Each document ends in the token `end_of_text`."""
+    """Writes the token files `folder/train` and `folder/val`. Each document ends in the token `end_of_text`.
+    Conversations become text by the chat template in `template_folder`.
+
+    Raises:
+        CorpusError: for a conversation without a template, or that it does not take, and for tokens beyond the
+            vocabulary.
+    """
     end = tokenizer.token_to_id(end_of_text)
     assert end is not None
     vocab_size = max(tokenizer.get_vocab().values()) + 1
-    train = TokenFileWriter(folder / "train", vocab_size, fingerprint)
-    val = TokenFileWriter(folder / "val", vocab_size, fingerprint)
-    for batch in _batches(progress.watch("tokenizing", corpus.documents())):
-        encodings = tokenizer.encode_batch_fast([section.text for section in batch], add_special_tokens=False)
-        for section, encoding in zip(batch, encodings, strict=True):
-            split = val if is_validation(section.document, section.document_id, val_fraction) else train
-            split.add([*encoding.ids, end] if section.last else encoding.ids, starts_document=section.first)
-    _even_out(train, val, val_fraction)
-    train.close()
-    val.close()
+    with (
+        TokenFileWriter(folder / "train", vocab_size, fingerprint) as train,
+        TokenFileWriter(folder / "val", vocab_size, fingerprint) as val,
+    ):
+        documents = as_texts(corpus, progress.watch("tokenizing", corpus.documents()), template_folder)
+        for batch in _batches(documents):
+            first = batch[0]
+            if first.tokens is not None:
+                split = val if is_validation(first.document, first.document_id, val_fraction) else train
+                add_tokens(corpus, split, first, vocab_size, end)
+                continue
+            encodings = tokenizer.encode_batch_fast([section.text for section in batch], add_special_tokens=False)
+            for section, encoding in zip(batch, encodings, strict=True):
+                split = val if is_validation(section.document, section.document_id, val_fraction) else train
+                split.add([*encoding.ids, end] if section.last else encoding.ids, starts_document=section.first)
+        _even_out(train, val, val_fraction)
+        train.close()
+        val.close()
+
+
+def as_texts(corpus: Corpus, documents: Iterable[Document], folder: Path | None) -> Iterator[Document]:
+    """The documents, conversations written as texts. A template ends them itself, or the end of text does."""
+    template: ChatTemplate | None = None
+    for document in documents:
+        if document.messages is not None:
+            try:
+                template = template or ChatTemplate(folder or Path())
+                document = Document(document.id, template.render(document.messages))
+            except NoConversation as error:
+                raise CorpusError(Fault(corpus.key, document.id, str(error))) from None
+        yield document
+
+
+def add_tokens(corpus: Corpus, split: TokenFileWriter, section: _Section, vocab_size: int, end: int) -> None:
+    """Adds a document of tokens, piece by piece, for it may be a file larger than memory; and one that ends it."""
+    tokens = section.tokens
+    assert tokens is not None
+    for start in range(0, len(tokens), PIECE_TOKENS):
+        piece = tokens[start : start + PIECE_TOKENS]
+        if piece.min() < 0 or piece.max() >= vocab_size:
+            wrong = piece.max() if piece.max() >= vocab_size else piece.min()
+            reason = f"has the token {wrong}, where data.tokenizer has {vocab_size}: another made these tokens"
+            raise CorpusError(Fault(corpus.key, section.document_id, reason))
+        split.add(piece, starts_document=start == 0)
+    if tokens[-1] != end:
+        split.add([end], starts_document=False)
 
 
 def _sample(documents: Iterator[Document], size: int | None, val_fraction: float) -> Iterator[str]:
@@ -93,6 +151,7 @@ class _Section(NamedTuple):
     text: str
     first: bool
     last: bool
+    tokens: npt.NDArray[Any] | None = None
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[_Section]]:
@@ -100,6 +159,12 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[_Section]]:
     batch: list[_Section] = []
     characters = 0
     for index, document in enumerate(documents):
+        if document.tokens is not None:
+            if batch:
+                yield batch
+            batch, characters = [], 0
+            yield [_Section(index, document.id, "", first=True, last=True, tokens=document.tokens)]
+            continue
         texts = list(_sections(document.text))
         for number, text in enumerate(texts):
             batch.append(_Section(index, document.id, text, first=number == 0, last=number == len(texts) - 1))
@@ -169,7 +234,8 @@ class PreparationProgress:
         task = self._progress.add_task(description, total=self._total)
         for document in documents:
             yield document
-            self._progress.advance(task, len(document.text))
+            of_tokens = 0 if document.tokens is None else document.tokens.nbytes
+            self._progress.advance(task, len(document.text) + of_tokens)
         # The total is in bytes, of which there are more than characters, or unknown: the bar ends full all the same.
         done = self._progress.tasks[task].completed
         self._progress.update(task, total=done, completed=done)

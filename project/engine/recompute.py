@@ -2,11 +2,12 @@
 
 The router's choice is kept in every mode: recomputed, a near tie could fall the other way and the backward would
 belong to another forward. `selective` also keeps what the all-to-alls brought, so that nothing is sent twice. Random
-numbers, as of dropout, are those of the forward: torch saves the generators' state and restores it to recompute.
+numbers, as of dropout, are those of the forward: torch saves the state of its generators and restores it to recompute,
+and `replay` that of others (`random_numbers.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -34,6 +35,8 @@ class Recomputed:
         self.forward, self.kept = forward, kept
         # One for each call whose backward is to come: they go with their graphs.
         self.caches: WeakSet[AbstractContextManager] = WeakSet()
+        # Called with each forward, it returns what to enter around its recomputation.
+        self.replay: Callable[[], Callable[[], AbstractContextManager]] = lambda: nullcontext
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(self.forward, *args, use_reentrant=False, context_fn=self.contexts, **kwargs)
@@ -41,7 +44,7 @@ class Recomputed:
     def contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
         forward, recomputation = create_selective_checkpoint_contexts(self.policy)
         self.caches.add(recomputation)
-        return forward, recomputation
+        return forward, both(self.replay()(), recomputation)
 
     def policy(self, ctx: object, operation: Callable, *args: object, **kwargs: object) -> CheckpointPolicy:
         return CheckpointPolicy.MUST_SAVE if operation in self.kept else CheckpointPolicy.PREFER_RECOMPUTE
@@ -50,6 +53,12 @@ class Recomputed:
         """Yields the kept results of all calls, which torch holds beside autograd's graph."""
         for cache in self.caches:
             yield from results_beside_graph(cache)
+
+
+@contextmanager
+def both(first: AbstractContextManager, second: AbstractContextManager) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 def recompute_layers(layers: Iterable[nn.Module], mode: str) -> None:

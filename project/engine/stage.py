@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 from project.compat.torch_internals import Stage
+from project.engine.series import applies_a_weight_twice_in_series
 
 ACTIVATION, GRADIENT = 0, 1
 """Tags of the messages between stages, by their direction."""
@@ -60,7 +61,8 @@ class Phases:
 class RecordedStage(Stage):
     """Enters `compute_context` around the forward alone: autocast must not span the backward. Every forward is given
     `model_kwargs` as they are, the same objects for each microbatch. Without `split_backward` a schedule that asks for
-    the gradients of inputs and weights apart gets both at once.
+    the gradients of inputs and weights apart gets both at once; so does one of a part that applies a weight twice in
+    series, which the first forward shows.
 
     `note` is told each action as it begins. Each of the `watchers` is entered around every forward of the stage and, of
     the last stage, around the loss.
@@ -95,10 +97,17 @@ class RecordedStage(Stage):
         self.watchers, self.note = watchers, note
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
+        self.looked = False  # at the graph of a forward
 
     def forward_maybe_with_nosync(self, *args: Any, **kwargs: Any) -> Any:
         with self.watched(), self.compute_context():
-            return super().forward_maybe_with_nosync(*args, **self.model_kwargs)
+            output = super().forward_maybe_with_nosync(*args, **self.model_kwargs)
+        if self.split_backward and not self.looked and torch.is_grad_enabled():
+            self.looked = True
+            outputs = output if isinstance(output, tuple) else (output,)
+            if not self.is_first and applies_a_weight_twice_in_series(args, outputs):
+                self.split_backward, self.dw_builder = False, nothing_left
+        return output
 
     @contextmanager
     def watched(self) -> Iterator[None]:

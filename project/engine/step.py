@@ -19,7 +19,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -36,6 +36,7 @@ from project.engine.mesh import Mesh
 from project.engine.parts import named_weights
 from project.engine.pipeline import Pipeline
 from project.engine.precision import ComputePrecision, LossScale
+from project.engine.random_numbers import RandomNumbers
 from project.engine.split_model import SplitModel
 from project.engine.stage import Phases, Span, Watch
 from project.spec.layout import ParallelLayout
@@ -69,7 +70,8 @@ class Step:
     accumulate: int = field(default=1, init=False)  # batches in a window
     done: int = field(default=0, init=False)  # optimizer steps before the present one
     # The last window: the global 2-norm of its gradients, without loss scale, before clipping; for each of the flags,
-    # whether any rank raised it; whether norm and loss are finite (if not, the optimizer did not step).
+    # whether any rank raised it (of the last evaluated batch, if that is later); whether norm and loss are finite (if
+    # not, the optimizer did not step).
     grad_norm: float = field(default=math.nan, init=False)
     flagged: list[bool] = field(default_factory=list, init=False)
     finite: bool = field(default=False, init=False)
@@ -83,6 +85,8 @@ class Step:
 
     def __post_init__(self) -> None:
         self.mean_loss = MeanLoss(self.model, self.layout, self.mesh.dp)
+        self.random_numbers = RandomNumbers(self.parts, self.mesh, self.device)
+        self.watchers.append(self.random_numbers.of_forward)
 
     # -- the step, in order -------------------------------------------------------------------------------------------
 
@@ -104,6 +108,7 @@ class Step:
         if self.gradients_finished:
             raise RuntimeError("a batch after the last one of an optimizer step, whose gradients are summed already")
         self.phases.take()
+        self.random_numbers.begin("train", self.done, len(self.mean_loss.losses))
         # 1. Microbatches through the pipeline, forward and backward.
         with self.computing(), self.phases.during("schedule"):
             losses = self.pipeline_for(inputs).train(inputs, targets, **model_kwargs)
@@ -155,13 +160,17 @@ class Step:
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
         """Forward alone; returns the mean loss and the count, as `train_batch` does."""
         self.phases.take()
+        self.random_numbers.begin("evaluate", self.done)
         with self.computing():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
         of_stage = self.mean_loss.of_stage(losses, targets, self.loss_factor)
-        return self.over_count(targets, *self.sum_over_ranks([], of_stage))
+        flags, *sums = self.sum_over_ranks([self.raised_here()], of_stage)
+        self.flagged = [raised > 0 for raised in flags.tolist()]
+        return self.over_count(targets, *sums)
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """Returns the model's outputs for one batch, whole, on every rank of a replica."""
+        self.random_numbers.begin("predict", self.done)
         with self.computing():
             return self.pipeline_for(inputs).predict(inputs, **model_kwargs)
 
@@ -178,6 +187,7 @@ class Step:
         if self.pipeline is None:
             microbatch = torch.Size((len(inputs) // self.layout.microbatches, *inputs.shape[1:]))
             shape = self.model.activation_shape(microbatch, self.layout)
+            self.check_divides(inputs, self.model.activation_shape(microbatch, replace(self.layout, tp=1)), shape)
             self.pipeline = Pipeline(
                 self.layout,
                 self.mesh.pp,
@@ -191,6 +201,20 @@ class Step:
                 self.note,
             )
         return self.pipeline
+
+    def check_divides(self, inputs: Tensor, whole: Sequence[int], here: Sequence[int]) -> None:
+        """Checks the shape of a rank's activation against that without tensor parallelism: ranks whose shares are
+        not alike would wait for bytes that the others do not send.
+
+        Raises:
+            ValueError: if tp does not divide a dim that it cuts.
+        """
+        for dim, (size, share) in enumerate(zip(whole, here, strict=True)):
+            if share not in (size, size / self.layout.tp):
+                raise ValueError(
+                    f"inputs of shape {list(inputs.shape)}: parallel.tp={self.layout.tp} does not divide dim {dim} of "
+                    f"the activation, {size}; nearest {size - size % self.layout.tp or self.layout.tp}"
+                )
 
     def take_spans(self) -> list[Span]:
         """Returns the last batch's actions on this rank; none if they were taken already."""
@@ -236,8 +260,11 @@ class Step:
                     self.pipeline.reduce_gradients()
                 finish_sums(self.weights(), self.mesh)
                 self.gradients_finished = True
-            flags = torch.tensor([float(flag) for flag in self.flags()], dtype=torch.float64, device=self.device)
-            return [squared_norm(self.weights(), self.mesh, self.device), flags]
+            return [squared_norm(self.weights(), self.mesh, self.device), self.raised_here()]
+
+    def raised_here(self) -> Tensor:
+        """This rank's flags, 0 or 1 each."""
+        return torch.tensor([float(flag) for flag in self.flags()], dtype=torch.float64, device=self.device)
 
     # -- 3. what is summed once ---------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ overwrite the last row. A new metric gets a column at the end, for which the fil
 """
 
 import csv
+import errno
 import io
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from project.run_folder import write_atomically
+from project.spec.disk import writing
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?|[-+]?(nan|inf)|", re.ASCII)
 STEP = re.compile(r"\d{1,18}", re.ASCII)
@@ -29,6 +31,7 @@ class MetricsFile:
         self._row_start = 0
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Raises NotWritten; the rows before stay whole."""
         if not self._columns:
             self._begin(step)
         cells = {name: repr(float(value)) for name, value in metrics.items()}
@@ -55,12 +58,16 @@ class MetricsFile:
     def _put(self, line: bytes) -> None:
         """Writes a row in one system call, so that a killed process leaves all of it or nothing, and cuts off what a
         longer row before it would leave behind."""
-        descriptor = os.open(self.path, os.O_WRONLY)
-        try:
-            os.pwrite(descriptor, line, self._row_start)
-            os.ftruncate(descriptor, self._row_start + len(line))
-        finally:
-            os.close(descriptor)
+        with writing(self.path):
+            descriptor = os.open(self.path, os.O_WRONLY)
+            try:
+                written = os.pwrite(descriptor, line, self._row_start)
+                if written < len(line):  # a disk that is full takes a part
+                    os.ftruncate(descriptor, self._row_start)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.ftruncate(descriptor, self._row_start + len(line))
+            finally:
+                os.close(descriptor)
 
     def _replace(self, rows: Iterable[Mapping[str, str]]) -> None:
         header = self._line({name: name for name in self._columns})

@@ -36,9 +36,10 @@ def cluster_of(config: Config) -> Cluster:
 
 
 def claims_path(document: str) -> Path:
-    """Path of a file of claims: `document` itself if it is a YAML file, else the file of that name in
-    configs/claims."""
-    return Path(document) if document.endswith((".yaml", ".yml")) else CONFIGS / "claims" / f"{document}.yaml"
+    """Path of a file of claims: that of this name in configs/claims, or else `document` itself, whatever its suffix, if
+    it is there or can be no name."""
+    named, path = CONFIGS / "claims" / f"{document}.yaml", Path(document).expanduser()
+    return path if not named.is_file() and (path.exists() or path.suffix or "/" in document) else named
 
 
 def plan_of(config: Config) -> Plan:

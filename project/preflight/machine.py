@@ -1,17 +1,22 @@
 """Faults and warnings of what a configuration asks of the machine: ranks, GPUs, half precision, folders to write to."""
 
 import re
+import resource
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from project.spec.fault import Fault, said
+from project.spec.disk import space_left
+from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import legal_layouts
 from project.spec.model import ModelConfig
 
+LEAST_SPACE = 1 << 16  # bytes: configuration, log and summary of a run take as much
+PAGE = 4096
 _NAMED = 4  # layouts in a message
 _INSTRUCTIONS = {
     "bf16": {"avx512_bf16", "amx_bf16", "bf16"},
@@ -27,12 +32,25 @@ class Surroundings:
     """The facts outside of the configuration that a check depends on.
 
     `gpus` counts the GPUs of this machine; it is called only where the accelerator may be a GPU, for counting imports
-    torch. `run_folder` is None where it need not be checked.
+    torch. `memory` returns the bytes that ranks on its processors share. `run_folder` is None where it need not be
+    checked.
     """
 
     environ: Mapping[str, str]
     gpus: Callable[[], int]
     run_folder: Path | None = None
+    memory: Callable[[], float] = field(default=lambda: machine_memory())
+
+
+def machine_memory(info: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> float:
+    """Bytes of memory and swap that this machine, or the container that this process runs in, has; infinite where that
+    is not known."""
+    if not info.exists():
+        return float("inf")
+    found = dict(re.findall(r"^(\w+):\s+(\d+) kB$", info.read_text(encoding="utf-8"), re.MULTILINE))
+    here = 1024 * (int(found.get("MemTotal", 0)) + int(found.get("SwapTotal", 0)))
+    allowed = limit.read_text(encoding="utf-8").strip() if limit.exists() else "max"
+    return min(here or float("inf"), int(allowed) if allowed.isdigit() else float("inf"))
 
 
 def rank_faults(
@@ -50,7 +68,10 @@ def rank_faults(
         return
     named = lambda ranks: _named_layouts(layout, model, batch, ranks)  # noqa: E731
     yield from _gpu_faults(trainer, layout, named, around)
+    yield from _node_faults(trainer.get("num_nodes", 1), layout, around.environ)
     launched = _launched_ranks(around.environ)
+    if launched is None:
+        yield from _open_file_faults(layout.world_size, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     if launched is not None and launched[1] != layout.world_size:
         variable, ranks = launched
         command = "torchrun" if variable == "WORLD_SIZE" else "srun"
@@ -59,6 +80,23 @@ def rank_faults(
             f"({variable}={ranks}); start {layout.world_size}, or use {named(ranks)}"
         )
         yield Fault("parallel", f"pp{layout.pp}_dp{layout.dp}_tp{layout.tp}", message)
+
+
+def shared_memory_faults(data: Mapping[str, Any], ranks: int, shared: Path = Path("/dev/shm")) -> Iterator[Fault]:
+    """The fault of loader processes whose batches have no room in shared memory, by which they hand them over; for
+    data without other faults, of `ranks` on this machine."""
+    workers = data.get("num_workers", 0)
+    if not workers or not shared.is_dir():
+        return
+    batch = 2 * (data["batch_size"] * data["seq_len"] * 8 + PAGE)  # tokens and targets
+    needed = (1 << 20) + ranks * workers * 2 * batch  # two batches ahead each
+    there = shutil.disk_usage(shared).free
+    if needed > there:
+        message = (
+            f"{ranks} ranks' loaders need {needed / 1e6:,.1f} MB of shared memory for their batches, and {shared} has "
+            f"{there / 1e6:,.1f} MB; nearest 0, or more of it (docker run --shm-size)"
+        )
+        yield Fault("data.num_workers", workers, message)
 
 
 def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
@@ -76,10 +114,11 @@ def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
         yield Fault(key, folder, f"cannot be created, because {existing} is a file; name another folder")
         return
     try:
-        with tempfile.TemporaryDirectory(dir=existing):
-            pass
+        with tempfile.TemporaryDirectory(dir=existing) as tried:
+            (Path(tried) / "file").write_bytes(bytes(LEAST_SPACE))
     except OSError as error:
-        yield Fault(key, folder, f"cannot be written ({existing}: {error.strerror}); name another folder")
+        reason = f"cannot be written ({existing}: {error.strerror}{space_left(existing)}); name another folder"
+        yield Fault(key, folder, reason)
 
 
 def precision_warnings(trainer: Mapping[str, Any], around: Surroundings) -> list[str]:
@@ -124,6 +163,34 @@ def _gpu_faults(
             f"{'is' if present == 1 else 'are'} present; use {named(present)}; or trainer.accelerator=cpu"
         )
         yield Fault("trainer.accelerator", accelerator, message)
+
+
+def _node_faults(nodes: object, layout: ParallelLayout, environ: Mapping[str, str]) -> Iterator[Fault]:
+    """Faults of a number of nodes that the ranks do not divide over, or that nobody has started."""
+    if type(nodes) is not int or nodes < 2:
+        return
+    ranks = layout.world_size
+    if ranks % nodes:
+        legal_here = [count for count in range(1, ranks + 1) if ranks % count == 0]
+        yield Fault(
+            "trainer.num_nodes", nodes, f"does not divide the layout's {ranks} ranks; {legal(nodes, legal_here)}"
+        )
+    elif _launched_ranks(environ) is None and not {"NODE_RANK", "GROUP_RANK"} & environ.keys():
+        message = (
+            "but this process starts ranks on its own machine alone, and would wait for the others for ever; start it "
+            "on each node by torchrun or srun, or with NODE_RANK, MASTER_ADDR and MASTER_PORT set; here nearest 1"
+        )
+        yield Fault("trainer.num_nodes", nodes, message)
+    elif _launched_ranks(environ) is not None and (started := _nodes(nodes, environ)) != nodes:
+        yield Fault("trainer.num_nodes", nodes, f"but the launcher has started {started}; nearest {started}")
+
+
+def _open_file_faults(ranks: int, allowed: int) -> Iterator[Fault]:
+    """The fault of a limit of open files that the pipes to the ranks, and their connections, would go beyond."""
+    needed = 32 + 4 * ranks
+    if resource.RLIM_INFINITY != allowed < needed:
+        message = f"{ranks} ranks need some {needed} open files, but `ulimit -n` allows {allowed}; raise it"
+        yield Fault("parallel", f"{ranks} ranks", message)
 
 
 def _nodes(asked: object, environ: Mapping[str, str]) -> int:

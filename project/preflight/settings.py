@@ -9,9 +9,8 @@ from pydantic import AfterValidator, BaseModel, Strict
 from project.spec.fault import Fault
 from project.spec.figures import FIGURES
 from project.spec.precision import Precision
-from project.spec.record import AboveZero, Count, Must, Number, Word, record_faults
+from project.spec.record import AboveZero, Count, Flag, FlagOrNull, FromZero, Must, Number, Word, record_faults
 
-FromZero = Annotated[int, Strict(), Ge(0), Must("a whole number, 0 or more")]
 NotNegative = Annotated[Number, Ge(0), Must("a number, 0 or more")]
 Share = Annotated[Number, Ge(0), Le(1), Must("a number from 0 to 1")]
 Below1 = Annotated[Number, Ge(0), Lt(1)]
@@ -24,6 +23,10 @@ def _known_figure(name: str) -> str:
         raise ValueError(name)
     return name
 
+
+SomeBatches = Annotated[Batches | None, Must("null, a number of batches, or a fraction of them")]
+
+LONGEST_WAIT_S = 365 * 24 * 3600  # gloo counts nanoseconds in 64 bits
 
 Figure = Annotated[str, AfterValidator(_known_figure)]
 Figures = Annotated[list[Figure], MinLen(1)]
@@ -47,19 +50,49 @@ class Trainer(BaseModel):
     log_every_n_steps: FromZero
     gradient_clip_val: Annotated[NotNegative | None, Must("a number, 0 or more, or null for no clipping")]
     val_check_interval: Annotated[Count | None, Must("null or a number of steps")]
-    limit_val_batches: Annotated[Batches | None, Must("null, a number of batches, or a fraction of them")]
+    limit_val_batches: SomeBatches
+    # Lightning's others, where they are given.
+    limit_train_batches: SomeBatches
+    limit_test_batches: SomeBatches
+    limit_predict_batches: SomeBatches
+    overfit_batches: SomeBatches
+    fast_dev_run: Annotated[FromZero | Flag, Must("true, false or a number of batches")]
+    max_epochs: Annotated[Count | Literal[-1] | None, Must("null, -1 or a number of epochs")]
+    min_epochs: Annotated[FromZero | None, Must("null or a number of epochs")]
+    min_steps: Annotated[FromZero | None, Must("null or a number of steps")]
+    max_time: Annotated[Word | dict[str, Any] | None, Must("null or a time, as in '00:12:00:00', DD:HH:MM:SS")]
+    gradient_clip_algorithm: Literal["norm", "value", None]
+    deterministic: Annotated[Flag | Literal["warn"] | None, Must("true, false, warn or null")]
+    benchmark: FlagOrNull
+    detect_anomaly: Annotated[Literal[False], Must("false: a schedule runs backward apart from the forward")]
+    barebones: Flag
+    sync_batchnorm: Flag
+    enable_autolog_hparams: Flag
+    reload_dataloaders_every_n_epochs: FromZero
+    profiler: Annotated[
+        Literal["simple", "advanced", "pytorch"] | dict[str, Any] | None,
+        Must("null, simple, advanced, pytorch or a section with a _target_"),
+    ]
+    default_root_dir: Annotated[Word | None, Must("null or the path of a folder")]
 
 
 class Watchdog(BaseModel):
     not_finite: Literal["stop", "skip"]
-    timeout_s: Annotated[AboveZero, Must("a number of seconds above 0")]
+    timeout_s: Annotated[
+        Annotated[AboveZero, Le(LONGEST_WAIT_S)], Must(f"a number of seconds above 0, at most {LONGEST_WAIT_S}, a year")
+    ]
 
 
 class CheckpointSettings(BaseModel):
-    asynchronous: Literal[True, False]
+    asynchronous: Flag
 
 
 class Data(BaseModel):
+    vocab_size: Count
+    seed: FromZero
+    num_tokens: Count
+    pin_memory: Flag
+    show_progress: Flag
     cache_dir: Annotated[Word, Must("the path of a folder")]
     tokenizer: Annotated[Word | None, Must("null, or the path of a tokenizer.json")]
     end_of_text: Annotated[Word | None, Must("null, or a token of the tokenizer")]

@@ -25,6 +25,9 @@ class Must:
 Count = Annotated[int, Strict(), Ge(1), Must("a whole number of at least 1")]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 AboveZero = Annotated[Number, Gt(0), Must("a number above 0")]
+Flag = Annotated[bool, Strict(), Must("true or false")]
+FlagOrNull = Annotated[Flag | None, Must("true, false or null")]
+FromZero = Annotated[int, Strict(), Ge(0), Must("a whole number, 0 or more")]
 Word = Annotated[str, Strict(), MinLen(1)]
 
 

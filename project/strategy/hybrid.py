@@ -36,6 +36,12 @@ from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
 from project.strategy.last_action import TIMED_OUT, PostedActions
 from project.strategy.launcher import ForkLauncher, one_line
+from project.strategy.loaders import (
+    check_training_batch,
+    check_training_loader,
+    check_validation_batch,
+    check_validation_loaders,
+)
 from project.strategy.precision import HybridPrecision
 from project.strategy.ranks import join, meet
 from project.strategy.stop import StopRequest, listen_while_fitting, requeue
@@ -225,7 +231,8 @@ class HybridParallelStrategy(LaunchedStrategy):
     @property
     def step(self) -> Step:
         assert self._step is not None, "there is no step before the strategy's setup"
-        self._step.accumulate = self.trained.trainer.accumulate_grad_batches
+        trainer = self.trained.trainer
+        self._step.accumulate, self._step.done = trainer.accumulate_grad_batches, trainer.global_step
         return self._step
 
     def penalty_scale(self, targets: Tensor) -> Tensor:
@@ -243,8 +250,11 @@ class HybridParallelStrategy(LaunchedStrategy):
         return self.evaluate_batch(inputs, targets, **model_kwargs).loss
 
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
-        """Runs the forwards alone (`Step.evaluate_batch`)."""
-        return self.step.evaluate_batch(inputs, targets, **model_kwargs)
+        """Runs the forwards alone (`Step.evaluate_batch`). A rank that was told to stop tells the others."""
+        sums = self.step.evaluate_batch(inputs, targets, **model_kwargs)
+        if self.step.flagged[0]:
+            self._answer()
+        return sums
 
     def train_batch(
         self, inputs: Tensor, targets: Tensor, statistics: Callable[[], Tensor] | None = None, **model_kwargs: Any
@@ -303,7 +313,6 @@ class HybridParallelStrategy(LaunchedStrategy):
         if step.flagged[0]:
             self._answer()
         change = partial(before_optimizer_step, self.precision_plugin, self.trained, optimizer)
-        step.done = self.trained.trainer.global_step
         try:
             step.update(optimizer, change, **kwargs)
         except NotFinite:
@@ -339,11 +348,25 @@ class HybridParallelStrategy(LaunchedStrategy):
         """
         super().on_train_batch_start(batch, batch_idx)
         check_anomaly_detection()
+        self._end_if_stopped()
+        check_training_batch(self.trained.trainer, self.layout)
+
+    def validation_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises SIGTERMException as `on_train_batch_start` does; UnequalLoaders on all ranks."""
+        self._end_if_stopped()
+        check_validation_batch(self.trained.trainer, self.layout)
+        return super().validation_step(*args, **kwargs)
+
+    def _end_if_stopped(self) -> None:
         if self.stop.agreed:
             self.checkpoints.writer.drain()
             if self.is_global_zero:
                 requeue(self.cluster_environment, self.stop.signal, os.environ)
             raise SIGTERMException
+
+    def on_validation_start(self) -> None:
+        super().on_validation_start()
+        check_validation_loaders(self.trained.trainer, self.layout)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -401,6 +424,7 @@ class HybridParallelStrategy(LaunchedStrategy):
     def on_train_start(self) -> None:
         """Restores random numbers last of all before the first batch: setting a run up may have drawn some."""
         super().on_train_start()
+        check_training_loader(self.trained.trainer, self.layout)
         self.checkpoints.restore_random_numbers()
 
     def on_train_end(self) -> None:

@@ -4,9 +4,11 @@ Forking works with GPUs as long as no CUDA context exists before (Lightning chec
 processes are there already, and the strategy has no launcher.
 """
 
+import contextlib
 import ctypes
 import math
 import os
+import resource
 import signal
 import time
 import traceback
@@ -24,6 +26,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from project.compat.lightning_internals import ForkingLauncher
 from project.spec.fault import Told
 from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
+from project.strategy.ranks import loopback
 from project.strategy.stop import SIGNALS, StopRequest, not_ignored
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
@@ -42,14 +45,30 @@ class RankFailed(RuntimeError):
         self.rank, self.details = rank, details
 
 
+LIMIT = "; `ulimit -n` and `ulimit -u` say how many files and processes there may be"
+
+
+class NotForked(Told, OSError):
+    """Ranks that the system has no room for."""
+
+
+def allow_open_files() -> None:
+    """Raises this process's limit of open files to what it may be: sixteen ranks have hundreds of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # macOS says unlimited and allows less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class ForkLauncher(ForkingLauncher):
     """Forks a process for each rank. `stop` notes the signals that a rank is sent while it fits."""
 
     def __init__(self, strategy: ModelParallelStrategy, stop: StopRequest) -> None:
         super().__init__(strategy)
         self.strategy, self.num_processes, self.stop = strategy, strategy.num_processes, stop
-        self.has_fit = False
+        self.has_fit = self.fits = False
         self.ranks: list[BaseProcess] = []
+        self.passed_on: int | None = None  # the last signal that was sent on to the ranks
         self.last_actions = LastActions(self.num_processes)
 
     def launch(self, function: Callable, *args: Any, trainer: L.Trainer | None = None, **kwargs: Any) -> Any:
@@ -66,12 +85,19 @@ class ForkLauncher(ForkingLauncher):
                 "This trainer has fitted already, and the weights went with its forked ranks: another call would begin "
                 "with untrained ones. Validate within the fit (val_check_interval), or run under torchrun."
             )
+        self.fits = trainer is not None and trainer.state.fn == TrainerFn.FITTING
         self.check_cuda_is_untouched()
         assert self.strategy.cluster_environment is not None
+        if os.environ.setdefault("MASTER_ADDR", loopback()) == "::1":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # it would look for IPv4's
         os.environ["MASTER_PORT"] = str(self.strategy.cluster_environment.main_port)
         context = mp.get_context("fork")
-        result, result_of_rank_zero = context.Pipe(duplex=False)
-        errors, error_of = zip(*(context.Pipe(duplex=False) for _ in range(self.num_processes)), strict=True)
+        allow_open_files()
+        try:
+            result, result_of_rank_zero = context.Pipe(duplex=False)
+            errors, error_of = zip(*(context.Pipe(duplex=False) for _ in range(self.num_processes)), strict=True)
+        except OSError as error:
+            raise NotForked(f"pipes to {self.num_processes} ranks cannot be opened: {error.strerror}{LIMIT}") from None
         self.ranks = [
             context.Process(
                 target=self._rank_main,
@@ -83,8 +109,11 @@ class ForkLauncher(ForkingLauncher):
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         before = {number: signal.signal(number, self._pass_on) for number in not_ignored(SIGNALS)}
         try:
-            for process in self.ranks:
-                process.start()
+            try:
+                for process in self.ranks:
+                    process.start()
+            except OSError as error:
+                raise NotForked(f"{self.num_processes} ranks cannot be forked: {error.strerror}{LIMIT}") from None
             for end in (result_of_rank_zero, *error_of):
                 end.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -98,7 +127,7 @@ class ForkLauncher(ForkingLauncher):
             raise SIGTERMException
         if trainer is None:
             return output
-        self.has_fit = trainer.state.fn == TrainerFn.FITTING
+        self.has_fit = self.fits
         self.adopt(output, trainer)
         return output.trainer_results
 
@@ -121,11 +150,10 @@ class ForkLauncher(ForkingLauncher):
                 end.close()
         # Ctrl-C reaches the whole process group; the parent decides, and ends the ranks.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            self.stop.listen()
-        else:  # without the handlers of the parent, which came along
-            for number in not_ignored(SIGNALS):
-                signal.signal(number, signal.SIG_DFL)
+        # Without the handlers of the parent, which came along. Until it listens (`listen_while_fitting`) a rank has
+        # nothing to save, and may wait for others where no handler of Python's would run.
+        for number in not_ignored(SIGNALS):
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.environ["LOCAL_RANK"] = str(rank)
         try:
@@ -147,6 +175,7 @@ class ForkLauncher(ForkingLauncher):
 
     def _pass_on(self, number: int, frame: Any) -> None:
         """Sends a signal on to all ranks: `kill` sends it to this process alone."""
+        self.passed_on = number
         for process in self.ranks:
             if process.pid is not None and process.is_alive():
                 os.kill(process.pid, number)
@@ -184,6 +213,8 @@ class ForkLauncher(ForkingLauncher):
                     output = received(result)
                     continue
                 process.join()
+                if self.fits and self.passed_on and process.exitcode == -self.passed_on:  # before it listened
+                    return STOPPED
                 if process.exitcode != 0:
                     raise self._first_failure(open_errors, [])
         return output

@@ -1,6 +1,8 @@
 """The ranks of a run: how they join one process group, and what they share once they are up."""
 
+import errno
 import os
+import socket
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -13,6 +15,7 @@ from project.compat.lightning_internals import connect_ranks
 from project.engine.clock import Clock, common_clock
 from project.engine.host import threads_of_a_rank
 from project.engine.mesh import Mesh, build_mesh
+from project.spec.fault import Told
 from project.spec.layout import ParallelLayout
 
 
@@ -24,15 +27,60 @@ def meet(layout: ParallelLayout, device: torch.device, timeout: timedelta, proce
     return build_mesh(layout, device.type, timeout), clock
 
 
+NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN}
+
+
+class NotMet(Told, RuntimeError):
+    """Ranks that cannot meet one another."""
+
+
 def join(environment: ClusterEnvironment, device: torch.device, timeout: timedelta) -> None:
-    """Joins the process group of all ranks; returns at once if this process is in it already."""
-    connect_ranks(
-        environment,
-        dist.get_default_backend_for_device(device),
-        timeout=timeout,
-        device_id=None if device.type == "cpu" else device,
-        store=None if dist.is_initialized() else store_of_this_attempt(os.environ, timeout),
-    )
+    """Joins the process group of all ranks; returns at once if this process is in it already.
+
+    Raises:
+        NotMet: where they cannot meet, `timeout` at the latest after the first one has come.
+    """
+    if dist.is_initialized():
+        return
+    host, port = environment.main_address, environment.main_port
+    where = f"rank {environment.global_rank()} cannot meet the others at {host}:{port} (MASTER_ADDR, MASTER_PORT)"
+    if unreachable := why_unreachable(host, port):
+        raise NotMet(f"{where}: {unreachable}")
+    try:
+        connect_ranks(
+            environment,
+            dist.get_default_backend_for_device(device),
+            timeout=timeout,
+            device_id=None if device.type == "cpu" else device,
+            store=store_of_this_attempt(os.environ, timeout),
+        )
+    except RuntimeError as error:  # torch's, and gloo's, which are of no kind of their own
+        reason = str(error).strip().splitlines()[0]
+        raise NotMet(f"{where}, waiting at most {timeout.total_seconds():g} s: {reason}") from None
+
+
+def why_unreachable(host: str, port: int) -> str | None:
+    """Why an address will never answer: it has no name, or no network leads there; None where it may yet. Returns at
+    once, but for what a name server takes."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return f"the address is not known: {error.strerror or error}"
+    reasons = []
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as attempt:
+                attempt.setblocking(False)
+                reasons.append(attempt.connect_ex(address))
+        except OSError as error:  # a machine without this family of addresses
+            reasons.append(error.errno or errno.EAFNOSUPPORT)
+    return os.strerror(reasons[0]) if reasons and set(reasons) <= NO_WAY else None
+
+
+def loopback() -> str:
+    """The address by which ranks of one machine meet: IPv4's, or IPv6's where there is no other."""
+    only_new = why_unreachable("127.0.0.1", 1) is not None and why_unreachable("::1", 1) is None
+    return "::1" if only_new else "127.0.0.1"
 
 
 def store_of_this_attempt(environ: Mapping[str, str], timeout: timedelta | None) -> dist.Store | None:

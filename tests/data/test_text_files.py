@@ -93,8 +93,8 @@ def test_a_row_of_null_is_an_empty_document_as_in_parquet(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        ([1, 2], "a list under data.text_key=text, which must be a text; texts are read here, not tokens"),
-        ([{"role": "user", "content": "x"}], "write messages out as texts, with the model's chat template"),
+        ([1, "2"], "a list under data.text_key=text, which must be a text, messages or tokens"),
+        ([{"role": "user", "said": "x"}], "a list under data.text_key=text, which must be a text, messages or tokens"),
         ({"a": 1}, "an object under data.text_key=text"),
         (3, "a number under data.text_key=text"),
         (True, "a truth value under data.text_key=text"),
@@ -135,7 +135,7 @@ NO_TEXT = {
 
 
 @pytest.mark.parametrize("content", NO_TEXT.values(), ids=NO_TEXT)
-@pytest.mark.parametrize("name", ["train.bin", "a.txt", "a.txt.gz"])
+@pytest.mark.parametrize("name", ["train.dat", "a.txt", "a.txt.gz"])
 def test_bytes_that_happen_to_be_utf_8_and_are_no_text_are_refused(content: bytes, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     assert "no text (byte 0x" in refusal(tmp_path / name)

@@ -138,3 +138,20 @@ def test_a_failed_claim_says_by_how_much_also_where_there_is_no_factor(
     (checked,) = check([claim], {"q": Quantity(value, unit, "derived", "arithmetic")})
     assert checked["difference"] == value - claimed
     assert verdict_text(checked) == said
+
+
+@pytest.mark.parametrize("name", ["doc.md", "mine.json", "Mine.YAML", "no_suffix"])
+def test_a_document_that_is_there_is_read_whatever_its_suffix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("claims:\n  - {claim: x, quantity: gpus_used, relation: equal, claimed: 16}\n")
+    assert claims_path(name) == Path(name)
+    assert claim_faults("document", claims_path(name), found().quantities) == []
+
+
+def test_a_named_document_is_not_hidden_by_a_file_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("reference_document").write_text("")
+    assert claims_path("reference_document") == DOCUMENT
+    assert claims_path("nowhere.md") == Path("nowhere.md")

@@ -6,6 +6,8 @@ import pytest
 from project.command_line.check import check
 from project.commands.train.command import TRAIN
 
+MEMORY = 100e9  # bytes of the machine that tests take to be there
+
 
 @pytest.fixture
 def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
@@ -14,7 +16,7 @@ def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..
     def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
         argv = [*overrides, f"hydra.run.dir={tmp_path}"] if not _names_folder(overrides) else list(overrides)
         with pytest.raises(SystemExit) as ended:
-            check(argv, TRAIN, environ or {}, gpus=lambda: gpus)
+            check(argv, TRAIN, environ or {}, gpus=lambda: gpus, memory=lambda: MEMORY)
         assert ended.value.code == 2
         captured = capsys.readouterr()
         assert captured.out == ""
@@ -30,7 +32,7 @@ def accepted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[...
     """Returns what an accepted command prints on stderr: warnings or nothing."""
 
     def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
-        check([*overrides, f"hydra.run.dir={tmp_path}"], TRAIN, environ or {}, gpus=lambda: gpus)
+        check([*overrides, f"hydra.run.dir={tmp_path}"], TRAIN, environ or {}, gpus=lambda: gpus, memory=lambda: MEMORY)
         return capsys.readouterr().err
 
     return run

@@ -31,7 +31,7 @@ def test_a_legal_layout_for_as_many_of_the_gpus_as_possible_is_offered(complaint
 
 def test_preflight_counts_the_gpus_of_all_nodes(complaint: Say, accepted: Say) -> None:
     two_nodes = {**TORCHRUN, "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
-    accepted(LAYOUT, "trainer.num_nodes=2", gpus=8)
+    accepted(LAYOUT, "trainer.num_nodes=2", environ={"NODE_RANK": "0"}, gpus=8)
     accepted(LAYOUT, environ=two_nodes, gpus=8)
     accepted(LAYOUT, environ={"SLURM_NTASKS": "16", "SLURM_NNODES": "2"}, gpus=8)
     assert "8 are present" in complaint(LAYOUT, environ=two_nodes, gpus=4)

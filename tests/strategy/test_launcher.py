@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from project.strategy.ranks import why_unreachable
 from tests.harness.trainer import cpu_trainer
 
 SCRIPT = """
@@ -165,3 +166,9 @@ def test_no_rank_outlives_its_parent(script: Path) -> None:
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(alive(pid) for pid in pids)
+
+
+def test_an_address_that_never_answers_is_known_at_once() -> None:
+    assert why_unreachable("nowhere.invalid", 1) == "the address is not known: Name or service not known"
+    assert why_unreachable("127.0.0.1", 1) is None  # refused now; the server may come up
+    assert why_unreachable("0.0.0.0", 1) is None

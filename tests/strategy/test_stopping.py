@@ -13,12 +13,15 @@ from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from project.callbacks.checkpoint import Checkpoint
 from project.engine.gradients import NotFinite
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.reader import Checkpoint
+from project.state.checkpoint.reader import Checkpoint as Checkpoints
 from project.strategy.stop import StopRequest, requeue
 from tests.harness.case import SMALL, Case
-from tests.harness.saving import run
+from tests.harness.saving import all_tensors, data, differing, run
+from tests.harness.trainer import trainer
+from tests.harness.training import CaseModule, Numbers
 
 CASE = Case(ParallelLayout(pp=2, microbatches=2), replace(SMALL, num_layers=2), steps=5)
 
@@ -88,7 +91,7 @@ def spoil(module: Any) -> None:
 def test_a_signal_to_one_rank_ends_all_after_the_batch_with_a_checkpoint(ranks, tmp_path: Path, number: int) -> None:
     answers = ranks.run(2, ended, tmp_path, send(number))
     assert [(name, steps) for name, _, steps, _ in answers] == [("SIGTERMException", 3)] * 2
-    checkpoint = Checkpoint(tmp_path / "last.ckpt")
+    checkpoint = Checkpoints(tmp_path / "last.ckpt")
     checkpoint.verify()
     assert checkpoint.meta["global_step"] == 3
 
@@ -98,7 +101,7 @@ def test_a_nan_gradient_stops_all_ranks_and_is_named(ranks, tmp_path: Path) -> N
         assert (name, steps) == ("NotFinite", 2)
         assert said.startswith("step 3: loss 4.")
         assert "first not finite is the gradient of layers.1.attention.wo.weight (stage 1, rank 1)" in said
-    checkpoint = Checkpoint(tmp_path / "last.ckpt")
+    checkpoint = Checkpoints(tmp_path / "last.ckpt")
     checkpoint.verify()
     assert checkpoint.meta["global_step"] == 2
 
@@ -125,6 +128,74 @@ def test_a_step_with_a_nan_gradient_is_skipped_where_asked_for(ranks, tmp_path: 
     for name, _, steps, losses in ranks.run(2, ended, tmp_path, spoil, "skip"):
         assert (name, steps) == ("", 5)
         assert all(map(math.isfinite, losses))
+
+
+# -- in validation ------------------------------------------------------------------------------------------------
+
+
+class InValidation(L.Callback):
+    """Calls a function on one rank in the second batch of the first validation; counts the batches of all, and keeps
+    what they found."""
+
+    def __init__(self, rank: int, action: Any, in_training: bool) -> None:
+        self.rank, self.action, self.batches, self.found = rank, action, 0, list[float]()
+        self.in_training = in_training
+
+    def on_after_backward(self, trainer: L.Trainer, module: Any) -> None:
+        if self.in_training and self.action and trainer.global_rank == self.rank and trainer.global_step == 1:
+            self.action(module)
+
+    def on_validation_batch_start(self, trainer: L.Trainer, module: Any, batch: Any, batch_idx: int, *_: Any) -> None:
+        if not self.in_training and self.action and trainer.global_rank == self.rank and batch_idx == 1:
+            self.action(module)
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        self.batches += 1
+
+    def on_validation_end(self, trainer: L.Trainer, module: Any) -> None:
+        self.found.append(trainer.callback_metrics["val/loss"].item())
+
+
+def validated(
+    rank: int, world_size: int, folder: Path, action: Any, resume: Path | None = None, in_training: bool = False
+) -> tuple:
+    """How it ended, batches validated, validation losses, training losses, and the tensors at the end."""
+    watcher, numbers = InValidation(1, action, in_training), Numbers()
+    saving = Checkpoint(dirpath=folder, filename="{step}", monitor="step", mode="max", save_top_k=2, save_last="link")
+    engine = trainer(
+        rank,
+        world_size,
+        CASE,
+        max_steps=4,
+        val_check_interval=2,
+        check_val_every_n_epoch=None,
+        limit_val_batches=5,
+        callbacks=[watcher, numbers, saving],
+        enable_checkpointing=True,
+    )
+    try:
+        engine.fit(CaseModule(CASE), data(CASE), ckpt_path=resume)
+    except SIGTERMException:
+        return "stopped", watcher.batches, watcher.found, numbers.outcome.losses, {}
+    return "", watcher.batches, watcher.found, numbers.outcome.losses, all_tensors(engine)
+
+
+@pytest.mark.parametrize("in_training", [False, True])
+def test_a_stop_in_validation_or_before_it_is_answered_within_a_batch_and_nothing_is_lost(
+    ranks: Any, tmp_path: Path, in_training: bool
+) -> None:
+    straight = ranks.run(2, validated, tmp_path / "straight", None)
+    stopped = ranks.run(2, validated, tmp_path / "stopped", send(signal.SIGTERM), None, in_training)
+    batches = 0 if in_training else 2
+    assert [(how, done, found) for how, done, found, _, _ in stopped] == [("stopped", batches, [])] * 2
+    last = tmp_path / "stopped" / "last.ckpt"
+    Checkpoints(last).verify()
+    assert Checkpoints(last).meta["global_step"] == 2
+    resumed = ranks.run(2, validated, tmp_path / "stopped", None, last)
+    for before, first, then in zip(straight, stopped, resumed, strict=True):
+        assert first[3] + then[3] == before[3]  # training losses
+        assert then[2] == before[2]  # of both validations: the one that was stopped is made anew, whole
+        assert differing(then[4], before[4]) == []
 
 
 def slurm(**options: Any) -> SLURMEnvironment:

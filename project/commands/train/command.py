@@ -17,10 +17,11 @@ from project.command_line.command import Command, Config
 from project.commands.train.starting_point import init_from_faults, init_from_warnings, resume_faults
 from project.data.corpus import corpus_faults
 from project.planner.machine.cluster_file import cluster_faults
-from project.preflight.layout import document_faults, model_and_layout_faults
-from project.preflight.machine import Surroundings, folder_faults, precision_warnings, rank_faults
+from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
+from project.preflight.machine import Surroundings, folder_faults, precision_warnings, rank_faults, shared_memory_faults
+from project.preflight.objects import object_faults
 from project.preflight.settings import at, setting_faults
-from project.spec.fault import Fault
+from project.spec.fault import Fault, said
 from project.spec.sections import layout_of, model_of, unknown_keys
 
 _NEEDED = (
@@ -30,6 +31,21 @@ _NEEDED = (
     "checkpoint.asynchronous",
 )
 _TRAINER = "lightning.pytorch.Trainer"
+_OURS = {
+    "devices": "it follows from parallel.pp x parallel.dp x parallel.tp and trainer.num_nodes",
+    "strategy": "the section parallel describes it",
+    "callbacks": "the section callbacks has them",
+    "logger": "the section logger has it",
+    "plugins": "the strategy brings its own",
+    "check_val_every_n_epoch": "trainer.val_check_interval counts steps",
+    "num_sanity_val_steps": "there are none",
+    "use_distributed_sampler": "the data module knows its replica",
+    "inference_mode": "DTensor has none",
+    "enable_checkpointing": "callbacks.checkpoint=null leaves it out",
+    "enable_model_summary": "callbacks.layout_table is instead",
+    "enable_progress_bar": "callbacks.progress=null leaves it out",
+}
+"""The Trainer's arguments that the command itself gives, and where to say what they would."""
 
 
 def faults(config: Config, around: Surroundings) -> list[Fault]:
@@ -37,7 +53,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         return [Fault(key, "null", "must not be left out") for key in absent]
     layout, model = layout_of(config["parallel"]), model_of(config["model"])
     data, trainer = config["data"], config["trainer"]
-    settings = list(setting_faults(config))
+    settings = [*setting_faults(config), *object_faults(config)]
     found = [
         *model_and_layout_faults(config),
         *rank_faults(trainer, layout, model, (data["batch_size"], data["seq_len"]), around),
@@ -49,7 +65,16 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
     ]
-    return found or list(document_faults(config))
+    if found:
+        return found
+    ranks_here = layout.world_size // trainer["num_nodes"]
+    return [*document_faults(config), *_memory_faults(config, around), *shared_memory_faults(data, ranks_here)]
+
+
+def _memory_faults(config: Config, around: Surroundings) -> Iterator[Fault]:
+    accelerator = config["trainer"]["accelerator"]
+    if accelerator == "cpu" or (accelerator == "auto" and around.gpus() == 0):
+        yield from memory_faults(config, around.memory())
 
 
 def warnings(config: Config, around: Surroundings) -> list[str]:
@@ -72,8 +97,12 @@ def _corpus_faults(config: Mapping[str, Any], data_is_faulty: bool) -> list[Faul
 
 
 def _trainer_key_faults(section: Mapping[str, Any]) -> Iterator[Fault]:
-    if section.get("_target_") == _TRAINER:
-        yield from unknown_keys("trainer", section, _trainer_keys())
+    if section.get("_target_") != _TRAINER:
+        message = f"must be {_TRAINER}, which this command gives its strategy; nearest {_TRAINER}"
+        yield Fault("trainer._target_", said(section.get("_target_")), message)
+    for key in _OURS.keys() & section.keys():
+        yield Fault(f"trainer.{key}", said(section[key]), f"is given by the command: {_OURS[key]}")
+    yield from unknown_keys("trainer", section, _trainer_keys())
 
 
 def _trainer_keys() -> list[str]:

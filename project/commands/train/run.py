@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +26,15 @@ from project.engine.host import keep_freed_memory
 from project.loggers import RunFolderWandb
 from project.observe.provenance import command_started
 from project.planner.config import write_plan
-from project.run_folder import hold, mark_failed, mark_interrupted, read_summary, write_summary
+from project.run_folder import (
+    hold,
+    mark_failed,
+    mark_interrupted,
+    read_summary,
+    write_atomically,
+    write_summary,
+)
+from project.spec.disk import NotWritten, writing
 from project.spec.fault import Fault, Told
 from project.spec.figures import objective
 from project.spec.sections import model_of
@@ -60,24 +69,24 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
         write_summary(run_folder, {"status": "failed", "error": "; ".join(map(str, error.faults))})
         raise
     except RankFailed as error:
-        mark_failed(run_folder, str(error))
+        mark(mark_failed, run_folder, str(error))
         log.error("%s\n%s", error, error.details)
         raise failed(f"{error.details or error}\nRank {error.rank} ended the run; its folder: {run_folder}") from None
     except Told as error:  # on a rank that torchrun or SLURM started
         if leads(os.environ):
-            mark_failed(run_folder, one_line(error))
+            mark(mark_failed, run_folder, one_line(error))
         log.error("%s", error)
         raise failed(str(error)) from None
     except Exception as error:
         if leads(os.environ):
-            mark_failed(run_folder, one_line(error))
+            mark(mark_failed, run_folder, one_line(error))
         log.exception("the run failed")
         if in_sweep():
             raise failed(traceback.format_exc()) from None
         raise
     except SIGTERMException:
         if leads(os.environ):
-            mark_interrupted(run_folder)
+            mark(mark_interrupted, run_folder)
             saved = (
                 "with a checkpoint; resume=auto goes on" if cfg.callbacks.get("checkpoint") else "without a checkpoint"
             )
@@ -87,7 +96,7 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
         if isinstance(end, SystemExit) and end.code == 2:
             raise
         if leads(os.environ):
-            mark_interrupted(run_folder)
+            mark(mark_interrupted, run_folder)
             print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
@@ -106,7 +115,7 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     if isinstance(lock, Fault):
         refuse([lock], os.environ)
     if leads(os.environ):
-        OmegaConf.save(cfg, run_folder / "config.yaml", resolve=True)
+        write_atomically(run_folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     data = instantiate(cfg.data, _convert_="all")
     try:
         data.prepare()  # before there are sixteen ranks that wait for it
@@ -114,7 +123,8 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         refuse([error.fault], os.environ)
     if leads(os.environ) and data.prepared:
         for name in (TOKENIZER, TOKENIZER_CONFIG):
-            shutil.copyfile(data.prepared.folder / name, run_folder / name)
+            with writing(run_folder / name):
+                shutil.copyfile(data.prepared.folder / name, run_folder / name)
     config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
     planned = write_plan(config, run_folder) if leads(os.environ) else None
     trainer = build_trainer(cfg, started, planned)
@@ -133,6 +143,14 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     trainer.fit(module, data, ckpt_path=resumed)
 
 
+def mark(how: Callable[..., None], run_folder: Path, *words: str) -> None:
+    """Marks how a run ended in its summary, or says that it could not be written."""
+    try:
+        how(run_folder, *words)
+    except NotWritten as error:
+        print(error, file=sys.stderr)
+
+
 def leave_page(run_folder: Path) -> None:
     """Writes `report.html` if the run began, however it ended. A failure to write it does not change the run's end."""
     from project.report.run_page import write_run_page  # after the ranks were forked: they need no plotly
@@ -140,5 +158,7 @@ def leave_page(run_folder: Path) -> None:
     if (run_folder / "summary.json").exists():
         try:
             write_run_page(run_folder)
+        except NotWritten as error:
+            print(f"No report.html: {error}", file=sys.stderr)
         except Exception:
             log.exception("No report.html; `python project/report.py %s` tries again", run_folder)

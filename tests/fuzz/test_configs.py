@@ -1,0 +1,223 @@
+"""Configurations that nobody would write: each is refused with status 2 and no traceback, or can be built.
+
+A few of each command here; `make fuzz` draws thousands, and trains some of those that are accepted.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf, open_dict
+
+from project.command_line.check import checked, register_resolvers
+from project.command_line.command import Command
+from project.command_line.misspelling import keys_of
+from project.commands import convert, report
+from project.commands.generate.command import GENERATE
+from project.commands.plan.command import PLAN
+from project.commands.train.command import TRAIN
+from project.configs import CONFIGS
+from project.planner.config import plan_of
+from tests.harness.command import run as run_command
+
+SMALL = [
+    *("model=tiny", "model.num_layers=2", "model.vocab_size=64", "data=synthetic", "data.seq_len=16"),
+    *("data.batch_size=4", "parallel.microbatches=2", "logger=csv", "trainer.accelerator=cpu", "trainer.max_steps=1"),
+    *("trainer.limit_val_batches=1", "verbosity=quiet"),
+]
+NUMBERS = [
+    "0",
+    "-1",
+    "1",
+    "2",
+    "3",
+    "4",
+    "7",
+    "8",
+    "16",
+    "64",
+    "1000000007",
+    "1e308",
+    "-0.5",
+    "0.5",
+    "1e-9",
+    "nan",
+    "inf",
+]
+WORDS = [
+    "null",
+    "true",
+    "false",
+    "''",
+    "x",
+    "none",
+    "auto",
+    "full",
+    "shard",
+    "???",
+    "${nope}",
+    "${seed}",
+    "é",
+    "a/b",
+    "../x",
+]
+NESTED = [
+    "[]",
+    "{}",
+    "[1,2]",
+    "[[1]]",
+    "{a:1}",
+    "[null]",
+    "{_target_:nowhere.X}",
+    "{_target_:datetime.timedelta}",
+    "[x,y]",
+]
+GROUPS = ["model", "parallel", "data", "training", "trainer", "callbacks", "logger", "cluster", "debug", "verbosity"]
+EXTRA = [
+    *("trainer.max_epochs", "trainer.limit_train_batches", "trainer.profiler", "trainer.devices", "trainer.precision"),
+    *("callbacks.mine", "callbacks.checkpoint.every_n_epochs", "nothing", "a.b.c", "hydra.run.dir", "hydra.job.name"),
+    *("hydra.output_subdir", "hydra.verbose", "experiment", "sweep", "document", "init_from", "resume", "compare"),
+]
+
+
+def keys(name: str) -> list[str]:
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name="fuzz"):
+        return keys_of(compose(name))
+
+
+def overrides(name: str) -> st.SearchStrategy[list[str]]:
+    """Some overrides of a command, most of keys that it has."""
+    values = st.one_of(st.sampled_from(NUMBERS), st.sampled_from(WORDS), st.sampled_from(NESTED), st.text(max_size=6))
+    known = st.sampled_from(keys(name))
+    key = st.one_of(known, known, known, st.sampled_from(EXTRA), st.sampled_from(GROUPS))
+    prefix = st.sampled_from(["", "", "", "", "+", "++"])
+    given_value = st.builds(lambda p, k, v: f"{p}{k}={v}", prefix, key, values)
+    deleted = st.builds("~{}".format, st.one_of(known, st.sampled_from(GROUPS)))
+    return st.lists(st.one_of(given_value, given_value, given_value, given_value, deleted), min_size=1, max_size=3)
+
+
+def outcome(command: Command, argv: list[str]) -> list[str] | None:
+    """The arguments for Hydra of a command line that is accepted; None for one that is refused, with status 2."""
+    note(shlex.join(["python", f"project/{command.name}.py", *argv]))
+    try:
+        return checked(argv, command, {})
+    except SystemExit as ended:
+        if ended.code != 2:
+            pytest.fail(f"refused with status {ended.code}")
+        return None
+
+
+def composed(name: str, argv: list[str], folder: Path) -> Any:
+    """The configuration as the job will have it."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3", job_name=name):
+        cfg = compose(name, argv, return_hydra_config=True)
+    with open_dict(cfg.hydra):
+        cfg.hydra.runtime.output_dir = str(folder)
+    HydraConfig.instance().set_config(cfg)
+    task = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    OmegaConf.resolve(task)
+    return task
+
+
+def settled(examples: int) -> settings:
+    """Settings for so many examples, the same ones each time. A failure is shown as it was drawn: to find a shorter one
+    would take minutes."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
+    )
+
+
+@pytest.fixture
+def few(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--fuzz-configs"))
+
+
+def fuzz(few: int, name: str, body: Callable[[list[str]], None]) -> None:
+    """Calls `body` with as many lists of overrides as were asked for."""
+    settled(few)(given(overrides(name))(body))()
+
+
+def is_of_a_job(argv: list[str]) -> bool:
+    """True but for what Hydra itself would do something else with: a sweep."""
+    return not any(override.lstrip("+~").startswith(("hydra", "sweep")) for override in argv)
+
+
+def test_every_config_of_training_is_refused_or_can_be_built(few: int, tmp_path: Path) -> None:
+    from hydra.utils import instantiate
+
+    from project.spec.sections import model_of
+    from project.training.module import MoEModule
+    from project.training.optimizer import OptimizerConfig
+    from project.training.trainer import build_trainer
+
+    accepted: list[list[str]] = []
+
+    def body(drawn: list[str]) -> None:
+        argv = outcome(TRAIN, [*SMALL, *drawn, f"hydra.run.dir={tmp_path}"])
+        if argv is None or not is_of_a_job(drawn):
+            return
+        cfg = composed("train", argv, tmp_path)
+        build_trainer(cfg, 0.0, None)
+        data = instantiate(cfg.data, _convert_="all")
+        MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, None)
+        if "data" not in " ".join(drawn):
+            data.prepare()
+        accepted.append(drawn)
+
+    fuzz(few, "train", body)
+    assert accepted, "some are sound"
+    for drawn in accepted[:: max(1, len(accepted) // max(1, few // 100))] if few >= 100 else ():
+        done = run_command(*SMALL, *drawn, f"hydra.run.dir={tmp_path / 'run'}", "resume=null", status=None)
+        assert done.returncode == 0, f"{shlex.join(drawn)}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_config_of_a_plan_is_refused_or_makes_one(few: int, tmp_path: Path) -> None:
+    def body(drawn: list[str]) -> None:
+        argv = outcome(PLAN, ["model=tiny", *drawn, f"hydra.run.dir={tmp_path}"])
+        if argv is None or not is_of_a_job(drawn) or any("calibrate" in one or "compare" in one for one in drawn):
+            return
+        plan_of(OmegaConf.to_container(composed("plan", argv, tmp_path)))  # type: ignore[arg-type]
+
+    fuzz(max(few // 2, 1), "plan", body)
+
+
+def test_every_config_of_generation_is_refused_or_sound(few: int, tmp_path: Path) -> None:
+    def body(drawn: list[str]) -> None:
+        outcome(GENERATE, [f"checkpoint={tmp_path}", "prompt=x", *drawn])
+
+    fuzz(max(few // 4, 1), "generate", body)
+
+
+@pytest.mark.parametrize("main", [convert.main, report.main], ids=["convert", "report"])
+def test_every_argument_of_the_other_commands_is_refused(
+    main: Callable[[], None], few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("[]")
+    words = ["to_hf", "from_hf", str(tmp_path), str(tmp_path / "nowhere"), "/dev/null", "", "-x", "--help", "--dtype"]
+    monkeypatch.chdir(tmp_path)
+
+    def body(argv: list[str]) -> None:
+        monkeypatch.setattr(sys, "argv", ["command", *argv])
+        note(shlex.join(argv))
+        try:
+            main()
+        except SystemExit as ended:
+            if ended.code not in (0, 1, 2) and not isinstance(ended.code, str):
+                pytest.fail(f"status {ended.code}")
+
+    arguments = st.lists(st.one_of(st.sampled_from(words), st.text(max_size=8)), max_size=4)
+    settled(few)(given(arguments)(body))()
