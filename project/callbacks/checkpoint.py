@@ -6,7 +6,13 @@ from typing import Any
 import lightning.pytorch as L
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 
-from project.compat.lightning_internals import Monitored, OpenModelCheckpoint, accumulates_on, row_to_be_logged
+from project.compat.lightning_internals import (
+    Monitored,
+    OpenModelCheckpoint,
+    accumulates_on,
+    row_to_be_logged,
+    validation_is_due_again,
+)
 from project.loggers import MetricsCsv
 from project.state.checkpoint.manifest import MANIFEST
 
@@ -22,16 +28,6 @@ def write_row(trainer: L.Trainer) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCsv) and step is not None:
             logger.log_metrics(row, int(step))
-
-
-def validation_is_due_again(trainer: L.Trainer) -> None:
-    """Has the state say that a validation after this step stopped in its first batch, so that a resumed run makes all
-    of it; where none is due Lightning does not look. The run is about to end."""
-    progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-    before = progress.total.completed - progress.current.completed
-    for counts, done in ((progress.total, before), (progress.current, 0)):
-        counts.ready = counts.started = done + 1
-        counts.processed = counts.completed = done
 
 
 class Checkpoint(OpenModelCheckpoint):

@@ -197,6 +197,16 @@ def accumulates_on(trainer: L.Trainer) -> bool:
     return trainer.fit_loop._should_accumulate()
 
 
+def validation_is_due_again(trainer: L.Trainer) -> None:
+    """Has the state say that a validation after this step stopped in its first batch, so that a resumed run makes all
+    of it; where none is due Lightning does not look. The run is about to end."""
+    progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    before = progress.total.completed - progress.current.completed
+    for counts, done in ((progress.total, before), (progress.current, 0)):
+        counts.ready = counts.started = done + 1
+        counts.processed = counts.completed = done
+
+
 # -- Weights & Biases --------------------------------------------------------------------------------------------------
 
 

@@ -33,7 +33,8 @@ class Pipeline:
 
     `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
     stage sends the next; `loss` returns a microbatch's share of the loss from the last stage's outputs and the targets;
-    `compute_context` and the `watchers` are entered around each forward. `note` is told each action as it begins.
+    `compute_context`, `random_numbers` and the `watchers` are entered around each forward. `note` is told each action
+    as it begins.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Pipeline:
         compute_context: Callable[[], AbstractContextManager],
         watchers: Sequence[Watch] = (),
         note: Callable[[str], None] = lambda action: None,
+        random_numbers: Watch | None = None,
     ) -> None:
         if len(inputs) % layout.microbatches:
             raise ValueError(
@@ -73,6 +75,7 @@ class Pipeline:
                 split_backward=layout.recompute == "none",
                 watchers=watchers,
                 note=note,
+                random_numbers=random_numbers,
             )
             for part, index in zip(parts, here, strict=True)
         ]

@@ -64,8 +64,8 @@ class RecordedStage(Stage):
     the gradients of inputs and weights apart gets both at once; so does one of a part that applies a weight twice in
     series, which the first forward shows.
 
-    `note` is told each action as it begins. Each of the `watchers` is entered around every forward of the stage and, of
-    the last stage, around the loss.
+    `note` is told each action as it begins. `random_numbers` and each of the `watchers` are entered around every
+    forward of the stage and, of the last stage, around the loss.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class RecordedStage(Stage):
         split_backward: bool,
         watchers: Sequence["Watch"] = (),
         note: Callable[[str], None] = lambda action: None,
+        random_numbers: "Watch | None" = None,
     ) -> None:
         super().__init__(
             part,
@@ -94,7 +95,7 @@ class RecordedStage(Stage):
             dw_builder=None if split_backward else nothing_left,
         )
         self.compute_context, self.split_backward = compute_context, split_backward
-        self.watchers, self.note = watchers, note
+        self.watchers, self.note, self.random_numbers = watchers, note, random_numbers
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
         self.looked = False  # at the graph of a forward
@@ -112,7 +113,7 @@ class RecordedStage(Stage):
     @contextmanager
     def watched(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for watch in self.watchers:
+            for watch in (*filter(None, [self.random_numbers]), *self.watchers):
                 stack.enter_context(watch(self))
             yield
 

@@ -86,7 +86,6 @@ class Step:
     def __post_init__(self) -> None:
         self.mean_loss = MeanLoss(self.model, self.layout, self.mesh.dp)
         self.random_numbers = RandomNumbers(self.parts, self.mesh, self.device)
-        self.watchers.append(self.random_numbers.of_forward)
 
     # -- the step, in order -------------------------------------------------------------------------------------------
 
@@ -199,6 +198,7 @@ class Step:
                 lambda: self.precision.compute_context(self.device),
                 self.watchers,
                 self.note,
+                self.random_numbers.of_forward,
             )
         return self.pipeline
 
