@@ -47,26 +47,36 @@ all_gather_single = getattr(dist, "all_gather_single", None) or dist.all_gather_
 reduce_scatter_single = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 
+def below_autograd() -> AbstractContextManager:
+    """Dispatches operators past autograd, to modes and devices: for calls that have no graph, as those within an
+    `autograd.Function`. torch's own registration for collectives is in Python and costs more than they do."""
+    return torch._C._AutoDispatchBelowAutograd()
+
+
 def all_to_all(rows_ND: Tensor, receive: list[int], send: list[int], group: ProcessGroup) -> Tensor:
     """Returns the rows received, `receive[r]` from rank r, for `send[r]` rows sent to it, in the order of ranks."""
-    return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_to_all_single(rows_ND, receive, send, group.group_name))
+    with below_autograd():
+        return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_to_all_single(rows_ND, receive, send, group.group_name))
 
 
 def sum_over_ranks(x: Tensor, group: ProcessGroup) -> Tensor:
     """Returns the sum of `x` over the ranks of the group; `x` stays as it is."""
-    return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_reduce(x, "sum", group.group_name))
+    with below_autograd():
+        return _FUNCTIONAL.wait_tensor(_FUNCTIONAL.all_reduce(x, "sum", group.group_name))
 
 
 def gather_rows(x: Tensor, group: ProcessGroup) -> Tensor:
     """Returns the first dim of every rank's `x`, in the order of ranks: `[ranks * N, ...]` of `[N, ...]`."""
-    gathered = _FUNCTIONAL.all_gather_into_tensor(x.contiguous(), group.size(), group.group_name)
-    return _FUNCTIONAL.wait_tensor(gathered)
+    with below_autograd():
+        gathered = _FUNCTIONAL.all_gather_into_tensor(x.contiguous(), group.size(), group.group_name)
+        return _FUNCTIONAL.wait_tensor(gathered)
 
 
 def scatter_sums(x: Tensor, group: ProcessGroup) -> Tensor:
     """Returns this rank's rows of the sum over the ranks: `[N, ...]` of `[ranks * N, ...]`."""
-    scattered = _FUNCTIONAL.reduce_scatter_tensor(x.contiguous(), "sum", group.size(), group.group_name)
-    return _FUNCTIONAL.wait_tensor(scattered)
+    with below_autograd():
+        scattered = _FUNCTIONAL.reduce_scatter_tensor(x.contiguous(), "sum", group.size(), group.group_name)
+        return _FUNCTIONAL.wait_tensor(scattered)
 
 
 def group_named(name: str) -> ProcessGroup:

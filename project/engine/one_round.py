@@ -13,15 +13,30 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from project.compat.torch_internals import group_named
+from project.compat.torch_internals import below_autograd, group_named
 
 ONE_ROUND = "one_round"
 """Namespace of the operators."""
 
+LIBRARY = torch.library.Library(ONE_ROUND, "DEF")
+LIBRARY.define("all_gather(Tensor rows, str group_name) -> Tensor")
+LIBRARY.define("reduce_scatter(Tensor rows, str group_name) -> Tensor")
 
-@torch.library.custom_op(f"{ONE_ROUND}::all_gather", mutates_args=())
+
 def all_gather(rows: Tensor, group_name: str) -> Tensor:
-    """Returns every rank's rows, in the order of ranks: `[ranks * N, ...]` of `[N, ...]`."""
+    """Returns every rank's rows, in the order of ranks: `[ranks * N, ...]` of `[N, ...]`. Without a graph."""
+    with below_autograd():
+        return torch.ops.one_round.all_gather(rows, group_name)
+
+
+def reduce_scatter(rows: Tensor, group_name: str) -> Tensor:
+    """Returns this rank's rows of the sum over the ranks: `[N, ...]` of `[ranks * N, ...]`. Without a graph."""
+    with below_autograd():
+        return torch.ops.one_round.reduce_scatter(rows, group_name)
+
+
+@torch.library.impl(LIBRARY, "all_gather", "CPU")
+def gather(rows: Tensor, group_name: str) -> Tensor:
     group = group_named(group_name)
     copies = rows.repeat(group.size(), *[1] * (rows.ndim - 1))
     gathered = torch.empty_like(copies)
@@ -29,9 +44,8 @@ def all_gather(rows: Tensor, group_name: str) -> Tensor:
     return gathered
 
 
-@torch.library.custom_op(f"{ONE_ROUND}::reduce_scatter", mutates_args=())
-def reduce_scatter(rows: Tensor, group_name: str) -> Tensor:
-    """Returns this rank's rows of the sum over the ranks: `[N, ...]` of `[ranks * N, ...]`."""
+@torch.library.impl(LIBRARY, "reduce_scatter", "CPU")
+def scatter(rows: Tensor, group_name: str) -> Tensor:
     group = group_named(group_name)
     received = torch.empty_like(rows)
     dist.all_to_all_single(received, rows.contiguous(), group=group)
@@ -42,11 +56,11 @@ def reduce_scatter(rows: Tensor, group_name: str) -> Tensor:
     return total
 
 
-@all_gather.register_fake
-def _(rows: Tensor, group_name: str) -> Tensor:
+@torch.library.register_fake(f"{ONE_ROUND}::all_gather")
+def shape_gathered(rows: Tensor, group_name: str) -> Tensor:
     return rows.new_empty(len(rows) * group_named(group_name).size(), *rows.shape[1:])
 
 
-@reduce_scatter.register_fake
-def _(rows: Tensor, group_name: str) -> Tensor:
+@torch.library.register_fake(f"{ONE_ROUND}::reduce_scatter")
+def shape_scattered(rows: Tensor, group_name: str) -> Tensor:
     return rows.new_empty(len(rows) // group_named(group_name).size(), *rows.shape[1:])
