@@ -10,7 +10,6 @@ bytes; others gloo cuts elsewhere. Each is one operator, as which the ledger, re
 """
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from project.compat.torch_internals import below_autograd, group_named
@@ -40,7 +39,7 @@ def gather(rows: Tensor, group_name: str) -> Tensor:
     group = group_named(group_name)
     copies = rows.repeat(group.size(), *[1] * (rows.ndim - 1))
     gathered = torch.empty_like(copies)
-    dist.all_to_all_single(gathered, copies, group=group)
+    group.alltoall_base(gathered, copies, [], []).wait()
     return gathered
 
 
@@ -48,7 +47,7 @@ def gather(rows: Tensor, group_name: str) -> Tensor:
 def scatter(rows: Tensor, group_name: str) -> Tensor:
     group = group_named(group_name)
     received = torch.empty_like(rows)
-    dist.all_to_all_single(received, rows.contiguous(), group=group)
+    group.alltoall_base(received, rows.contiguous(), [], []).wait()
     summands, here, ranks = received.chunk(group.size()), group.rank(), group.size()
     total = summands[(here - 1) % ranks].clone()
     for step in range(2, ranks + 1):
