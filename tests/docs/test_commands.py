@@ -56,6 +56,9 @@ def complaint(
         (tmp_path / "FOLDER").mkdir()
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [f"project/{name}.py", *words])
+        if any(word.startswith("trainer.num_nodes=") for word in words):  # which a launcher starts on each node
+            for variable, value in {"NODE_RANK": "0", "MASTER_ADDR": "HOST", "MASTER_PORT": "29500"}.items():
+                monkeypatch.setenv(variable, value)
         command = importlib.import_module(f"project.{name}")
         monkeypatch.setattr(command, "run", lambda: started.append(name))
         with suppress(SystemExit):

@@ -5,7 +5,7 @@ A few of each command here; `make fuzz` draws thousands, and trains some of thos
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,15 @@ def outcome(command: Command, argv: list[str]) -> list[str] | None:
         if ended.code != 2:
             pytest.fail(f"refused with status {ended.code}")
         return None
+
+
+@pytest.fixture(autouse=True)
+def hydra_as_it_was() -> Iterator[None]:
+    """Lets no test after these find a job's configuration in Hydra."""
+    instance = HydraConfig.instance()
+    before = instance.cfg
+    yield
+    instance.cfg = before
 
 
 def composed(name: str, argv: list[str], folder: Path) -> Any:
