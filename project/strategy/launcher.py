@@ -117,6 +117,8 @@ class ForkLauncher(ForkingLauncher):
             for end in (result_of_rank_zero, *error_of):
                 end.close()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            if self.passed_on is not None:  # another thread took it, when not all ranks were there
+                self._pass_on(self.passed_on, None)
             output = self._join(result, errors)
         finally:
             self._end()

@@ -15,7 +15,7 @@ from project.strategy.ranks import why_unreachable
 from tests.harness.trainer import cpu_trainer
 
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 import torch
 from types import SimpleNamespace
 from project.strategy.launcher import ForkLauncher, RankFailed
@@ -58,13 +58,15 @@ def pipe(self, duplex=True):
     return ends
 
 def start_after_a_signal(self):
-    if launcher.ranks.index(self) == 2:
+    if launcher.ranks.index(self) == int(sys.argv[3]):
         os.kill(os.getpid(), getattr(signal, sys.argv[2]))
     plain_start(self)
 
 type(context).Pipe = pipe
 if len(sys.argv) > 2:
     context.Process.start = start_after_a_signal
+for _ in range(int(sys.argv[4]) if len(sys.argv) > 2 else 0):
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 start = time.monotonic()
 try:
     answer = launcher.launch(work, sys.argv[1])
@@ -132,8 +134,11 @@ def test_a_signal_ends_ranks_that_are_not_fitting_at_once(script: Path) -> None:
 
 
 @pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1", "SIGHUP"])
-def test_a_signal_while_ranks_are_forked_reaches_all_of_them(script: Path, number: str) -> None:
-    lines = run(script, "wait", number)
+@pytest.mark.parametrize(("before", "threads"), [(2, 0), (0, 1)], ids=["some forked", "taken by another thread"])
+def test_a_signal_while_ranks_are_forked_reaches_all_of_them(
+    script: Path, number: str, before: int, threads: int
+) -> None:
+    lines = run(script, "wait", number, str(before), str(threads))
     (failed,) = lines["failed"]  # of any rank: all were sent it
     assert re.fullmatch(rf"(\d) rank \1 failed: killed by {number} False", failed)
     assert float(lines["seconds"][0]) < 30
