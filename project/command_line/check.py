@@ -169,6 +169,8 @@ def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         given = {key: f": {what}" for key, what in command.missing.items()}
         return [Fault(key, "???", f"must be given{given.get(key, '')}") for key in missing], []
+    if absent := [key for key in command.needed if at(config, key) is None]:
+        return [Fault(key, "null", "must not be left out") for key in absent], []
     faults = command.faults(config, around)
     return faults, [] if faults else command.warnings(config, around)
 

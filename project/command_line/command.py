@@ -25,8 +25,8 @@ class Command:
     called only where there are no faults, and lists what merely makes the run slow or strange.
 
     `purpose`, `example` and `groups` (of configs/) are what `--help` shows. `missing` says, of a key that the user must
-    give, what to give. `paths` and `texts` are the keys whose values are taken as the shell gave them
-    (`project.command_line.check.verbatim`).
+    give, what to give. `needed` are the keys without which nothing can be checked. `paths` and `texts` are the keys
+    whose values are taken as the shell gave them (`project.command_line.check.verbatim`).
     """
 
     name: str
@@ -35,6 +35,7 @@ class Command:
     example: str
     groups: tuple[str, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     warnings: Callable[[Config, Surroundings], list[str]] = lambda config, around: []

@@ -19,6 +19,11 @@ from project.spec.sections import layout_of, unknown_keys
 from project.state.weights.source import open_weights
 from project.state.weights.weights import Weights, WeightsError
 
+_NEEDED = (
+    *("checkpoint", "prompt", "max_new_tokens", "samples", "seed", "temperature", "parallel"),
+    *("trainer.accelerator", "trainer.num_nodes", "trainer.precision"),
+)
+
 
 class Generation(BaseModel):
     """The keys of no section."""
@@ -76,7 +81,7 @@ def prompt_of(config: Mapping[str, Any], weights: Weights) -> Prompt:
 
 
 def _tokenizer(config: Mapping[str, Any], weights: Weights) -> Path | None:
-    return Path(config["tokenizer"]).expanduser() if config["tokenizer"] else weights.tokenizer
+    return Path(config["tokenizer"]).expanduser() if config.get("tokenizer") else weights.tokenizer
 
 
 def _tokenizer_faults(config: Mapping[str, Any], weights: Weights) -> Iterator[Fault]:
@@ -103,6 +108,7 @@ GENERATE = Command(
     purpose="Continues a text with a trained model.",
     example='checkpoint=outputs/train/... prompt="def "',
     groups=("parallel",),
+    needed=_NEEDED,
     missing={"checkpoint": "a run's folder, a checkpoint, or a Hugging Face folder"},
     paths=("checkpoint", "tokenizer"),
     texts=("prompt",),

@@ -31,16 +31,20 @@ def generate(cfg: DictConfig) -> None:
     """
     check_job(cfg, GENERATE, os.environ)
     quiet()
-    weights = open_weights(cfg.checkpoint)
-    prompt = prompt_of(cfg, weights)
-    sampling = Sampling(cfg.temperature, cfg.top_k, cfg.seed)
-    module = Generator(weights, sampling, cfg.max_new_tokens, prompt.end)
+    module, prompt = generator_of(cfg)
     try:
         build_trainer(cfg, Printed(prompt)).predict(module, prompts(prompt.tokens, cfg.samples))
     except RankFailed as error:
         raise RunFailed(error.details or str(error)) from None
     except (KeyboardInterrupt, SystemExit):  # the latter is Lightning's answer to Ctrl-C
         raise SystemExit(130) from None
+
+
+def generator_of(cfg: DictConfig) -> tuple[Generator, Prompt]:
+    weights = open_weights(cfg.checkpoint)
+    prompt = prompt_of(cfg, weights)
+    sampling = Sampling(cfg.temperature, cfg.get("top_k"), cfg.seed)
+    return Generator(weights, sampling, cfg.max_new_tokens, prompt.end), prompt
 
 
 class Printed(L.Callback):

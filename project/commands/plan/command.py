@@ -16,7 +16,7 @@ from project.planner.search.outcome import Outcome
 from project.planner.search.space import nearest_fitting, overrides
 from project.preflight.layout import document_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults
-from project.preflight.settings import Trainer, at
+from project.preflight.settings import Trainer
 from project.run_folder import read_summary
 from project.spec.fault import Fault, said
 from project.spec.record import Must, record_faults
@@ -44,8 +44,6 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     found = list(record_faults(Choices, "", config))
     if config.get("calibrate") is True or found:
         return [*found, *places]
-    if absent := [key for key in _NEEDED if at(config, key) is None]:
-        return [Fault(key, "null", "must not be left out") for key in absent]
     found = [
         *model_and_layout_faults(config),
         *cluster_faults(config["cluster"]),
@@ -114,6 +112,7 @@ def _too_large(config: Any) -> Iterator[Fault]:
 
 PLAN = Command(
     name="plan",
+    needed=_NEEDED,
     faults=faults,
     purpose="Derives the strategy document of a layout, and checks its claims.",
     example="+experiment=tp4_ep4_pp4 cluster=h100_2x8",

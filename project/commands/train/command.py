@@ -20,7 +20,7 @@ from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults, precision_warnings, rank_faults, shared_memory_faults
 from project.preflight.objects import object_faults
-from project.preflight.settings import at, setting_faults
+from project.preflight.settings import setting_faults
 from project.spec.fault import Fault, said
 from project.spec.sections import layout_of, model_of, unknown_keys
 
@@ -49,8 +49,6 @@ _OURS = {
 
 
 def faults(config: Config, around: Surroundings) -> list[Fault]:
-    if absent := [key for key in _NEEDED if at(config, key) is None]:
-        return [Fault(key, "null", "must not be left out") for key in absent]
     layout, model = layout_of(config["parallel"]), model_of(config["model"])
     data, trainer = config["data"], config["trainer"]
     settings = [*setting_faults(config), *object_faults(config)]
@@ -119,6 +117,7 @@ def _trainer_keys() -> list[str]:
 
 TRAIN = Command(
     name="train",
+    needed=_NEEDED,
     faults=faults,
     warnings=warnings,
     purpose="Trains a model under a parallel layout.",
