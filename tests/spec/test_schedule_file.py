@@ -1,5 +1,6 @@
 """A schedule from a file: what torch writes is read, and what torch could not run is refused with its reason."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -155,9 +156,16 @@ def test_a_schedule_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     latin.write_bytes(b"0F0,\xe9")
     zeros.write_bytes(bytes(200_000))
     assert schedule_file_faults(str(nowhere), layout)[0].startswith("does not exist; give a path, a relative one from ")
-    assert schedule_file_faults(str(latin), layout) == ["is not UTF-8"]
-    assert schedule_file_faults(str(tmp_path), layout) == ["cannot be read: Is a directory"]
+    assert schedule_file_faults(str(latin), layout) == ["is not UTF-8 (at byte 4)"]
+    assert schedule_file_faults(str(tmp_path), layout) == ["is a folder, no file"]
     assert schedule_file_faults(str(zeros), layout) == ["is no CSV: it has a NUL character"]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe.csv")
+    (device := tmp_path / "device.csv").symlink_to("/dev/zero")
+    for path in (pipe, device):
+        assert schedule_file_faults(str(path), ParallelLayout()) == ["is a device or a pipe, no file"]
 
 
 def test_a_cell_of_a_schedule_file_is_an_action_or_several_that_overlap_or_none() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.action import Action, parse_cell
 from project.spec.schedules.schedule import Schedule
+from project.spec.untrusted import read_text
 
 
 def is_schedule_file(schedule: str) -> bool:
@@ -17,8 +18,8 @@ def is_schedule_file(schedule: str) -> bool:
 
 
 def read_table(path: str) -> list[list[str]]:
-    """The cells of each row. OSError, UnicodeDecodeError or csv.Error for a file that is none."""
-    text = Path(path).read_text(encoding="utf-8")
+    """The cells of each row. Unreadable or csv.Error for a file that is none."""
+    text = read_text(Path(path))
     if "\0" in text:
         raise csv.Error("it has a NUL character")
     return list(csv.reader(io.StringIO(text, newline="")))
@@ -27,7 +28,7 @@ def read_table(path: str) -> list[list[str]]:
 def read_schedule(path: str) -> list[list[Action]]:
     """The actions of each pipeline rank, in its order. A relative path starts where the command was started.
 
-    OSError or ValueError for a file that cannot be read: `schedule_file_faults` says why.
+    ValueError for a file that cannot be read: `schedule_file_faults` says why.
     """
     return [[action for cell in map(parse_cell, row) for action in cell] for row in read_table(path)]
 

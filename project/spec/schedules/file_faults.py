@@ -1,6 +1,7 @@
 """Faults of a schedule's file: whether it can be read, and whether it can be run under a layout."""
 
 import csv
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from project.spec.schedules.action import parse_cell
 from project.spec.schedules.file import read_table
 from project.spec.schedules.soundness import Rows, count_faults, order_faults, stuck
 from project.spec.schedules.table import SCHEDULES
+from project.spec.untrusted import Unreadable
 
 _TOLD = 3
 
@@ -18,12 +20,10 @@ def schedule_file_faults(path: str, layout: ParallelLayout) -> list[str]:
     """Sentences about the first kind of fault, for other kinds may follow from it. Rows and columns count from 1."""
     try:
         table = read_table(path)
-    except FileNotFoundError:
-        return [f"does not exist; give a path, a relative one from {Path.cwd()}, or one of {', '.join(SCHEDULES)}"]
-    except OSError as error:
-        return [f"cannot be read: {error.strerror}"]
-    except UnicodeDecodeError:
-        return ["is not UTF-8"]
+    except Unreadable as error:
+        if not os.path.lexists(path):
+            return [f"does not exist; give a path, a relative one from {Path.cwd()}, or one of {', '.join(SCHEDULES)}"]
+        return [error.problem]
     except csv.Error as error:
         return [f"is no CSV: {error}"]
     if len(table) != layout.pp:
