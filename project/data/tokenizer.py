@@ -69,7 +69,9 @@ def open_tokenizer(path: Path) -> Tokenizer:
         content["model"]["dropout"] = None
     try:
         return Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
-    except Exception as error:  # the library raises nothing more particular
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing more particular, and a panic of Rust's is no Exception
         raise ValueError(str(error).strip().splitlines()[0]) from error
 
 

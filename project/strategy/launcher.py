@@ -159,6 +159,7 @@ class ForkLauncher(ForkingLauncher):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.environ["LOCAL_RANK"] = str(rank)
         try:
+            self.check_fork_can_use_cuda()
             output = function(*args, **kwargs)
             if trainer is not None and rank == 0:
                 output = self.rank_zero_output(trainer, output)

@@ -22,7 +22,7 @@ from project.strategy.launcher import ForkLauncher, RankFailed
 from project.strategy.stop import StopRequest
 
 environment = SimpleNamespace(main_port=0)
-strategy = SimpleNamespace(cluster_environment=environment, num_processes=4)
+strategy = SimpleNamespace(cluster_environment=environment, num_processes=4, root_device=torch.device('cpu'))
 launcher = ForkLauncher(strategy, StopRequest())
 
 def work(kind):
@@ -142,6 +142,15 @@ def test_a_signal_while_ranks_are_forked_reaches_all_of_them(
     (failed,) = lines["failed"]  # of any rank: all were sent it
     assert re.fullmatch(rf"(\d) rank \1 failed: killed by {number} False", failed)
     assert float(lines["seconds"][0]) < 30
+
+
+def test_a_rank_whose_parent_began_cuda_unknowingly_says_so(script: Path) -> None:
+    broken = "strategy.root_device = torch.device('cuda', 0); torch.cuda._is_in_bad_fork = lambda: True"
+    script.write_text(script.read_text().replace("pipes = []", f"pipes = []; {broken}"))
+    lines = run(script, "wait")
+    assert "CUDA was started before the ranks were forked" in lines["failed"][0]
+    assert "nvidia-smi" in lines["failed"][0]
+    assert "pid" not in lines, "nothing began"
 
 
 def test_a_rank_s_long_error_is_reported_as_well_as_a_short_one(script: Path) -> None:
