@@ -26,6 +26,7 @@ from project.command_line.refusal import in_sweep, refuse, report_warnings, spea
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
 from project.engine.host import count_gpus
+from project.preflight.gpus import Hardware
 from project.preflight.machine import Surroundings, folder_faults, machine_memory
 from project.preflight.settings import at
 from project.spec.fault import Fault, said
@@ -72,6 +73,7 @@ def check(
     environ: Mapping[str, str],
     gpus: Callable[[], int] = count_gpus,
     memory: Callable[[], float] = machine_memory,
+    hardware: Hardware = Hardware(),  # noqa: B008 - frozen
 ) -> None:
     """Returns if the command line is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     register_resolvers()
@@ -87,9 +89,8 @@ def check(
     except HydraException as error:
         reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
         refuse([Fault("--config-name", name, reason)], environ)
-    faults, warnings = (
-        _sweep(composed) if sweeps else _run(composed, command, Surroundings(environ, gpus, memory=memory))
-    )
+    around = Surroundings(environ, gpus, memory=memory, hardware=hardware)
+    faults, warnings = _sweep(composed) if sweeps else _run(composed, command, around)
     if faults:
         refuse(faults, environ)
     if warnings and speaks(environ):
