@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from project.spec.fault import Fault
 
@@ -34,8 +35,7 @@ class Driver:
     cards: tuple[Card, ...]
 
 
-@dataclass(frozen=True)
-class Build:
+class Build(NamedTuple):
     """The installed torch: its version, the CUDA that it was built for, and whether it has NCCL."""
 
     version: str
@@ -63,19 +63,12 @@ def driver_of(report: bytes) -> Driver:
     return Driver(text(root, "driver_version"), text(root, "cuda_version"), tuple(cards))
 
 
-def installed_build() -> Build:
-    import torch
-    import torch.distributed as dist
-
-    return Build(torch.__version__, torch.version.cuda, dist.is_available() and dist.is_nccl_available())
-
-
 @dataclass(frozen=True)
 class Hardware:
     """Where to ask about this machine's GPUs; each is asked only where its answer is needed."""
 
+    build: Callable[[], Build]
     driver: Callable[[], Driver | None] = ask_driver
-    build: Callable[[], Build] = installed_build
     devices: Path = Path("/dev")
 
     @property

@@ -39,9 +39,9 @@ class Surroundings:
 
     environ: Mapping[str, str]
     gpus: Callable[[], int]
+    hardware: Hardware
     run_folder: Path | None = None
     memory: Callable[[], float] = field(default=lambda: machine_memory())
-    hardware: Hardware = field(default_factory=Hardware)
 
 
 def machine_memory(info: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/fs/cgroup/memory.max")) -> float:

@@ -27,7 +27,7 @@ def hardware(tmp_path: Path, *cards: Card, cuda: str = "13.0", build: Build = BU
     (tmp_path / "dev").mkdir(exist_ok=True)
     (tmp_path / "dev" / "nvidia0").touch()
     driver = Driver("580.65.06", cuda, cards or H100)
-    return Hardware(lambda: driver if answers else None, lambda: build, tmp_path / "dev")
+    return Hardware(lambda: build, lambda: driver if answers else None, tmp_path / "dev")
 
 
 def test_a_driver_s_report_says_its_version_and_its_cards() -> None:
