@@ -41,6 +41,9 @@ mutations: $(READY) ## put known bugs in, one at a time, and name the tests that
 soak: $(READY) ## kill processes of 16-rank runs at random moments, 60 times, and resume; an hour
 	PYTHONPATH=. $(RUN) tests/soak/soak.py $(ARGS)
 
+two-hosts: $(READY) ## as root: two network namespaces for hosts, torchrun in each, one of which dies; ten minutes
+	PYTHONPATH=. $(RUN) tests/two_hosts/two_hosts.py $(ARGS)
+
 # An environment of its own, beside the one that everything else runs in.
 TORCH ?= 2.11.0
 OTHER := .venvs/torch-$(TORCH)
@@ -86,4 +89,4 @@ bench-planner: $(READY) ## calibrate this machine, then predicted against measur
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations soak compat gpu-check fuzz lint format bench scoreboard bench-planner clean
+.PHONY: help setup train test unit parity mutations soak two-hosts compat gpu-check fuzz lint format bench scoreboard bench-planner clean
