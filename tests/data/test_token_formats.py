@@ -226,6 +226,18 @@ def test_tokens_and_messages_without_their_tokenizer_are_refused(tmp_path: Path,
         prepared(tmp_path, [file], None, text_key)
 
 
+def test_a_special_token_that_the_template_writes_is_part_of_the_corpus_s_identity(
+    tmp_path: Path, tokenizer: Path
+) -> None:
+    conversations(file := tmp_path / "chat.jsonl")
+    (tokenizer.parent / "chat_template.jinja").write_text("{{ bos_token }}" + TEMPLATE)
+    found = []
+    for begin in ("alpha", "gamma"):
+        (tokenizer.parent / "tokenizer_config.json").write_text(json.dumps({"bos_token": begin}))
+        found.append(documents_of(prepared(tmp_path, [file], tokenizer, "messages")))
+    assert found[0] != found[1]
+
+
 def test_a_template_that_refuses_or_escapes_is_an_error_with_its_words(tmp_path: Path, tokenizer: Path) -> None:
     conversations(tmp_path / "chat.jsonl")
     for template, said in (
