@@ -28,6 +28,7 @@ from project.data.tokenizer import (
     TOKENIZER,
     TOKENIZER_CONFIG,
     ending,
+    knows_all_characters,
     open_tokenizer,
     tokenizer_faults,
 )
@@ -91,7 +92,11 @@ def prepare(
     _refuse(tokenizer_faults(tokenizer, vocab_size, end_of_text) if tokenizer else [])
     end = END_OF_TEXT
     if tokenizer:
-        _, end = ending(open_tokenizer(Path(tokenizer)), Path(tokenizer).expanduser().parent, end_of_text)
+        opened = open_tokenizer(Path(tokenizer))
+        _, end = ending(opened, Path(tokenizer).expanduser().parent, end_of_text)
+        if not knows_all_characters(opened):
+            left_out = "leaves out characters that it has no token for, so that texts lose them"
+            warnings.warn(f"data.tokenizer={tokenizer}: {left_out}", stacklevel=2)
     fingerprint = _fingerprint(corpus, vocab_size, tokenizer, end, val_fraction)
     cache = Path(cache_dir).expanduser()
     folder = cache / f"{corpus.name}-{fingerprint[:16]}"
