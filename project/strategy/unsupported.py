@@ -13,6 +13,7 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch import callbacks
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -93,7 +94,11 @@ def check_optimizers(optimizers: Iterable[Optimizer]) -> None:
 
 
 def check_trainer(trainer: L.Trainer) -> None:
-    """Raises Unsupported for callbacks of the Trainer's, all named at once."""
+    """Raises Unsupported for callbacks of the Trainer's, all named at once, and for what is no callback or profiler."""
+    given = [(each, L.Callback) for each in trainer.callbacks]  # type: ignore[attr-defined]
+    for each, kind in [*given, (trainer.profiler, Profiler)]:  # type: ignore[attr-defined]
+        if not isinstance(each, kind):
+            raise Unsupported(f"{each!r} is no {kind.__name__} of Lightning's")
     named = [
         f"{type(callback).__name__}: {why}"
         for callback in trainer.callbacks  # type: ignore[attr-defined]
