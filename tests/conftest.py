@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,3 +68,25 @@ def exported(a_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.harness.a_run import export
 
     return export(a_run, tmp_path_factory.mktemp("exported") / "hf")
+
+
+@pytest.fixture(scope="session")
+def run_folder(ranks: RankPools, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run's folder, written by the callbacks themselves."""
+    from tests.harness.reported_run import CASE, CONFIG, write_run_folder
+
+    folder = tmp_path_factory.mktemp("report") / "tp2_ep2_pp2"
+    folder.mkdir()
+    ranks.run(CASE.layout.world_size, write_run_folder, str(folder))
+    (folder / "config.yaml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def planned_folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a plan."""
+    from tests.harness.reported_run import write_plan
+
+    folder = shutil.copytree(run_folder, tmp_path_factory.mktemp("planned") / "run")
+    write_plan(folder)
+    return folder

@@ -18,6 +18,9 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from torch import Tensor
 from torch.optim import Optimizer
 
+from project.compat.torch_internals import forked_after_cuda
+from project.spec.fault import Told
+
 # -- strategy ----------------------------------------------------------------------------------------------------------
 
 Launcher = _Launcher
@@ -58,14 +61,25 @@ def connect_ranks(environment: ClusterEnvironment, backend: str, **options: Any)
     _init_dist_connection(environment, backend, **options)
 
 
-def random_state(cuda: bool) -> dict[str, Any]:
-    """Returns the states of this process's generators: torch's, Python's, NumPy's, and those of the GPUs if asked."""
-    return _collect_rng_states(include_cuda=cuda)
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Returns the states of this process's generators: torch's, Python's, NumPy's, and that of `device`, if it is a
+    GPU. Lightning's own has those of all GPUs that are visible, which another machine may not have."""
+    state = _collect_rng_states(include_cuda=False)
+    return state if device.type == "cpu" else state | {CUDA: torch.cuda.get_rng_state(device)}
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Sets the generators to what `random_state` returned."""
-    _set_rng_states(state)
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Sets the generators to what `random_state` returned. A list of all GPUs' states is of an older checkpoint: this
+    rank's is the one at its device's place, if there is one."""
+    _set_rng_states({name: own for name, own in state.items() if name != CUDA})
+    on_gpu = state.get(CUDA)
+    if isinstance(on_gpu, list):
+        on_gpu = dict(enumerate(on_gpu)).get(device.index or 0)
+    if on_gpu is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(on_gpu, device)
+
+
+CUDA = "torch.cuda"
 
 
 def before_optimizer_step(precision: Precision, module: L.LightningModule, optimizer: Optimizer) -> None:
@@ -78,6 +92,10 @@ def before_optimizer_step(precision: Precision, module: L.LightningModule, optim
 
 RankZeroOutput = _WorkerOutput
 """What rank 0 tells the parent process at the end: the result of the call, the trainer's state and its metrics."""
+
+
+class NoForkedCuda(Told, RuntimeError):
+    """A forked rank that cannot use its GPU."""
 
 
 class ForkingLauncher(_MultiProcessingLauncher):
@@ -94,6 +112,15 @@ class ForkingLauncher(_MultiProcessingLauncher):
         if torch.cuda.is_initialized() and self.strategy.root_device.type == "cuda":
             raise RuntimeError(
                 "CUDA was used before the ranks were forked, which then cannot use it: begin with the fit"
+            )
+
+    def check_fork_can_use_cuda(self) -> None:
+        """Raises `RuntimeError` in a rank that needs a GPU and cannot use it: where NVML cannot be read, torch counts
+        the GPUs by starting CUDA, of which the parent then knows nothing."""
+        if self.strategy.root_device.type == "cuda" and forked_after_cuda():
+            raise NoForkedCuda(
+                "CUDA was started before the ranks were forked, probably to count the GPUs because NVML could not be "
+                "read (does `nvidia-smi` work?); mend that, or start each rank by itself, with torchrun"
             )
 
     def rank_zero_output(self, trainer: L.Trainer, results: Any) -> RankZeroOutput:

@@ -218,7 +218,12 @@ def clamp_in_place(tensors: list[Tensor], bound: float) -> None:
     torch._foreach_clamp_max_(tensors, bound)
 
 
-# -- the history of CUDA's caching allocator ---------------------------------------------------------------------------
+# -- CUDA --------------------------------------------------------------------------------------------------------------
+
+
+def forked_after_cuda() -> bool:
+    """Tells whether this process was forked from one in which CUDA had begun, by whatever call: it cannot use a GPU."""
+    return torch.cuda._is_in_bad_fork()
 
 
 def record_memory_history(most_events: int) -> None:

@@ -70,7 +70,9 @@ def open_tokenizer(path: Path) -> Tokenizer:
         content["model"]["dropout"] = None
     try:
         return Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
-    except Exception as error:  # the library raises nothing more particular
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises nothing more particular, and a panic of Rust's is no Exception
         raise ValueError(str(error).strip().splitlines()[0]) from error
 
 
@@ -194,7 +196,9 @@ def knows_all_characters(tokenizer: Tokenizer) -> bool:
     """
     try:
         return bool(tokenizer.encode(RARE_CHARACTERS, add_special_tokens=False).ids)
-    except Exception as error:  # the library raises nothing more particular
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # as in `open_tokenizer`
         raise ValueError(f"fails at characters that it has no token for: {error}") from None
 
 

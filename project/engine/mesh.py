@@ -105,9 +105,18 @@ def group_among(
     world: dist.ProcessGroup | None, sets: tuple[tuple[int, ...], ...], timeout: timedelta | None = None
 ) -> dist.ProcessGroup:
     """Returns this rank's group among those over disjoint sets of ranks. There is one for each set, whatever axes it
-    belongs to, for each costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second."""
+    belongs to, for each costs: NCCL's a buffer on the GPU, gloo's a thread that wakes a hundred times a second.
+
+    Sets of one rank, which never send, are made by their own rank alone. Where NCCL's communicators exist (the world is
+    bound to a device) one split makes those of all sets."""
     if len(sets) == 1 and world is not None:
         return world
+    if len(sets[0]) == 1:
+        return dist.new_group([dist.get_rank()], timeout=timeout, use_local_synchronization=True)
+    if world is not None and world.bound_device_id is not None:
+        group = dist.split_group(world, [list(ranks) for ranks in sets], timeout=timeout)
+        assert group is not None
+        return group
     groups = {ranks: dist.new_group(list(ranks), timeout=timeout) for ranks in sets}
     return next(group for ranks, group in groups.items() if dist.get_rank() in ranks)
 

@@ -89,8 +89,8 @@ class Run:
         """The spans of each traced step, which leave no gap."""
         spans: dict[int, list[Span]] = defaultdict(list)
         for event in self.trace.get("traceEvents", ()):
-            step = event["args"].get("step")
-            if event["ph"] == "X" and event["tid"] == 0 and step is not None:
+            step = event.get("args", {}).get("step")
+            if event["ph"] == "X" and event.get("tid") == 0 and step is not None:
                 start, length = (event["ts"] - self.trace_step(step)["start_us"]) / 1000, event["dur"] / 1000
                 microbatch = event["args"].get("microbatch")
                 spans[step].append(Span(event["pid"], event["name"], event["cat"], start, length, microbatch))

@@ -2,11 +2,14 @@
 its files, so that each is held to its form before a key of it is used; further keys are let through."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
+from project.spec.schedules.file import is_schedule_file
+from project.spec.schedules.table import SCHEDULES
 from project.spec.untrusted import Unreadable, as_mapping, read_json
 
 Count = Annotated[int, Ge(0), Le(2**62)]
@@ -16,6 +19,11 @@ Figure = Annotated[float, Ge(-1e300), Le(1e300)]
 
 class Form(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+def refuse(wrong: bool, reason: str) -> None:
+    if wrong:
+        raise PydanticCustomError("form", "{reason}", {"reason": reason})
 
 
 class Sent(Form):
@@ -28,22 +36,29 @@ Traffic = dict[str, dict[str, Sent]]
 
 
 class Layout(Form):
-    pp: Degree | None = None
-    dp: Degree | None = None
-    tp: Degree | None = None
-    ep: Degree | None = None
-    etp: Degree | None = None
-    world_size: Degree | None = None
-    microbatches: Degree | None = None
-    virtual_stages: Degree | None = None
-    schedule: str | None = None
+    pp: Degree
+    dp: Degree
+    tp: Degree
+    ep: Degree
+    etp: Degree
+    world_size: Degree
+    microbatches: Degree
+    virtual_stages: Degree
+    schedule: str
+
+    @model_validator(mode="after")
+    def adds_up(self) -> Self:
+        refuse(self.world_size != self.pp * self.dp * self.tp, "world_size is not pp x dp x tp")
+        refuse((self.dp * self.tp) % (self.ep * self.etp) != 0, "ep x etp does not divide dp x tp")
+        schedule = SCHEDULES.get(self.schedule)
+        refuse(schedule is None and not is_schedule_file(self.schedule), f"schedule={self.schedule!r} is not known")
+        other = schedule is not None and schedule.stages_a_rank not in (None, self.virtual_stages)
+        refuse(other, f"virtual_stages={self.virtual_stages} is not what schedule={self.schedule} has")
+        return self
 
 
-class Rank(Form):
-    """A rank of a summary or of a plan."""
-
+class PlannedRank(Form):
     rank: Count
-    pp: Count
     dp: Count
     tp: Count
     layers: list[Count]
@@ -52,6 +67,12 @@ class Rank(Form):
     memory: dict[str, Figure] | None = None
     node: Count | None = None
     gpu: Count | None = None
+
+
+class Rank(PlannedRank):
+    """A rank of a summary."""
+
+    pp: Count
 
 
 class Figures(Form):
@@ -85,6 +106,14 @@ class Summary(Figures):
     memory_by_category_per_rank: list[dict[str, Figure]] | None = None
     planned: Figures | None = None
 
+    @model_validator(mode="after")
+    def has_all_stages(self) -> Self:
+        if self.layout and self.activation_bytes_peak_per_stage:
+            stages = self.layout.pp * self.layout.virtual_stages
+            other = len(self.activation_bytes_peak_per_stage) != stages
+            refuse(other, f"activation_bytes_peak_per_stage is not of the layout's {stages} stages")
+        return self
+
 
 class TracedStep(Form):
     start_us: Figure
@@ -92,7 +121,12 @@ class TracedStep(Form):
 
 
 class TraceSteps(Form):
-    steps: dict[Annotated[str, "a step's number"], TracedStep] = {}
+    steps: dict[Annotated[str, StringConstraints(pattern=r"^\d{1,18}$")], TracedStep] = {}
+
+
+class Of(Form):
+    step: int | None = None
+    microbatch: int | None = None
 
 
 class Event(Form):
@@ -103,7 +137,17 @@ class Event(Form):
     dur: Figure | None = None
     name: str | None = None
     cat: str | None = None
-    args: dict[str, Any] = {}
+    args: Of = Of()
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.ph == "X" and self.tid == 0 and self.args.step is not None
+
+    @model_validator(mode="after")
+    def is_whole(self) -> Self:
+        lacks = None in (self.pid, self.ts, self.dur, self.name, self.cat)
+        refuse(self.is_drawn and lacks, "a span of a step needs pid, ts, dur, name and cat")
+        return self
 
 
 class Trace(Form):
@@ -112,25 +156,35 @@ class Trace(Form):
     metadata: TraceSteps = TraceSteps()
     traceEvents: list[Event] = []
 
+    @model_validator(mode="after")
+    def has_the_steps(self) -> Self:
+        lost = {str(event.args.step) for event in self.traceEvents if event.is_drawn} - self.metadata.steps.keys()
+        refuse(bool(lost), f"metadata.steps lacks the step {min(lost, default='')}")
+        return self
+
 
 class Planned(Form):
     """An action of a plan's timeline."""
 
     rank: Count
     stage: Count
-    action: str
+    action: Literal["F", "B", "I", "W"]
     microbatch: Count | None
     start_s: Figure
     end_s: Figure
 
 
+class Claim(Form):
+    verdict: str | None = None
+
+
 class Plan(Form):
     """`plan.json`."""
 
-    ranks: list[dict[str, Any]] | None = None
+    ranks: list[PlannedRank] | None = None
     communication: Traffic | None = None
     timeline: list[Planned] | None = None
-    claims: list[dict[str, Any]] | None = None
+    claims: list[Claim] | None = None
 
 
 class Row(Figures):
@@ -170,5 +224,7 @@ def hold(form: type[BaseModel], path: Path, content: Any) -> None:
 def first_fault(error: ValidationError) -> str:
     """The first fault that pydantic found: the key, the value and what it should be."""
     first = error.errors(include_url=False)[0]
+    if first["type"] == "form":
+        return f"has {'.'.join(map(str, first['loc'])) or 'keys'} that do not go together: {first['msg']}"
     value = "" if first["type"] == "missing" else f"={str(first['input'])[:60]}"
     return f"has {'.'.join(map(str, first['loc']))}{value}: {first['msg']}"

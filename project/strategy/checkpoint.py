@@ -52,7 +52,7 @@ class RunCheckpoints:
         rank_state = {
             "optimizers": [each["groups"] for each in optimizers or ()],
             "lr_schedulers": checkpoint.pop("lr_schedulers", []),
-            "random": random_state(cuda=device.type == "cuda"),
+            "random": random_state(device),
         }
         meta = checkpoint | {
             "layout": asdict(self.layout),
@@ -106,9 +106,9 @@ class RunCheckpoints:
         self.random_state = ranks[0]["random"] if same else None
         return restored
 
-    def restore_random_numbers(self) -> None:
+    def restore_random_numbers(self, device: torch.device) -> None:
         if self.random_state is not None:
-            set_random_state(self.random_state)
+            set_random_state(self.random_state, device)
 
 
 def verified(checkpoint: Checkpoint, share: int, of: int) -> CheckpointError | None:

@@ -459,7 +459,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         """Restores random numbers last of all before the first batch: setting a run up may have drawn some."""
         super().on_train_start()
         check_training_loader(self.trained.trainer, self.layout)
-        self.checkpoints.restore_random_numbers()
+        self.checkpoints.restore_random_numbers(self.root_device)
 
     def on_train_end(self) -> None:
         super().on_train_end()

@@ -37,11 +37,22 @@ class LastActions:
 
 def waited_in_vain(late: Sequence[int], others: Sequence[int], began: Callable[[int], str]) -> str:
     """Returns the message about the first of the ranks that missed a collective which timed out."""
-    those, some = (
-        "; ".join(f"rank {rank}: {began(rank)}" for rank in ranks) for ranks in (late, others[:OTHERS_NAMED])
-    )
+    those, some = (_last_of(ranks, began) for ranks in (late, others[:OTHERS_NAMED]))
     told = f"did not arrive where the others wait (watchdog.timeout_s); began last: {those}; the others: {some}"
     return told if len(late) == 1 else f"with ranks {list(late[1:])} it {told}"
+
+
+def aborted_by_watchdog(aborted: Sequence[int], began: Callable[[int], str]) -> str:
+    """Returns the message about ranks that all waited, so that none was missing: they may have waited for different
+    collectives, or for a GPU that hangs."""
+    return (
+        "was aborted (SIGABRT), as NCCL's watchdog does with a rank that waited longer than watchdog.timeout_s; "
+        f"began last: {_last_of(aborted, began)}; NCCL's own record is in nccl_trace_rank_*"
+    )
+
+
+def _last_of(ranks: Sequence[int], began: Callable[[int], str]) -> str:
+    return "; ".join(f"rank {rank}: {began(rank)}" for rank in ranks)
 
 
 POST_S = 1.0

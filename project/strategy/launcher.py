@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from project.compat.lightning_internals import ForkingLauncher
 from project.spec.fault import Told
-from project.strategy.last_action import TIMED_OUT, LastActions, waited_in_vain
+from project.strategy.last_action import TIMED_OUT, LastActions, aborted_by_watchdog, waited_in_vain
 from project.strategy.ranks import loopback
 from project.strategy.stop import SIGNALS, StopRequest, not_ignored
 
@@ -35,6 +35,8 @@ AFTER_CTRL_C_S = 2.0
 """Seconds that the first Ctrl-C leaves the ranks to finish a batch and save; a second one ends them at once."""
 GRACE_S = 1.0
 """Seconds that the other ranks have after one's death: the one seen first may not be the one that failed first."""
+WATCHDOG_GRACE_S = 5.0
+"""The same where NCCL's watchdog aborted one: those of the other ranks look about once a second."""
 
 
 class RankFailed(RuntimeError):
@@ -159,6 +161,7 @@ class ForkLauncher(ForkingLauncher):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         os.environ["LOCAL_RANK"] = str(rank)
         try:
+            self.check_fork_can_use_cuda()
             output = function(*args, **kwargs)
             if trainer is not None and rank == 0:
                 output = self.rank_zero_output(trainer, output)
@@ -224,7 +227,8 @@ class ForkLauncher(ForkingLauncher):
     def _first_failure(self, errors: Sequence[Connection], reports: list[tuple[float, int, str, str]]) -> RankFailed:
         """Returns the failure that caused the others: when a rank dies its peers fail too, on broken connections. The
         cause is a rank that was killed, else the earliest report: of `reports`, and of those that come in a while."""
-        deadline = time.monotonic() + GRACE_S
+        grace_s = WATCHDOG_GRACE_S if self._aborted_by_watchdog() else GRACE_S
+        deadline = time.monotonic() + grace_s
         unread: list[Any] = list(errors)
         while unread and (left := deadline - time.monotonic()) > 0:
             for error in wait(unread, left):
@@ -244,15 +248,23 @@ class ForkLauncher(ForkingLauncher):
 
     def _late(self, reports: list[tuple[float, int, str, str]]) -> RankFailed | None:
         """Returns the failure of the ranks that missed a collective which timed out; None if none did. A rank that
-        waits for another times out, or loses its connection to one that did; the missing ones report nothing."""
-        if not any(TIMED_OUT.search(message) for _, _, message, _ in reports):
+        waits for another times out, or loses its connection to one that did; the missing ones report nothing. On GPUs
+        it is NCCL's watchdog that notices, and aborts its rank."""
+        aborted = self._aborted_by_watchdog()
+        if not aborted and not any(TIMED_OUT.search(message) for _, _, message, _ in reports):
             return None
-        silent = set(range(len(self.ranks))) - {rank for _, rank, _, _ in reports}
+        others = [*(rank for _, rank, _, _ in sorted(reports)), *aborted]
+        silent = set(range(len(self.ranks))) - set(others)
         late = [rank for rank in sorted(silent) if self.ranks[rank].is_alive()]
-        if not late:
-            return None
-        others = [rank for _, rank, _, _ in sorted(reports)]
-        return RankFailed(late[0], waited_in_vain(late, others, self.last_actions.of))
+        if late:
+            return RankFailed(late[0], waited_in_vain(late, others, self.last_actions.of))
+        if aborted:
+            return RankFailed(aborted[0], aborted_by_watchdog(aborted, self.last_actions.of))
+        return None
+
+    def _aborted_by_watchdog(self) -> list[int]:
+        on_gpus = self.strategy.root_device.type == "cuda"
+        return [rank for rank, one in enumerate(self.ranks) if on_gpus and one.exitcode == -signal.SIGABRT]
 
     def _end(self) -> None:
         for process in self.ranks:

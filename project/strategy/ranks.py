@@ -3,8 +3,10 @@
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -32,6 +34,23 @@ NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFN
 
 class NotMet(Told, RuntimeError):
     """Ranks that cannot meet one another."""
+
+
+FLIGHT_RECORD = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+"""Either says where NCCL's watchdog leaves its record of the last collectives, to which it adds the rank's number."""
+
+
+@contextmanager
+def flight_record_in(folder: str | Path, environ: MutableMapping[str, str]) -> Iterator[None]:
+    """Has the record left in the folder meanwhile, unless the environment says where."""
+    if any(name in environ for name in FLIGHT_RECORD):
+        yield
+        return
+    environ[FLIGHT_RECORD[0]] = str(Path(folder).absolute() / "nccl_trace_rank_")
+    try:
+        yield
+    finally:
+        del environ[FLIGHT_RECORD[0]]
 
 
 def join(environment: ClusterEnvironment, device: torch.device, timeout: timedelta) -> None:

@@ -189,11 +189,29 @@ print(dist.get_world_size(), dist.get_backend())
 
 
 def test_the_generators_go_on_where_they_were() -> None:
-    state = lightning_internals.random_state(cuda=False)
+    state = lightning_internals.random_state(torch.device("cpu"))
     drawn = (random.random(), torch.rand(3).tolist())
-    lightning_internals.set_random_state(state)
+    lightning_internals.set_random_state(state, torch.device("cpu"))
     assert (random.random(), torch.rand(3).tolist()) == drawn, "a resumed run would drop out and sample otherwise"
     assert set(state) == {"torch", "python", "numpy"}, "checkpoints of before would not resume"
+
+
+@pytest.mark.parametrize(
+    ("saved", "restored"),
+    [("own", "own"), (["of 0", "of 1"], "of 1"), (["of 0"], None)],
+    ids=["this rank's", "of all GPUs, as before", "of fewer GPUs, as before"],
+)
+def test_a_rank_s_gpu_goes_on_where_it_was_however_many_gpus_there_are(
+    saved: object, restored: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: f"of {device.index}")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: asked.append((state, device.index)))
+    gpu = torch.device("cuda", 1)
+    state = lightning_internals.random_state(gpu)
+    assert state["torch.cuda"] == "of 1", "a state of each visible GPU would start CUDA on all of them"
+    lightning_internals.set_random_state(state | {"torch.cuda": saved}, gpu)
+    assert asked == ([(restored, 1)] if restored else [])
 
 
 def test_hooks_and_clipping_come_between_backward_and_the_step(tmp_path: Path) -> None:

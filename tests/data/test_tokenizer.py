@@ -135,6 +135,14 @@ def test_a_file_of_a_newer_library_is_a_fault_with_the_library_s_words(key: str,
     assert fault.message.startswith("cannot be read by the installed tokenizers")
 
 
+def test_a_file_on_which_the_library_panics_is_a_fault(tmp_path: Path) -> None:
+    content = json.loads(TOKENIZER.to_str())
+    content["model"]["continuing_subword_prefix"] = "x" * 30  # longer than any token of a merge
+    (path := tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    (fault,) = tokenizer_faults(str(path), 300)
+    assert fault.message.startswith("cannot be read by the installed tokenizers")
+
+
 # -- the token that ends a text -------------------------------------------------------------------------------------
 
 

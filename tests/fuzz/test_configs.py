@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from omegaconf import OmegaConf, open_dict
 
@@ -27,6 +27,7 @@ from project.configs import CONFIGS
 from project.planner.config import plan_of
 from tests.harness.a_run import Run
 from tests.harness.command import run as run_command
+from tests.harness.draws import settled
 
 SMALL = [
     *("model=tiny", "model.num_layers=2", "model.vocab_size=64", "data=synthetic", "data.seq_len=16"),
@@ -100,24 +101,6 @@ def composed(name: str, argv: list[str], folder: Path) -> Any:
     task = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
     OmegaConf.resolve(task)
     return task
-
-
-def settled(examples: int) -> settings:
-    """Settings for so many examples, the same ones each time. A failure is shown as it was drawn: to find a shorter one
-    would take minutes."""
-    return settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
-
-
-@pytest.fixture
-def few(request: pytest.FixtureRequest) -> int:
-    return int(request.config.getoption("--fuzz-configs"))
 
 
 def fuzz(few: int, name: str, body: Callable[[list[str]], None]) -> None:

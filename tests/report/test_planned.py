@@ -1,46 +1,21 @@
 """A report's planned figures beside the measured ones."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from project.planner.timeline import simulate
 from project.report import communication, gantt, memory, rank_map
 from project.report.run import Run
 from project.report.run_page import claims, key_figures, write_run_page
-from project.run_folder import read_summary, write_summary
 from project.spec.schedules.order import order_of
 from tests.harness.browser import Browser
-from tests.harness.reported_run import CASE
-
-CLAIM = {"claim": "~2 GB <a GPU>", "quantity": "x", "claimed": "2 GB", "found": 0.05, "by": "derived"}
+from tests.harness.reported_run import CASE, CLAIM
 
 
 @pytest.fixture(scope="module")
-def folder(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("planned") / "run"
-    shutil.copytree(run_folder, folder)
-    summary = read_summary(folder)
-    assert summary is not None
-    timeline = simulate(order_of(CASE.layout), lambda _, kind: 0.01 if kind == "F" else 0.02, lambda *_: 0.001)
-    planned = {"step_time_s": summary["step_time_s"] / 2, "bubble": timeline.bubble}
-    write_summary(folder, summary | {"planned": planned})
-    plan = {
-        "timeline": [
-            {
-                **{"rank": one.rank, "stage": one.action.stage, "action": one.action.kind},
-                **{"microbatch": one.action.microbatch, "start_s": one.start, "end_s": one.end},
-            }
-            for one in timeline.actions
-        ],
-        "ranks": [rank | {"node": 0, "gpu": rank["rank"], "memory": {"weights": 2**20}} for rank in summary["ranks"]],
-        "communication": {"tp": {"all_gather": {"calls": 3, "bytes": 1e6, "seconds": 0.001, "link": "intra"}}},
-        "claims": [CLAIM | {"verdict": "fails", "derivation": "arithmetic"}],
-    }
-    (folder / "plan.json").write_text(json.dumps(plan))
-    return folder
+def folder(planned_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(planned_folder, tmp_path_factory.mktemp("planned") / "run")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,17 @@
 """A run's page in a real browser."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from project.report.run_page import write_run_page
+from project.spec.untrusted import Unreadable
 from tests.harness.browser import FIGURES, SCHEMES, WIDTHS, Browser
 
 MOST_BYTES = 6e6
@@ -103,3 +108,41 @@ def test_the_page_of_an_empty_run_folder_says_so(browser: Browser, tmp_path: Pat
 def test_making_a_report_imports_no_torch() -> None:
     code = "import sys, project.report.run_page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def changed(folder: Path, name: str, change: Callable[[dict], object]) -> Path:
+    content = json.loads((folder / name).read_text())
+    change(content)
+    (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("trace.json", lambda c: c["traceEvents"][-1].pop("ts"), "a span of a step needs pid, ts, dur, name and cat"),
+        ("trace.json", lambda c: c["metadata"]["steps"].clear(), "metadata.steps lacks the step"),
+        ("trace.json", lambda c: c["metadata"]["steps"].update(x=c["metadata"]["steps"].popitem()[1]), "steps.x"),
+        ("plan.json", lambda c: c["timeline"][0].update(action="Z"), "timeline.0.action=Z"),
+        ("plan.json", lambda c: c["ranks"][0].update(rank=[]), "ranks.0.rank"),
+        ("plan.json", lambda c: c["ranks"][0].update(tp=None), "ranks.0.tp=None"),
+        ("summary.json", lambda c: c["layout"].update(pp=None), "layout.pp=None"),
+        ("summary.json", lambda c: c["layout"].update(pp=3), "world_size is not pp x dp x tp"),
+        ("summary.json", lambda c: c["layout"].update(schedule="\x1b[2J"), "is not known"),
+        ("summary.json", lambda c: c["layout"].update(virtual_stages=2), "is not what schedule=1F1B has"),
+        ("summary.json", lambda c: c["activation_bytes_peak_per_stage"].pop(), "not of the layout's 2 stages"),
+    ],
+)
+def test_a_page_of_a_file_that_no_run_writes_is_refused_by_its_key(
+    planned_folder: Path, tmp_path: Path, name: str, change: Callable[[dict], object], said: str
+) -> None:
+    folder = changed(shutil.copytree(planned_folder, tmp_path / "run"), name, change)
+    with pytest.raises(Unreadable, match=re.escape(said)) as refused:
+        write_run_page(folder)
+    assert refused.value.path == folder / name
+    assert "\x1b" not in str(refused.value)
+
+
+def test_a_trace_of_another_program_s_events_makes_a_page(planned_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(planned_folder, tmp_path / "run")
+    write_run_page(changed(folder, "trace.json", lambda c: c["traceEvents"].append({"ph": "X", "name": "theirs"})))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from project.strategy.ranks import why_unreachable
+from project.strategy.ranks import flight_record_in, why_unreachable
 from tests.harness.trainer import cpu_trainer
 
 SCRIPT = """
@@ -22,7 +22,7 @@ from project.strategy.launcher import ForkLauncher, RankFailed
 from project.strategy.stop import StopRequest
 
 environment = SimpleNamespace(main_port=0)
-strategy = SimpleNamespace(cluster_environment=environment, num_processes=4)
+strategy = SimpleNamespace(cluster_environment=environment, num_processes=4, root_device=torch.device('cpu'))
 launcher = ForkLauncher(strategy, StopRequest())
 
 def work(kind):
@@ -39,10 +39,16 @@ def work(kind):
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "exit":
             os._exit(7)
+        if kind == "crash":
+            os.abort()
+        if kind == "late":
+            time.sleep(60)
         if kind == "torn":  # killed in the middle of its report: the pipe has a length and no more
             report = next(one for one in pipes if not one.closed and one.writable)
             os.write(report.fileno(), (2**20).to_bytes(4, "big") + b"x")
             os.kill(os.getpid(), signal.SIGKILL)
+    if kind in ("late", "abort"):
+        os.abort()
     time.sleep(0.2)
     if rank == 1 and kind == "raise":
         raise ConnectionError("the echo")
@@ -112,6 +118,7 @@ def test_rank_0_s_result_comes_back_from_the_launcher_however_large(script: Path
     [
         ("raise", "2 rank 2 failed: ZeroDivisionError: the cause True"),
         ("kill", "2 rank 2 failed: killed by SIGKILL False"),
+        ("crash", "2 rank 2 failed: killed by SIGABRT False"),
         ("exit", "2 rank 2 failed: exited with status 7 False"),
         ("torn", "2 rank 2 failed: killed by SIGKILL False"),
     ],
@@ -142,6 +149,44 @@ def test_a_signal_while_ranks_are_forked_reaches_all_of_them(
     (failed,) = lines["failed"]  # of any rank: all were sent it
     assert re.fullmatch(rf"(\d) rank \1 failed: killed by {number} False", failed)
     assert float(lines["seconds"][0]) < 30
+
+
+def test_a_rank_whose_parent_began_cuda_unknowingly_says_so(script: Path) -> None:
+    broken = "strategy.root_device = torch.device('cuda', 0); torch.cuda._is_in_bad_fork = lambda: True"
+    script.write_text(script.read_text().replace("pipes = []", f"pipes = []; {broken}"))
+    lines = run(script, "wait")
+    assert "CUDA was started before the ranks were forked" in lines["failed"][0]
+    assert "nvidia-smi" in lines["failed"][0]
+    assert "pid" not in lines, "nothing began"
+
+
+ON_A_GPU = "strategy.root_device = torch.device('cuda', 0)"
+BEGAN = "[launcher.last_actions.note(rank, f'forward of {rank}') for rank in range(4)]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "failed"),
+    [
+        (
+            "late",
+            r"2 rank 2 failed: did not arrive where the others wait .*began last: rank 2: forward of 2; the oth.*",
+        ),
+        ("abort", r"0 rank 0 failed: was aborted .SIGABRT., .*rank 0: forward of 0; .*rank 3: forward of 3; .*"),
+    ],
+)
+def test_ranks_that_nccl_s_watchdog_aborts_are_not_blamed_for_waiting(script: Path, kind: str, failed: str) -> None:
+    script.write_text(script.read_text().replace("pipes = []", f"pipes = []; {ON_A_GPU}; {BEGAN}"))
+    assert re.fullmatch(failed, run(script, kind)["failed"][0])
+
+
+def test_nccl_s_record_lies_in_the_run_s_folder_unless_the_environment_says_where(tmp_path: Path) -> None:
+    environ: dict[str, str] = {}
+    for folder in ("first", "second"):  # of a sweep
+        with flight_record_in(tmp_path / folder, environ):
+            assert environ == {"TORCH_FR_DUMP_TEMP_FILE": f"{tmp_path / folder}/nccl_trace_rank_"}
+    own = {"TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/mine/"}
+    with flight_record_in(tmp_path, own):
+        assert own == {"TORCH_NCCL_DEBUG_INFO_TEMP_FILE": "/mine/"}
 
 
 def test_a_rank_s_long_error_is_reported_as_well_as_a_short_one(script: Path) -> None:

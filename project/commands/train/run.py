@@ -43,6 +43,7 @@ from project.spec.figures import objective
 from project.spec.sections import model_of
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
+from project.strategy.ranks import flight_record_in
 from project.strategy.unsupported import Unsupported, check_trainer
 from project.sweep.resume import is_done
 from project.training.module import MoEModule
@@ -144,7 +145,8 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     tokenizer = data.prepared and data.prepared.tokenizer_file
     weights = initial_weights(cfg.init_from, tokenizer)
     module = MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
-    trainer.fit(module, data, ckpt_path=resumed)
+    with flight_record_in(run_folder, os.environ):
+        trainer.fit(module, data, ckpt_path=resumed)
 
 
 def trainer_of(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:

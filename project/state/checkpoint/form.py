@@ -194,10 +194,18 @@ def _python(value: Any) -> Any:
     return value
 
 
+def _on_gpu(value: Any) -> Any:
+    """This rank's, or in a list those of all GPUs, as older checkpoints have them."""
+    for one in value if isinstance(value, list) else [value]:
+        _bytes(one)
+    return value
+
+
 class Random(Form):
     """The states of a rank's generators."""
 
     torch: Annotated[Any, AfterValidator(_bytes)]
+    on_gpu: Annotated[Any, AfterValidator(_on_gpu)] = Field([], alias="torch.cuda")
     numpy: Annotated[Any, AfterValidator(_numpy)] = None
     python: Annotated[Any, AfterValidator(_python)]
 

@@ -1,13 +1,16 @@
 """A checkpoint's JSON is checked against its schema: a key that is missing or malformed is named with its file."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from project.spec.layout import ParallelLayout
+from project.state.checkpoint.form import Rank, has_form
 from project.state.checkpoint.manifest import META, CheckpointError, rank_file
 from tests.harness.case import SMALL, Case
 from tests.harness.checkpoint_files import reseal
@@ -31,6 +34,7 @@ def refusal(rank: int, world_size: int, folder: Path) -> str:
 
 
 ABSENT = object()
+BYTES = torch.zeros(16, dtype=torch.uint8)
 CHANGES = [
     *((META, key, ABSENT) for key in ("layout", "world_size", "loops", "callbacks", "pytorch-lightning_version")),
     *((META, key, "x") for key in ("world_size", "loops", "callbacks", "pytorch-lightning_version")),
@@ -66,3 +70,11 @@ def test_malformed_json_of_a_checkpoint_is_refused_by_its_key(
     (said,) = ranks.run(1, refusal, folder)
     assert said.startswith(f"{folder / file}: has {key}")
     assert said.endswith("; resume from another checkpoint")
+
+
+@pytest.mark.parametrize(("on_gpu", "sound"), [(BYTES, True), ([BYTES, BYTES], True), ("x", False), ([3], False)])
+def test_the_state_of_a_gpu_s_generator_is_bytes(on_gpu: Any, sound: bool) -> None:
+    with nullcontext() if sound else pytest.raises(CheckpointError, match=r"random\.torch\.cuda"):
+        python = (3, (0,) * 625, None)
+        random = {"torch": BYTES, "python": python, "torch.cuda": on_gpu}
+        has_form({"optimizers": [], "lr_schedulers": [], "random": random}, Rank, Path(RANK))
