@@ -124,6 +124,8 @@ class MemoryCategories(Callback):
     """Measures the first optimizer step that this process takes: later ones keep the same. Gradients are there before
     the optimizer's step, its state after it. What comes and goes is measured by `ActivationPeaks`."""
 
+    only_reads_gradients = True  # so that clipping needs no other norm
+
     def __init__(self) -> None:
         self.gradients: int | None = None
         self.done = False

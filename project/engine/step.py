@@ -66,6 +66,7 @@ class Step:
     not_finite: Literal["stop", "skip"] = "stop"
     flags: Callable[[], Sequence[bool]] = tuple  # what this rank has to tell the others once a step
     note: Callable[[str], None] = lambda action: None  # is told each action as it begins, for a watchdog
+    optimized: Callable[[], set[int]] | None = None  # the ids of the weights that an optimizer has; None: of all
 
     accumulate: int = field(default=1, init=False)  # batches in a window
     done: int = field(default=0, init=False)  # optimizer steps before the present one
@@ -152,7 +153,14 @@ class Step:
             if self.loss_scale:
                 self.loss_scale.update(self.finite)
             optimizer.zero_grad()
+            self.clear_gradients()  # also those of weights that the optimizer has not
         self.done += 1
+
+    def clear(self) -> None:
+        """Forgets a window without an update."""
+        self.mean_loss.next_step()
+        self.gradients_finished = False
+        self.clear_gradients()
 
     # -- without gradients --------------------------------------------------------------------------------------------
 
@@ -247,6 +255,15 @@ class Step:
     def weights(self) -> Iterator[nn.Parameter]:
         return (weight for _, weight in named_weights(self.parts))
 
+    def optimized_weights(self) -> Iterator[nn.Parameter]:
+        """Those whose gradients the norm is of."""
+        ids = self.optimized() if self.optimized else None
+        return (weight for weight in self.weights() if ids is None or id(weight) in ids)
+
+    def clear_gradients(self) -> None:
+        for weight in self.weights():
+            weight.grad = None
+
     def gradients(self) -> list[Tensor]:
         """This rank's shards of the gradients."""
         return local_gradients(self.weights())
@@ -260,7 +277,7 @@ class Step:
                     self.pipeline.reduce_gradients()
                 finish_sums(self.weights(), self.mesh)
                 self.gradients_finished = True
-            return [squared_norm(self.weights(), self.mesh, self.device), self.raised_here()]
+            return [squared_norm(self.optimized_weights(), self.mesh, self.device), self.raised_here()]
 
     def raised_here(self) -> Tensor:
         """This rank's flags, 0 or 1 each."""
@@ -294,6 +311,12 @@ class Step:
         of_rank = self.finish_gradients()
         with self.phases.during("statistics"):
             self.read(*self.sum_over_ranks(of_rank, []))
+
+    def take_norm_again(self) -> None:
+        """Takes the norm of gradients that were changed after their correction. Collective."""
+        with self.phases.during("statistics"):
+            (square,) = self.sum_over_ranks([squared_norm(self.optimized_weights(), self.mesh, self.device)], [])
+        self.grad_norm = math.sqrt(square.item())
 
     # -- 4. an update that is refused ---------------------------------------------------------------------------------
 
