@@ -30,6 +30,7 @@ from project.engine.split_model import SplitModel
 from project.engine.step import Step, Sums
 from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
+from project.state.checkpoint.agreement import each_for_itself
 from project.state.checkpoint.last import put_link
 from project.state.checkpoint.partial import remove_checkpoint
 from project.state.run_state import NamedOptimizer, weights
@@ -104,7 +105,8 @@ class HybridParallelStrategy(LaunchedStrategy):
         if self.launcher is not None:
             return find()
         self._join()
-        return self.broadcast(find() if self.is_global_zero else None)
+        find_here = find if self.is_global_zero else nothing
+        return self.broadcast(each_for_itself(find_here, "looking for a checkpoint"))
 
     def setup_environment(self) -> None:
         self._join()
@@ -430,6 +432,10 @@ class HybridParallelStrategy(LaunchedStrategy):
     def on_train_end(self) -> None:
         super().on_train_end()
         self.checkpoints.writer.drain()
+
+
+def nothing() -> None:
+    """What a rank finds that does not look."""
 
 
 def changes_gradients(observer: Any, base: type) -> bool:
