@@ -21,8 +21,8 @@ ACTIVATION, GRADIENT = 0, 1
 
 
 class Span(NamedTuple):
-    """One action of a stage, between two instants of `engine.instants`: `F` forward, `B` backward, or the two halves of one that is split, `I` of the inputs and
-    `W` of the weights."""
+    """One action of a stage, between two instants of `engine.instants`: `F` forward, `B` backward, or the two halves of
+    one that is split, `I` of the inputs and `W` of the weights."""
 
     stage: int
     action: str

@@ -131,8 +131,8 @@ class Ledger(TorchDispatchMode):
 
 
 class CollectiveSpan(NamedTuple):
-    """A collective or message, between two instants of `engine.instants`. A send or receive ends when it is posted, because
-    waiting for it is not a collective."""
+    """A collective or message, between two instants of `engine.instants`. A send or receive ends when it
+    is posted, because waiting for it is not a collective."""
 
     axis: str
     collective: str

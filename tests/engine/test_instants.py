@@ -110,7 +110,7 @@ class EventsByStep(StepMetrics):
 def traced(rank: int, world_size: int, folder: str) -> list[tuple[int, int]]:
     driver = Driver()
     counter = EventsByStep(driver)
-    with mock.patch("project.engine.step.Instants", lambda device: Instants(GPU, driver)):
+    with mock.patch("project.engine.step.Instants", return_value=Instants(GPU, driver)):
         callbacks = (Communication(), counter, Trace(folder, first=1, last=2))
         run(rank, world_size, Case(ParallelLayout(pp=2, microbatches=2), steps=6), *callbacks)
     return [*counter.counted, (driver.events, driver.waits)]

@@ -1,5 +1,5 @@
-"""What the ranks agree on around a checkpoint: whether any of them raised a flag, the first error of all, and when every
-rank's own disk is done. Everything here is collective."""
+"""What the ranks agree on around a checkpoint: whether any of them raised a flag, the first error of all, and when
+every rank's own disk is done. Everything here is collective."""
 
 import threading
 import time
