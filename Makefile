@@ -41,6 +41,9 @@ mutations: $(READY) ## put known bugs in, one at a time, and name the tests that
 soak: $(READY) ## kill processes of 16-rank runs at random moments, 60 times, and resume; an hour
 	PYTHONPATH=. $(RUN) tests/soak/soak.py $(ARGS)
 
+two-hosts: $(READY) ## as root: two network namespaces for hosts, torchrun in each, one of which dies; ten minutes
+	PYTHONPATH=. $(RUN) tests/two_hosts/two_hosts.py $(ARGS)
+
 # An environment of its own, beside the one that everything else runs in.
 TORCH ?= 2.11.0
 OTHER := .venvs/torch-$(TORCH)
@@ -51,6 +54,15 @@ compat: ## another torch trains the same: make compat TORCH=2.11.0
 	$(OTHER)/bin/python -m pytest tests/test_imports.py tests/compat tests/preflight tests/engine \
 		tests/parity/test_layouts.py tests/state/checkpoint/test_exact_resume.py $(ARGS)
 	$(OTHER)/bin/python project/train.py +experiment=tp4_ep4_pp4 model=small trainer.max_steps=3 logger=csv
+
+# PyPI's build for Linux has CUDA; a C compiler builds what stands in for the driver.
+CUDA_TORCH ?= 2.14.1
+PRETENDED := .venvs/gpu-check
+gpu-check: ## the same training on GPUs that are not there: docs/gpu_check.md
+	test -x $(PRETENDED)/bin/pip || $(PYTHON) -m venv $(PRETENDED)
+	$(PRETENDED)/bin/pip install --quiet --disable-pip-version-check torch==$(CUDA_TORCH)
+	$(PRETENDED)/bin/pip install --quiet --disable-pip-version-check -e . pytest hypothesis
+	$(PRETENDED)/bin/python -m pytest tests/gpu_check --pretend-gpus $(ARGS)
 
 fuzz: $(READY) ## 2,000 configurations that nobody would write, through every command; an hour
 	$(RUN) -m pytest tests/fuzz --fuzz-configs=2000 -x $(ARGS)
@@ -77,4 +89,4 @@ bench-planner: $(READY) ## calibrate this machine, then predicted against measur
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .venvs .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-.PHONY: help setup train test unit parity mutations soak fuzz compat lint format bench scoreboard bench-planner clean
+.PHONY: help setup train test unit parity mutations soak two-hosts compat gpu-check fuzz lint format bench scoreboard bench-planner clean

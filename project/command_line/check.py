@@ -25,7 +25,8 @@ from project.command_line.help import register_help
 from project.command_line.refusal import in_sweep, refuse, report_warnings, speaks
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
-from project.engine.host import count_gpus
+from project.engine.host import count_gpus, torch_build
+from project.preflight.gpus import Build, Hardware
 from project.preflight.machine import Surroundings, folder_faults, machine_memory
 from project.preflight.settings import at
 from project.spec.fault import Fault, said
@@ -41,6 +42,9 @@ def stand_somewhere() -> None:
     except OSError:
         print("Nothing was started. The working folder is gone; cd to one that is there.", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+HARDWARE = Hardware(build=lambda: Build(*torch_build()))
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
@@ -72,6 +76,7 @@ def check(
     environ: Mapping[str, str],
     gpus: Callable[[], int] = count_gpus,
     memory: Callable[[], float] = machine_memory,
+    hardware: Hardware = HARDWARE,
 ) -> None:
     """Returns if the command line is sound, warnings printed, or if it asks for no run; exits with 2 on faults."""
     register_resolvers()
@@ -87,9 +92,8 @@ def check(
     except HydraException as error:
         reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
         refuse([Fault("--config-name", name, reason)], environ)
-    faults, warnings = (
-        _sweep(composed) if sweeps else _run(composed, command, Surroundings(environ, gpus, memory=memory))
-    )
+    around = Surroundings(environ, gpus, hardware, memory=memory)
+    faults, warnings = _sweep(composed) if sweeps else _run(composed, command, around)
     if faults:
         refuse(faults, environ)
     if warnings and speaks(environ):
@@ -106,7 +110,7 @@ def check_job(cfg: DictConfig, command: Command, environ: Mapping[str, str]) -> 
     register_resolvers()  # a launcher may have put the job into another process
     if not in_sweep():
         return
-    faults, warnings = _found(cfg, command, Surroundings(environ, count_gpus))
+    faults, warnings = _found(cfg, command, Surroundings(environ, count_gpus, HARDWARE))
     if faults:
         refuse(faults, environ)
     report_warnings(warnings)

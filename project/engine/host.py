@@ -22,6 +22,14 @@ def count_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def torch_build() -> tuple[str, str | None, bool]:
+    """Returns the version of torch, the CUDA that it was built for, and whether it has NCCL."""
+    import torch
+    import torch.distributed as dist
+
+    return torch.__version__, torch.version.cuda, dist.is_available() and dist.is_nccl_available()
+
+
 def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -70,10 +70,11 @@ class Step:
 
     accumulate: int = field(default=1, init=False)  # batches in a window
     done: int = field(default=0, init=False)  # optimizer steps before the present one
-    # The last window: the global 2-norm of its gradients, without loss scale, before clipping; for each of the flags,
-    # whether any rank raised it (of the last evaluated batch, if that is later); whether norm and loss are finite (if
-    # not, the optimizer did not step).
+    # The last window: the global 2-norm of its gradients, without loss scale, before clipping; its mean loss; for each
+    # of the flags, whether any rank raised it (of the last evaluated batch, if that is later); whether norm and loss
+    # are finite (if not, the optimizer did not step).
     grad_norm: float = field(default=math.nan, init=False)
+    loss: float = field(default=math.nan, init=False)
     flagged: list[bool] = field(default_factory=list, init=False)
     finite: bool = field(default=False, init=False)
     correction: float = field(default=1.0, init=False)  # on the window's gradients, see `read`
@@ -139,14 +140,13 @@ class Step:
         """
         if not self.gradients_finished:
             self.take_norm()
-        loss = self.mean_loss.so_far().item()
         self.mean_loss.next_step()
         self.gradients_finished = False
-        self.finite = math.isfinite(self.grad_norm) and math.isfinite(loss)
+        self.finite = math.isfinite(self.grad_norm) and math.isfinite(self.loss)
         # 4. The update.
         with self.phases.during("gradients"):
-            if not self.finite and (self.loss_scale is None or not math.isfinite(loss)):
-                self.refuse(loss)
+            if not self.finite and (self.loss_scale is None or not math.isfinite(self.loss)):
+                self.refuse(self.loss)
             if self.correction != 1.0 and (gradients := self.gradients()):
                 scale_in_place(gradients, self.correction)
             change()
@@ -287,8 +287,9 @@ class Step:
     def read(self, square: Tensor, flags: Tensor) -> None:
         """Reads the window's sums on the host, once. Gradients were divided by all places and multiplied by the fp16
         scale; `correction` takes both back."""
-        counted = self.mean_loss.counted().to(square)
-        total, targets, *raised = torch.cat((square.view(1), counted.view(1), flags)).tolist()
+        of_loss = [self.mean_loss.counted(), self.mean_loss.so_far()]
+        scalars = torch.stack([square, *(tensor.to(square) for tensor in of_loss)])
+        total, targets, self.loss, *raised = torch.cat((scalars, flags)).tolist()
         self.correction = self.mean_loss.correction(targets) / self.scale
         self.grad_norm, self.flagged = math.sqrt(total) * self.correction, [raised > 0 for raised in raised]
 

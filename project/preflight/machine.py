@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from project.preflight.gpus import Hardware, gpu_set_faults, why_none
 from project.spec.disk import space_left
 from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
@@ -38,6 +39,7 @@ class Surroundings:
 
     environ: Mapping[str, str]
     gpus: Callable[[], int]
+    hardware: Hardware
     run_folder: Path | None = None
     memory: Callable[[], float] = field(default=lambda: machine_memory())
 
@@ -121,10 +123,36 @@ def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
         yield Fault(key, folder, reason)
 
 
-def precision_warnings(trainer: Mapping[str, Any], around: Surroundings) -> list[str]:
-    """The warning about half precision on a CPU without instructions for it. None where the ranks run on GPUs."""
-    on_cpu = trainer["accelerator"] == "cpu" or (trainer["accelerator"] == "auto" and around.gpus() == 0)
-    return half_precision_warnings(str(trainer["precision"])) if on_cpu else []
+def machine_warnings(trainer: Mapping[str, Any], layout: ParallelLayout, around: Surroundings) -> list[str]:
+    """What makes a run slow on this machine: on a processor half precision without instructions for it, or a GPU that
+    is left idle; on GPUs a precision without a quick grouped product, or groups of ranks that span nodes."""
+    accelerator, precision = trainer["accelerator"], str(trainer["precision"])
+    if accelerator == "cpu" or (accelerator == "auto" and around.gpus() == 0):
+        idle = accelerator == "auto" and around.hardware.has_gpu
+        why = why_none(around.hardware, around.environ) if idle else ""
+        unused = [f"trainer.accelerator=auto: the ranks run on the processor, for {why}"] if idle else []
+        return [*unused, *half_precision_warnings(precision)]
+    return [*_grouped_product_warnings(precision), *_spanning_warnings(layout, trainer["num_nodes"])]
+
+
+def _grouped_product_warnings(precision: str) -> list[str]:
+    if precision.startswith("bf16"):
+        return []
+    return [
+        f"trainer.precision={precision}: on a GPU torch's grouped product of the experts is quick in bf16 alone (on "
+        "Hopper and Blackwell); in this precision each call waits for the host; trainer.precision=bf16-mixed is quick"
+    ]
+
+
+def _spanning_warnings(layout: ParallelLayout, nodes: int) -> list[str]:
+    """A warning for each axis inside a stage whose groups do not lie within one node each."""
+    on_a_node = layout.world_size // nodes
+    return [
+        f"parallel.{name}={degree}: its groups span nodes of {on_a_node} ranks each, whose links are many times slower "
+        "than those within one"
+        for name in ("tp", "ep", "etp")
+        if (degree := getattr(layout, name)) > 1 and nodes > 1 and on_a_node % (layout.stride(name) * degree)
+    ]
 
 
 def half_precision_warnings(precision: str, cpu_info: Path = Path("/proc/cpuinfo")) -> list[str]:
@@ -154,7 +182,7 @@ def _gpu_faults(
     here = around.gpus()
     if here == 0:
         if accelerator != "auto":
-            yield Fault("trainer.accelerator", accelerator, "no GPU is present; nearest trainer.accelerator=cpu")
+            yield Fault("trainer.accelerator", accelerator, why_none(around.hardware, around.environ))
         return
     present = here * _nodes(trainer.get("num_nodes", 1), around.environ)
     if layout.world_size > present:
@@ -163,6 +191,10 @@ def _gpu_faults(
             f"{'is' if present == 1 else 'are'} present; use {named(present)}; or trainer.accelerator=cpu"
         )
         yield Fault("trainer.accelerator", accelerator, message)
+        return
+    launched = _launched_ranks(around.environ) is not None
+    ranks_here = min(layout.world_size, here)
+    yield from gpu_set_faults(accelerator, ranks_here, launched, around.hardware, around.environ)
 
 
 def _node_faults(nodes: object, layout: ParallelLayout, environ: Mapping[str, str]) -> Iterator[Fault]:

@@ -5,7 +5,9 @@ import pytest
 
 from project.command_line.check import check
 from project.commands.train.command import TRAIN
+from project.preflight.gpus import Build, Hardware
 
+NOTHING = Hardware(lambda: Build("2.13.0", None, False), lambda: None, Path("/nowhere"))
 MEMORY = 100e9  # bytes of the machine that tests take to be there
 
 
@@ -13,10 +15,10 @@ MEMORY = 100e9  # bytes of the machine that tests take to be there
 def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
     """Returns what a refused command prints on stderr, on one line; its exit status has to be 2."""
 
-    def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
+    def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0, hardware: Hardware = NOTHING) -> str:
         argv = [*overrides, f"hydra.run.dir={tmp_path}"] if not _names_folder(overrides) else list(overrides)
         with pytest.raises(SystemExit) as ended:
-            check(argv, TRAIN, environ or {}, gpus=lambda: gpus, memory=lambda: MEMORY)
+            check(argv, TRAIN, environ or {}, gpus=lambda: gpus, memory=lambda: MEMORY, hardware=hardware)
         assert ended.value.code == 2
         captured = capsys.readouterr()
         assert captured.out == ""
@@ -31,8 +33,9 @@ def complaint(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..
 def accepted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., str]:
     """Returns what an accepted command prints on stderr: warnings or nothing."""
 
-    def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0) -> str:
-        check([*overrides, f"hydra.run.dir={tmp_path}"], TRAIN, environ or {}, gpus=lambda: gpus, memory=lambda: MEMORY)
+    def run(*overrides: str, environ: dict[str, str] | None = None, gpus: int = 0, hardware: Hardware = NOTHING) -> str:
+        argv = [*overrides, f"hydra.run.dir={tmp_path}"]
+        check(argv, TRAIN, environ or {}, gpus=lambda: gpus, memory=lambda: MEMORY, hardware=hardware)
         return capsys.readouterr().err
 
     return run

@@ -92,7 +92,8 @@ def test_half_precision_without_instructions_for_it_is_warned_of(
 
 
 def test_half_precision_on_a_gpu_needs_no_warning(accepted: Say) -> None:
-    assert accepted("trainer.precision=16-mixed", gpus=1) == ""
+    assert "instructions" not in accepted("trainer.precision=16-mixed", gpus=1)
+    assert accepted("trainer.precision=bf16-mixed", gpus=1) == ""
 
 
 def test_without_a_driver_no_gpu_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

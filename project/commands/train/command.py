@@ -18,7 +18,7 @@ from project.commands.train.starting_point import init_from_faults, init_from_wa
 from project.data.corpus import corpus_faults
 from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
-from project.preflight.machine import Surroundings, folder_faults, precision_warnings, rank_faults, shared_memory_faults
+from project.preflight.machine import Surroundings, folder_faults, machine_warnings, rank_faults, shared_memory_faults
 from project.preflight.objects import object_faults
 from project.preflight.settings import setting_faults
 from project.spec.fault import Fault, said
@@ -77,7 +77,7 @@ def _memory_faults(config: Config, around: Surroundings) -> Iterator[Fault]:
 
 def warnings(config: Config, around: Surroundings) -> list[str]:
     return [
-        *precision_warnings(config["trainer"], around),
+        *machine_warnings(config["trainer"], layout_of(config["parallel"]), around),
         *init_from_warnings(config.get("init_from"), model_of(config["model"])),
     ]
 
