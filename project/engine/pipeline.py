@@ -34,6 +34,7 @@ class Pipeline:
 
     `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
     stage sends the next; `loss` returns a microbatch's share of the loss from the last stage's outputs and the targets;
+    `gradients` is their group of the gradients, by default that of `axis`;
     `compute_context`, `random_numbers` and the `watchers` are entered around each forward. `note` is told each action
     as it begins.
     """
@@ -52,6 +53,7 @@ class Pipeline:
         note: Callable[[str], None] = lambda action: None,
         random_numbers: Watch | None = None,
         instants: Instants | None = None,
+        gradients: dist.ProcessGroup | None = None,
     ) -> None:
         if len(inputs) % layout.microbatches:
             raise ValueError(
@@ -80,6 +82,7 @@ class Pipeline:
                 note=note,
                 random_numbers=random_numbers,
                 instants=self.instants,
+                gradients=gradients,
             )
             for part, index in zip(parts, here, strict=True)
         ]

@@ -87,6 +87,7 @@ class RecordedStage(Stage):
         note: Callable[[str], None] = lambda action: None,
         random_numbers: "Watch | None" = None,
         instants: Instants | None = None,
+        gradients: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__(
             part,
@@ -102,6 +103,7 @@ class RecordedStage(Stage):
         self.compute_context, self.split_backward = compute_context, split_backward
         self.watchers, self.note, self.random_numbers = watchers, note, random_numbers
         self.instants = instants or Instants(device)
+        self.gradients = gradients or group
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
         self.looked = False  # at the graph of a forward
@@ -126,16 +128,16 @@ class RecordedStage(Stage):
     # A message's tag tells its direction: to the ledger, and to gloo, which would else take one for the other.
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION)
+        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION, self.group)
 
     def get_fwd_send_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION)
+        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION, self.group)
 
     def get_bwd_recv_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_bwd_recv_ops(bwd_chunk_id), GRADIENT)
+        return tagged(super().get_bwd_recv_ops(bwd_chunk_id), GRADIENT, self.gradients)
 
     def get_bwd_send_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_bwd_send_ops(bwd_chunk_id), GRADIENT)
+        return tagged(super().get_bwd_send_ops(bwd_chunk_id), GRADIENT, self.gradients)
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         return self._timed("F", fwd_chunk_id, super().forward_one_chunk, fwd_chunk_id, *args, **kwargs)
@@ -167,9 +169,10 @@ class RecordedStage(Stage):
 Watch = Callable[[RecordedStage], AbstractContextManager]
 
 
-def tagged(ops: list[dist.P2POp], tag: int) -> list[dist.P2POp]:
+def tagged(ops: list[dist.P2POp], tag: int, group: dist.ProcessGroup) -> list[dist.P2POp]:
+    """Gives the messages a tag and a group, which has the ranks of their own in the same order."""
     for op in ops:
-        op.tag = tag
+        op.tag, op.group = tag, group
     return ops
 
 

@@ -204,6 +204,7 @@ class Step:
                 self.note,
                 self.random_numbers.of_forward,
                 self.instants,
+                self.mesh.gradients,
             )
         return self.pipeline
 
