@@ -123,14 +123,13 @@ class RunSummary(Callback):
 
     def gather_memory(self, trainer: L.Trainer) -> None:
         """Gathers every rank's memory; collective, and so not after every step: the first nearly reaches the peak."""
-        (peaks,) = over_ranks(trainer, [peak_memory_bytes(trainer.strategy.root_device)])
-        self.summary["peak_memory_bytes_per_rank"] = [int(peak) for peak in peaks]
-        here = gpu_memory_bytes(trainer.strategy.root_device)
-        if here is not None:
-            ranks = zip(*over_ranks(trainer, list(map(float, here))), strict=True)
-            self.summary["gpu_memory_bytes_per_rank"] = [
-                dict(zip(GPU_MEMORY, map(int, of), strict=True)) for of in ranks
-            ]
+        device = trainer.strategy.root_device
+        here = [peak_memory_bytes(device), *(gpu_memory_bytes(device) or ())]
+        peaks, *on_gpus = ([int(size) for size in ranks] for ranks in over_ranks(trainer, list(map(float, here))))
+        self.summary["peak_memory_bytes_per_rank"] = peaks
+        if on_gpus:
+            named = [dict(zip(GPU_MEMORY, rank, strict=True)) for rank in zip(*on_gpus, strict=True)]
+            self.summary["gpu_memory_bytes_per_rank"] = named
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts that go on over the whole run, resumed or not."""

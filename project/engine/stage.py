@@ -103,7 +103,7 @@ class RecordedStage(Stage):
         self.compute_context, self.split_backward = compute_context, split_backward
         self.watchers, self.note, self.random_numbers = watchers, note, random_numbers
         self.instants = instants or Instants(device)
-        self.gradients = gradients or group
+        self.activations, self.gradients = group, gradients or group
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
         self.looked = False  # at the graph of a forward
@@ -128,10 +128,10 @@ class RecordedStage(Stage):
     # A message's tag tells its direction: to the ledger, and to gloo, which would else take one for the other.
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION, self.group)
+        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION, self.activations)
 
     def get_fwd_send_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION, self.group)
+        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION, self.activations)
 
     def get_bwd_recv_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
         return tagged(super().get_bwd_recv_ops(bwd_chunk_id), GRADIENT, self.gradients)

@@ -77,8 +77,8 @@ class RunCheckpoints:
         checkpoint = Checkpoint(path)
         if fitting and weights_alone(checkpoint.files):
             raise CheckpointError(checkpoint.path, "has weights alone, no run to go on with", BEGIN)
-        compare = partial(verified, checkpoint, dist.get_rank(), dist.get_world_size())
-        raise_everywhere(each_for_itself(compare, f"reading {checkpoint.path.name}"))
+        compare = partial(checkpoint.verify, dist.get_rank(), dist.get_world_size())
+        each_for_itself(compare, f"reading {checkpoint.path.name}")
         here = weights(parts)
         raise_everywhere(another_model(checkpoint, here, set().union(*gathered(list(here)))))
         each_for_itself(partial(fill, here, checkpoint), f"reading {checkpoint.path.name}")
@@ -113,14 +113,6 @@ class RunCheckpoints:
     def restore_random_numbers(self, device: torch.device) -> None:
         if self.random_state is not None:
             set_random_state(self.random_state, device)
-
-
-def verified(checkpoint: Checkpoint, share: int, of: int) -> CheckpointError | None:
-    try:
-        checkpoint.verify(share, of)
-    except CheckpointError as error:
-        return error
-    return None
 
 
 def another_model(checkpoint: Checkpoint, here: Tensors, everywhere: set[str]) -> CheckpointError | None:

@@ -33,6 +33,7 @@ from project.spec.layout import ParallelLayout
 from project.state.checkpoint.agreement import each_for_itself
 from project.state.checkpoint.last import put_link
 from project.state.checkpoint.partial import remove_checkpoint
+from project.state.checkpoint.writer import nothing
 from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
 from project.strategy.last_action import TIMED_OUT, PostedActions
@@ -432,10 +433,6 @@ class HybridParallelStrategy(LaunchedStrategy):
     def on_train_end(self) -> None:
         super().on_train_end()
         self.checkpoints.writer.drain()
-
-
-def nothing() -> None:
-    """What a rank finds that does not look."""
 
 
 def changes_gradients(observer: Any, base: type) -> bool:

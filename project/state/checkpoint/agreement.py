@@ -20,37 +20,46 @@ SLOW_S = 60.0
 Result = TypeVar("Result")
 
 
-def any_rank(flag: bool) -> bool:
-    flags = torch.tensor(float(flag), device=group_device())
-    dist.all_reduce(flags)
-    return bool(flags.item())
+def any_rank(*flags: bool) -> list[bool]:
+    """Returns for each flag whether any rank raised it."""
+    raised = torch.tensor(list(map(float, flags)), device=group_device())
+    dist.all_reduce(raised)
+    return [count > 0 for count in raised.tolist()]
 
 
 def raise_everywhere(error: CheckpointError | None) -> None:
     """Raises the lowest rank's error on all ranks, if any rank has one."""
-    if any_rank(error is not None):
-        errors: list[CheckpointError | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(errors, error)
-        raise next(error for error in errors if error is not None)
+    all_done(lambda seconds: True, "", lambda: error)
 
 
-def all_done(wait: Callable[[float], bool], what: str) -> None:
-    """Returns when every rank is done with work of its own: `wait(seconds)` waits at most that long for this rank's and
-    returns whether it is done. However long the work takes, no rank leaves the others alone in a collective for longer
-    than `PATIENCE_S`, so that one slow disk does not run the collective's timeout out."""
+def all_done(
+    wait: Callable[[float], bool], what: str, error: Callable[[], CheckpointError | None] = lambda: None
+) -> None:
+    """Returns when every rank is done with work of its own, and raises the lowest rank's `error()` on all ranks, if any
+    has one then.
+
+    `wait(seconds)` waits at most that long for this rank's work and returns whether it is done. However long that
+    takes, no rank leaves the others alone in a collective for longer than `PATIENCE_S`, so that one slow disk does not
+    run the collective's timeout out."""
     began, told = time.monotonic(), False
     while True:
         done = wait(PATIENCE_S)
+        here = error() if done else None
         if not done and not told and time.monotonic() - began > SLOW_S:
             told = True
             warnings.warn(f"rank {dist.get_rank()}: {what} takes longer than {SLOW_S:g} s; all wait", stacklevel=2)
-        if not any_rank(not done):
-            return
+        somebody_works, failed = any_rank(not done, here is not None)
+        if not somebody_works:
+            break
+    if failed:
+        errors: list[CheckpointError | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(errors, here)
+        raise next(error for error in errors if error is not None)
 
 
 def each_for_itself(work: Callable[[], Result], what: str) -> Result:
     """Runs `work`, which uses no process group, in a thread, and returns its result when every rank is done with its
-    own; raises its error on this rank alone."""
+    own. Raises a rank's CheckpointError on all ranks, and any other error on this rank alone."""
     results: list[Result] = []
     errors: list[BaseException] = []
 
@@ -60,9 +69,12 @@ def each_for_itself(work: Callable[[], Result], what: str) -> Result:
         except BaseException as error:  # raised below, in the thread that asked
             errors.append(error)
 
+    def told() -> CheckpointError | None:
+        return next((error for error in errors if isinstance(error, CheckpointError)), None)
+
     thread = threading.Thread(target=run, name=what, daemon=True)
     thread.start()
-    all_done(ended(thread), what)
+    all_done(ended(thread), what, told)
     if errors:
         raise errors[0]
     return results[0]

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from project.state.checkpoint.agreement import all_done, any_rank, each_for_itself, ended, raise_everywhere
+from project.state.checkpoint.agreement import all_done, any_rank, each_for_itself, ended
 from project.state.checkpoint.manifest import META, CheckpointError, Hashed, rank_file, tensor_file
 from project.state.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
 from project.state.checkpoint.snapshot import Kinds, Snapshot
@@ -153,7 +153,7 @@ class CheckpointWriter:
     def snapshot(self, kinds: Kinds) -> Snapshot:
         key = tuple(kinds)
         known = self.snapshots.get(key)
-        if any_rank(known is None or not known.fits(kinds)):
+        if any(any_rank(known is None or not known.fits(kinds))):
             known = self.snapshots[key] = Snapshot(kinds)
         assert known is not None
         return known
@@ -173,9 +173,8 @@ class CheckpointWriter:
         if write is None:
             return
         saving = f"writing {write.partial.final.name}"
-        all_done(write.written.wait, saving)
         try:
-            raise_everywhere(write.error)
+            all_done(write.written.wait, saving, lambda: write.error)
         except CheckpointError:
             write.abandoned.set()
             write.join()
@@ -183,8 +182,7 @@ class CheckpointWriter:
                 write.partial.discard()
             raise
         assert write.thread is not None
-        all_done(ended(write.thread), saving)
-        raise_everywhere(write.error)
+        all_done(ended(write.thread), saving, lambda: write.error)
 
     def then(self, action: Callable[[], None]) -> None:
         """Runs `action` on rank 0: when the checkpoint underway is whole, or now if there is none."""
@@ -203,8 +201,7 @@ class CheckpointWriter:
         if folder in self.claims:
             return
         lock = FileLock(folder / LOCK, thread_local=False)  # it is taken in another thread
-        take = partial(taken, folder, lock) if dist.get_rank() == 0 else no_error
-        raise_everywhere(each_for_itself(take, f"tidying {folder}"))
+        each_for_itself(partial(take, folder, lock) if dist.get_rank() == 0 else nothing, f"tidying {folder}")
         self.claims[folder] = lock
         token = [f"{os.getpid():x}{time.time_ns():x}"]
         dist.broadcast_object_list(token)
@@ -216,21 +213,20 @@ class CheckpointWriter:
         self.claims.clear()
 
 
-def taken(folder: Path, lock: FileLock) -> CheckpointError | None:
+def take(folder: Path, lock: FileLock) -> None:
     """Takes the folder's lock, and removes what dead runs left half-written there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=1)  # another may be looking whether there is anything to tidy
         remove_leftovers(folder)
     except Timeout:
-        return CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER)
+        raise CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER) from None
     except OSError as failure:
-        return told(failure, folder)
-    return None
+        raise told(failure, folder) from None
 
 
-def no_error() -> None:
-    """What a rank finds that has nothing to do."""
+def nothing() -> None:
+    """The work of a rank that has none."""
 
 
 def receipt_name(rank: int) -> str:
