@@ -89,7 +89,7 @@ class Communication(FirstSteps):
     ledger: Ledger
 
     def begin(self, strategy: HybridParallelStrategy) -> None:
-        self.ledger = Ledger(strategy.mesh.axis_names())
+        self.ledger = Ledger(strategy.mesh.axis_names(), strategy.step.instants)
 
     @contextmanager
     def measured(self, strategy: HybridParallelStrategy) -> Iterator[None]:
@@ -99,7 +99,8 @@ class Communication(FirstSteps):
     def entries(self, strategy: HybridParallelStrategy) -> dict[str, Any]:
         ranks = gathered((self.ledger.total_bytes, self.ledger.table()))
         _, table = max(ranks, key=lambda rank: rank[0])
-        strategy.record.collectives = {self.done: self.ledger.collectives.spans}
+        spans = strategy.step.instants.read(self.ledger.collectives.spans)
+        strategy.record.collectives = {self.done: spans}
         return {"communication": table}
 
 

@@ -30,6 +30,7 @@ from torch.optim import Optimizer
 
 from project.compat.torch_internals import scale_in_place
 from project.engine.gradients import NotFinite, finish_sums, first_not_finite, local_gradients, squared_norm
+from project.engine.instants import Instants
 from project.engine.local_shards import local_shards
 from project.engine.mean_loss import MeanLoss
 from project.engine.mesh import Mesh
@@ -81,11 +82,14 @@ class Step:
     gradients_finished: bool = field(default=False, init=False)  # of the present window
     # Context managers entered around every stage's forward, as long as they are in the list.
     watchers: list[Watch] = field(default_factory=list, init=False)
+    instants: Instants = field(init=False)
     # The last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
-    phases: Phases = field(default_factory=Phases, init=False)
+    phases: Phases = field(init=False)
     pipeline: Pipeline | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.instants = Instants(self.device)
+        self.phases = Phases(self.instants)
         self.mean_loss = MeanLoss(self.model, self.layout, self.mesh.dp)
         self.random_numbers = RandomNumbers(self.parts, self.mesh, self.device)
 
@@ -108,7 +112,7 @@ class Step:
         """
         if self.gradients_finished:
             raise RuntimeError("a batch after the last one of an optimizer step, whose gradients are summed already")
-        self.phases.take()
+        self.phases.noted.clear()
         self.random_numbers.begin("train", self.done, len(self.mean_loss.losses))
         # 1. Microbatches through the pipeline, forward and backward.
         with self.computing(), self.phases.during("schedule"):
@@ -166,7 +170,7 @@ class Step:
 
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
         """Forward alone; returns the mean loss and the count, as `train_batch` does."""
-        self.phases.take()
+        self.phases.noted.clear()
         self.random_numbers.begin("evaluate", self.done)
         with self.computing():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
@@ -207,6 +211,8 @@ class Step:
                 self.watchers,
                 self.note,
                 self.random_numbers.of_forward,
+                self.instants,
+                self.mesh.gradients,
             )
         return self.pipeline
 

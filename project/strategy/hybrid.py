@@ -30,8 +30,10 @@ from project.engine.split_model import SplitModel
 from project.engine.step import Step, Sums
 from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
+from project.state.checkpoint.agreement import each_for_itself
 from project.state.checkpoint.last import put_link
 from project.state.checkpoint.partial import remove_checkpoint
+from project.state.checkpoint.writer import nothing
 from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
 from project.strategy.last_action import TIMED_OUT, PostedActions
@@ -112,7 +114,8 @@ class HybridParallelStrategy(LaunchedStrategy):
         if self.launcher is not None:
             return find()
         self._join()
-        return self.broadcast(find() if self.is_global_zero else None)
+        find_here = find if self.is_global_zero else nothing
+        return self.broadcast(each_for_itself(find_here, "looking for a checkpoint"))
 
     def setup_environment(self) -> None:
         self._join()
