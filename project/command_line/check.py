@@ -26,8 +26,9 @@ from project.command_line.refusal import in_sweep, refuse, report_warnings, spea
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
 from project.engine.host import count_gpus, torch_build
-from project.preflight.gpus import Build, Hardware
+from project.preflight.gpus import Hardware
 from project.preflight.machine import Surroundings, folder_faults, machine_memory
+from project.preflight.nvml import ask_driver
 from project.preflight.settings import at
 from project.spec.fault import Fault, said
 
@@ -44,7 +45,7 @@ def stand_somewhere() -> None:
         raise SystemExit(2) from None
 
 
-HARDWARE = Hardware(build=lambda: Build(*torch_build()))
+HARDWARE = Hardware(torch_build, ask_driver)
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:

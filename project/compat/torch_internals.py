@@ -221,6 +221,12 @@ def clamp_in_place(tensors: list[Tensor], bound: float) -> None:
 # -- CUDA --------------------------------------------------------------------------------------------------------------
 
 
+def cuda_architectures() -> tuple[str, ...]:
+    """The GPUs that this build of torch has code for, as in "sm_90"; `torch.cuda.get_arch_list` of torch 2.11 asks
+    CUDA first, which would forbid a later fork."""
+    return tuple((torch._C._cuda_getArchFlags() or "").split()) if torch.version.cuda else ()
+
+
 def forked_after_cuda() -> bool:
     """Tells whether this process was forked from one in which CUDA had begun, by whatever call: it cannot use a GPU."""
     return torch.cuda._is_in_bad_fork()

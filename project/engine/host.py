@@ -9,25 +9,36 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from project.preflight.gpus import Build
+
 # What a driver leaves in the file system: NVIDIA's, AMD's, and that of Windows' Linux.
 _DRIVERS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
 
 
 def count_gpus() -> int:
-    """Creates no CUDA context, which would forbid a later fork, and imports torch (2 s) only if a driver is there."""
+    """Creates no CUDA context, which would forbid a later fork, and imports torch (2 s) only if a driver is there.
+    There is no GPU for a torch that cannot be imported, as where NCCL's library is missing."""
     if not any(Path(driver).exists() for driver in _DRIVERS):
         return 0
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError):
+        return 0
+    if torch.version.cuda and os.environ.get("CUDA_VISIBLE_DEVICES", "").startswith("MIG-"):
+        return 1  # CUDA shows a process one slice at most; torch would start CUDA to count them
     return torch.cuda.device_count()
 
 
-def torch_build() -> tuple[str, str | None, bool]:
-    """Returns the version of torch, the CUDA that it was built for, and whether it has NCCL."""
-    import torch
-    import torch.distributed as dist
+def torch_build() -> Build:
+    try:
+        import torch
+        import torch.distributed as dist
 
-    return torch.__version__, torch.version.cuda, dist.is_available() and dist.is_nccl_available()
+        from project.compat.torch_internals import cuda_architectures
+    except (ImportError, OSError) as error:
+        return Build("", None, nccl=False, broken=str(error).splitlines()[0])
+    nccl = dist.is_available() and dist.is_nccl_available()
+    return Build(torch.__version__, torch.version.cuda, nccl, cuda_architectures())
 
 
 def available_cores() -> int:

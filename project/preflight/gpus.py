@@ -1,11 +1,9 @@
 """Faults of the machine's GPUs: why none can be used, or why they cannot be used together.
 
-What there is says NVIDIA's driver (`nvidia-smi -q -x`), which needs no CUDA, and what torch can do says its build.
+What there is says NVIDIA's driver (`project.preflight.nvml`), which needs no CUDA; what torch can do says its build.
 """
 
-import subprocess
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,17 +11,20 @@ from typing import NamedTuple
 from project.spec.fault import Fault
 
 KEY = "trainer.accelerator"
-ANSWERS_WITHIN_S = 30.0
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+BY_ADDRESS = "CUDA_DEVICE_ORDER=PCI_BUS_ID"
 
 
 @dataclass(frozen=True)
 class Card:
+    """A GPU: its place in the order of PCI addresses, its number of MIG slices (None: it is whole), and its compute
+    capability."""
+
     index: int
     uuid: str
     name: str
-    in_slices: bool = False
-    """Whether it is split into MIG slices."""
+    slices: int | None = None
+    capability: tuple[int, int] = (9, 0)
 
 
 @dataclass(frozen=True)
@@ -35,32 +36,22 @@ class Driver:
     cards: tuple[Card, ...]
 
 
+@dataclass(frozen=True)
+class Silence:
+    """There is no driver, or it does not answer."""
+
+    reason: str
+
+
 class Build(NamedTuple):
-    """The installed torch: its version, the CUDA that it was built for, and whether it has NCCL."""
+    """The installed torch: its version, the CUDA that it was built for, whether it has NCCL, the GPUs that it has code
+    for, as in "sm_90", and why it cannot be imported, if it cannot."""
 
     version: str
     cuda: str | None
     nccl: bool
-
-
-def ask_driver() -> Driver | None:
-    """What the driver says; None where there is none, or it does not answer."""
-    try:
-        done = subprocess.run(["nvidia-smi", "-q", "-x"], capture_output=True, timeout=ANSWERS_WITHIN_S, check=True)
-        return driver_of(done.stdout)
-    except (OSError, subprocess.SubprocessError, ElementTree.ParseError):
-        return None
-
-
-def driver_of(report: bytes) -> Driver:
-    """The driver of `nvidia-smi -q -x`'s report."""
-    root = ElementTree.fromstring(report)
-    text = lambda node, path: (node.findtext(path) or "").strip()  # noqa: E731
-    cards = (
-        Card(index, text(gpu, "uuid"), text(gpu, "product_name"), text(gpu, "mig_mode/current_mig") == "Enabled")
-        for index, gpu in enumerate(root.iter("gpu"))
-    )
-    return Driver(text(root, "driver_version"), text(root, "cuda_version"), tuple(cards))
+    architectures: Sequence[str] = ()
+    broken: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +59,7 @@ class Hardware:
     """Where to ask about this machine's GPUs; each is asked only where its answer is needed."""
 
     build: Callable[[], Build]
-    driver: Callable[[], Driver | None] = ask_driver
+    driver: Callable[[], Driver | Silence]
     devices: Path = Path("/dev")
 
     @property
@@ -82,15 +73,14 @@ def why_none(hardware: Hardware, environ: Mapping[str, str]) -> str:
     if not hardware.has_gpu:
         return "no GPU is present; nearest trainer.accelerator=cpu"
     driver, build = hardware.driver(), hardware.build()
-    if driver is None:
-        return "a GPU is present, but its driver does not answer: `nvidia-smi` says why; until then use cpu"
+    if isinstance(driver, Silence):
+        return f"a GPU is present, but its driver does not answer: {driver.reason}; until then use cpu"
+    if build.broken is not None:
+        return f"torch cannot be imported: {build.broken}; install it anew"
     if build.cuda is None:
         return f"torch {build.version} was built without CUDA; install a build for CUDA {driver.cuda}, or use cpu"
-    if major(build.cuda) > major(driver.cuda):
-        return (
-            f"the driver ({driver.version}) runs CUDA {driver.cuda} and older, but torch {build.version} was built for "
-            f"CUDA {build.cuda}; update the driver, or install a build of torch for CUDA {major(driver.cuda)}"
-        )
+    if why := _too_old(driver, build):
+        return why
     if VISIBLE in environ:
         known = ",".join(str(card.index) for card in driver.cards)
         return f"{VISIBLE}={environ[VISIBLE]!r} leaves none of the GPUs {known}; unset it, or name some of them"
@@ -103,43 +93,115 @@ def gpu_set_faults(
     """Faults of the GPUs that `ranks` processes of this machine would use together; `launched` says that they are
     there already, so that nothing is forked."""
     driver = hardware.driver()
-    if driver is None:
+    if isinstance(driver, Silence):
         if hardware.has_gpu and not launched:
             reason = (
-                "NVML does not answer (`nvidia-smi` says why), and to count the GPUs without it starts CUDA, after "
-                "which no rank can be forked; mend that, or start the ranks by torchrun"
+                f"the driver does not answer: {driver.reason}; to count the GPUs without it starts CUDA, after which "
+                "no rank can be forked; mend that, start the ranks by torchrun, or use cpu"
             )
             yield Fault(KEY, accelerator, reason)
         return
     cards = visible(driver.cards, environ.get(VISIBLE))[:ranks]
-    if ranks > 1 and not hardware.build().nccl:
-        version = hardware.build().version
-        yield Fault(KEY, accelerator, f"torch {version} has no NCCL, which {ranks} ranks need; use one rank, or cpu")
-    if ranks > 1 and (sliced := [str(card.index) for card in cards if card.in_slices]):
-        reason = (
-            f"GPU {', '.join(sliced)} is split into MIG slices, which NCCL cannot connect; switch MIG off (nvidia-smi "
-            f"-mig 0), name whole GPUs in {VISIBLE}, or use one rank"
-        )
+    build = hardware.build()
+    if why := _too_old(driver, build) or _without_code(cards, build) or _sliced(cards, ranks):
+        yield Fault(KEY, accelerator, why)
+    elif not build.nccl:
+        reason = f"torch {build.version} has no NCCL, which ranks on GPUs need; install a build that has it, or use cpu"
         yield Fault(KEY, accelerator, reason)
-    kinds = {card.name: [str(one.index) for one in cards if one.name == card.name] for card in cards}
-    if len(kinds) > 1:
-        those = "; ".join(f"{name}: {','.join(indices)}" for name, indices in kinds.items())
-        reason = (
-            f"the GPUs are of {len(kinds)} kinds ({those}), of which the slowest would rule; name one's in {VISIBLE}"
+    elif ranks > 1 and (why := _mixed(driver.cards, cards, environ)):
+        yield Fault(KEY, accelerator, why)
+
+
+def _too_old(driver: Driver, build: Build) -> str | None:
+    if build.cuda is None or major(build.cuda) <= major(driver.cuda):  # minor versions are compatible
+        return None
+    return (
+        f"the driver ({driver.version}) runs CUDA {driver.cuda} and older, but torch {build.version} was built for "
+        f"CUDA {build.cuda}; update the driver, install a build of torch for CUDA {major(driver.cuda)}, or use cpu"
+    )
+
+
+def _without_code(cards: Sequence[Card], build: Build) -> str | None:
+    strange = [card for card in cards if not has_code_for(card.capability, build.architectures)]
+    if not strange:
+        return None
+    capability = ".".join(map(str, strange[0].capability))
+    return (
+        f"torch {build.version} has no code for {strange[0].name}, of compute capability {capability}; it has for "
+        f"{', '.join(build.architectures)}; install a build that has it, or use cpu"
+    )
+
+
+def has_code_for(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
+    """Whether a build has machine code (`sm_90`: of the same major capability, up to the card's) or code that the
+    driver can translate (`compute_90`: of any up to the card's). True where the build does not say."""
+    for name in architectures:
+        kind, _, digits = name.partition("_")
+        digits = digits.rstrip("af")  # sm_90a
+        built = (int(digits[:-1]), int(digits[-1]))
+        if built <= capability and (kind == "compute" or built[0] == capability[0]):
+            return True
+    return not architectures
+
+
+def _sliced(cards: Sequence[Card], ranks: int) -> str | None:
+    sliced = [card for card in cards if card.slices is not None]
+    named = ", ".join(str(card.index) for card in sliced)
+    if ranks > 1 and sliced:
+        return (
+            f"GPU {named} is split into MIG slices, which NCCL cannot connect; switch MIG off (nvidia-smi -mig 0), "
+            f"name whole GPUs in {VISIBLE}, or use one rank"
         )
-        yield Fault(KEY, accelerator, reason)
+    if sliced and not any(card.slices for card in sliced):
+        return (
+            f"GPU {named} is in MIG mode and has no slice, so that CUDA finds none; make one (nvidia-smi mig -cgi), "
+            "switch MIG off (nvidia-smi -mig 0), or use cpu"
+        )
+    return None
+
+
+def _mixed(all_cards: Sequence[Card], used: Sequence[Card], environ: Mapping[str, str]) -> str | None:
+    """CUDA numbers the quickest card first unless it is told to go by PCI addresses: where the machine's cards differ,
+    that order or UUIDs alone say which are meant."""
+    certain = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or environ.get(VISIBLE, "").startswith("GPU-")
+    if len({card.name for card in (used if certain else all_cards)}) < 2:
+        return None
+    kinds: dict[str, list[str]] = {}
+    for card in all_cards:
+        kinds.setdefault(card.name, []).append(str(card.index))
+    those = "; ".join(f"{name}: {','.join(indices)}" for name, indices in kinds.items())
+    most = ",".join(max(kinds.values(), key=lambda indices: len(indices)))
+    return (
+        f"the GPUs are of {len(kinds)} kinds ({those}), of which the slowest would rule; name one's, as with "
+        f"{BY_ADDRESS} {VISIBLE}={most}, or use cpu"
+    )
+
+
+def hidden(hardware: Hardware, environ: Mapping[str, str]) -> str:
+    """Says how many cards the environment leaves, where it leaves fewer than there are."""
+    driver = hardware.driver() if VISIBLE in environ else Silence("not asked")
+    if isinstance(driver, Silence):
+        return ""
+    shown, there = len(visible(driver.cards, environ[VISIBLE])), len(driver.cards)
+    return f" ({VISIBLE}={environ[VISIBLE]} leaves {shown} of {there})" if shown < there else ""
 
 
 def visible(cards: tuple[Card, ...], named: str | None) -> tuple[Card, ...]:
     """The cards that `CUDA_VISIBLE_DEVICES` names, by index or by the beginning of a UUID, up to the first that is
-    none; all where it is not set."""
+    none; all where it is not set, none where one is named twice. A process sees one MIG slice at most, whose card it
+    is here."""
     if named is None:
         return cards
+    if named.startswith("MIG-"):
+        return tuple(card for card in cards if card.slices)[:1]
     found: list[Card] = []
     for word in map(str.strip, named.split(",")):
-        match = [card for card in cards if word and (str(card.index) == word or card.uuid.startswith(word))]
+        by_uuid = word.startswith("GPU-")
+        match = [card for card in cards if (card.uuid.startswith(word) if by_uuid else str(card.index) == word)]
         if len(match) != 1:
             break
+        if match[0] in found:
+            return ()
         found += match
     return tuple(found)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from project.preflight.gpus import Hardware, gpu_set_faults, why_none
+from project.preflight.gpus import Hardware, gpu_set_faults, hidden, why_none
 from project.spec.disk import space_left
 from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
@@ -188,7 +188,8 @@ def _gpu_faults(
     if layout.world_size > present:
         message = (
             f"{layout.world_size} ranks (parallel.pp x parallel.dp x parallel.tp) need as many GPUs, but {present} "
-            f"{'is' if present == 1 else 'are'} present; use {named(present)}; or trainer.accelerator=cpu"
+            f"{'is' if present == 1 else 'are'} present{hidden(around.hardware, around.environ)}; use "
+            f"{named(present)}; or trainer.accelerator=cpu"
         )
         yield Fault("trainer.accelerator", accelerator, message)
         return

@@ -14,6 +14,7 @@ from torch.distributed.tensor.parallel.style import ParallelStyle
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from project.compat import torch_internals
+from project.preflight.gpus import Card, visible
 
 
 @pytest.fixture
@@ -274,3 +275,28 @@ def test_the_allocator_s_history_takes_our_arguments(monkeypatch: pytest.MonkeyP
     assert {"enabled", "max_entries"} <= set(
         inspect.signature(torch.cuda.memory._record_memory_history_impl).parameters
     )
+
+
+@pytest.mark.parametrize(
+    "shown", [None, "", "0", "0,1", "1,0,7,2", "2, 1", "0,0", "-1", "0,-1,1", "GPU-a", "GPU-b1", "GPU-a1,GPU-b1", "x"]
+)
+def test_torch_counts_the_gpus_that_preflight_counts(shown: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check would look at other cards than the ranks get."""
+    uuids = ["GPU-a1", "GPU-a2", "GPU-b1"]
+    monkeypatch.setattr(torch.cuda, "_raw_device_count_nvml", lambda: len(uuids))
+    monkeypatch.setattr(torch.cuda, "_raw_device_uuid_nvml", lambda: uuids)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    cards = tuple(Card(index, uuid, "one") for index, uuid in enumerate(uuids))
+    assert len(visible(cards, shown)) == torch.cuda._device_count_nvml()
+
+
+def test_a_build_says_which_gpus_it_has_code_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    import inspect
+
+    assert torch_internals.cuda_architectures() == () or torch.version.cuda
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch._C, "_cuda_getArchFlags", lambda: "sm_80 sm_90", raising=False)
+    assert torch_internals.cuda_architectures() == ("sm_80", "sm_90")
+    assert "torch._C._cuda_getArchFlags()" in inspect.getsource(torch.cuda.get_arch_list)

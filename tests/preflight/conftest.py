@@ -5,9 +5,9 @@ import pytest
 
 from project.command_line.check import check
 from project.commands.train.command import TRAIN
-from project.preflight.gpus import Build, Hardware
+from project.preflight.gpus import Build, Hardware, Silence
 
-NOTHING = Hardware(lambda: Build("2.13.0", None, False), lambda: None, Path("/nowhere"))
+NOTHING = Hardware(lambda: Build("2.13.0", None, False), lambda: Silence("there is none"), Path("/nowhere"))
 MEMORY = 100e9  # bytes of the machine that tests take to be there
 
 

@@ -1,38 +1,29 @@
 """GPUs that cannot be used, or not together: one sentence each, before anything is started."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from project.preflight.gpus import Build, Card, Driver, Hardware, driver_of, visible
+from project.command_line.check import check
+from project.commands.plan.command import PLAN
+from project.engine.host import count_gpus, torch_build
+from project.preflight.gpus import Build, Card, Driver, Hardware, Silence, has_code_for, visible
 
 Say = Callable[..., str]
 ON_TWO = ("parallel=single", "parallel.tp=2", "trainer.accelerator=gpu")
 BUILD = Build("2.13.0+cu130", "13.0", nccl=True)
+SILENT = Silence("libnvidia-ml.so.1 (NVML), which comes with it, is missing")
+OLDER = {"cuda": "12.4"}
 H100 = tuple(Card(index, f"GPU-{index}abc", "NVIDIA H100 80GB HBM3") for index in range(4))
-REPORT = b"""<?xml version="1.0" ?>
-<nvidia_smi_log>
-  <driver_version>580.65.06</driver_version>
-  <cuda_version>13.0</cuda_version>
-  <attached_gpus>2</attached_gpus>
-  <gpu id="00000000:1A:00.0"><product_name>NVIDIA H100</product_name><uuid>GPU-1</uuid>
-    <mig_mode><current_mig>Enabled</current_mig></mig_mode></gpu>
-  <gpu id="00000000:1B:00.0"><product_name>NVIDIA A100</product_name><uuid>GPU-2</uuid>
-    <mig_mode><current_mig>N/A</current_mig></mig_mode></gpu>
-</nvidia_smi_log>"""
 
 
 def hardware(tmp_path: Path, *cards: Card, cuda: str = "13.0", build: Build = BUILD, answers: bool = True) -> Hardware:
     (tmp_path / "dev").mkdir(exist_ok=True)
     (tmp_path / "dev" / "nvidia0").touch()
     driver = Driver("580.65.06", cuda, cards or H100)
-    return Hardware(lambda: build, lambda: driver if answers else None, tmp_path / "dev")
-
-
-def test_a_driver_s_report_says_its_version_and_its_cards() -> None:
-    cards = (Card(0, "GPU-1", "NVIDIA H100", in_slices=True), Card(1, "GPU-2", "NVIDIA A100"))
-    assert driver_of(REPORT) == Driver("580.65.06", "13.0", cards)
+    return Hardware(lambda: build, lambda: driver if answers else SILENT, tmp_path / "dev")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +34,13 @@ def test_a_driver_s_report_says_its_version_and_its_cards() -> None:
         ({}, {"CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES='' leaves none of the GPUs 0,1,2,3; unset it, or"),
         ({}, {"CUDA_VISIBLE_DEVICES": "-1"}, "CUDA_VISIBLE_DEVICES='-1' leaves none of the GPUs"),
         ({}, {"CUDA_VISIBLE_DEVICES": "7"}, "CUDA_VISIBLE_DEVICES='7' leaves none of the GPUs"),
-        ({"answers": False}, {}, "a GPU is present, but its driver does not answer: `nvidia-smi` says why"),
+        ({"answers": False}, {}, "a GPU is present, but its driver does not answer: libnvidia-ml.so.1 (NVML)"),
+        ({}, {"CUDA_VISIBLE_DEVICES": "0,0"}, "CUDA_VISIBLE_DEVICES='0,0' leaves none of the GPUs"),
+        (
+            {"build": Build("", None, nccl=False, broken="libnccl.so.2: cannot open shared object file")},
+            {},
+            "torch cannot be imported: libnccl.so.2: cannot open shared object file; install it anew",
+        ),
         ({}, {}, "torch finds no GPU, though the driver has some"),
     ],
 )
@@ -59,16 +56,26 @@ def test_why_no_gpu_can_be_used_is_said(
 
 
 MIXED = (*H100[:1], Card(1, "GPU-x", "NVIDIA T1000"), *H100[2:])
-SLICED = (*H100[:1], Card(1, "GPU-x", "NVIDIA H100 80GB HBM3", in_slices=True))
+SLICED = (*H100[:1], Card(1, "GPU-x", "NVIDIA H100 80GB HBM3", slices=7))
 
 
 @pytest.mark.parametrize(
     ("cards", "changes", "said"),
     [
-        (H100, {"build": Build("2.13.0+cu130", "13.0", nccl=False)}, "torch 2.13.0+cu130 has no NCCL, which 2 ranks"),
+        (
+            H100,
+            {"build": Build("2.13.0+cu130", "13.0", nccl=False)},
+            "torch 2.13.0+cu130 has no NCCL, which ranks on GPUs need",
+        ),
         (SLICED, {}, "GPU 1 is split into MIG slices, which NCCL cannot connect; switch MIG off"),
-        (MIXED, {}, "the GPUs are of 2 kinds (NVIDIA H100 80GB HBM3: 0; NVIDIA T1000: 1), of which the slowest"),
-        (H100, {"answers": False}, "NVML does not answer (`nvidia-smi` says why), and to count the GPUs without it"),
+        (MIXED, {}, "the GPUs are of 2 kinds (NVIDIA H100 80GB HBM3: 0,2,3; NVIDIA T1000: 1), of which the slowest"),
+        (H100, {"answers": False}, "the driver does not answer: libnvidia-ml.so.1 (NVML), which"),
+        (H100, OLDER, "the driver (580.65.06) runs CUDA 12.4 and older, but torch 2.13.0+cu130 was built for CUDA 13"),
+        (
+            H100[:2],
+            {"build": BUILD._replace(architectures=("sm_100", "sm_120"))},
+            "torch 2.13.0+cu130 has no code for NVIDIA H100 80GB HBM3, of compute capability 9.0; it has for sm_100",
+        ),
     ],
 )
 def test_gpus_that_cannot_work_together_are_refused(
@@ -81,9 +88,74 @@ def test_gpus_that_cannot_work_together_are_refused(
 
 def test_only_the_gpus_that_are_used_need_to_go_together(accepted: Say, tmp_path: Path) -> None:
     accepted(*ON_TWO, gpus=4, hardware=hardware(tmp_path, *H100))
-    accepted(*ON_TWO, environ={"CUDA_VISIBLE_DEVICES": "0,2"}, gpus=2, hardware=hardware(tmp_path, *MIXED))
+    by_address = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,2"}
+    accepted(*ON_TWO, environ=by_address, gpus=2, hardware=hardware(tmp_path, *MIXED))
     accepted("parallel=single", "trainer.accelerator=gpu", gpus=4, hardware=hardware(tmp_path, *MIXED))
     accepted("parallel=single", "trainer.accelerator=gpu", gpus=1, hardware=hardware(tmp_path, SLICED[1]))
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"CUDA_VISIBLE_DEVICES": "0,2"}, {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,1"}]
+)
+def test_numbers_that_may_mean_other_cards_are_refused(environ: dict[str, str], complaint: Say, tmp_path: Path) -> None:
+    """By itself CUDA numbers the quickest card first, and the driver by PCI address."""
+    said = complaint(*ON_TWO, environ=environ, gpus=4, hardware=hardware(tmp_path, *MIXED))
+    assert "as with CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=0,2,3, or use cpu" in said
+
+
+def test_one_rank_needs_a_slice_where_the_card_is_to_have_some(complaint: Say, tmp_path: Path) -> None:
+    bare = hardware(tmp_path, Card(0, "GPU-0", "NVIDIA H100", slices=0))
+    assert "GPU 0 is in MIG mode and has no slice" in complaint("trainer.accelerator=gpu", gpus=1, hardware=bare)
+
+
+def test_cards_that_are_hidden_are_counted_with_those_that_are_too_few(complaint: Say, tmp_path: Path) -> None:
+    said = complaint(*ON_TWO, environ={"CUDA_VISIBLE_DEVICES": "1,9"}, gpus=1, hardware=hardware(tmp_path, *H100))
+    assert "but 1 is present (CUDA_VISIBLE_DEVICES=1,9 leaves 1 of 4); use" in said
+
+
+@pytest.mark.parametrize(
+    ("capability", "built", "found"),
+    [
+        ((9, 0), ["sm_80", "sm_90"], True),
+        ((8, 9), ["sm_80", "sm_90"], True),
+        ((9, 0), ["sm_90a"], True),
+        ((12, 1), ["sm_100", "sm_120"], True),
+        ((7, 0), ["sm_75"], False),
+        ((13, 0), ["sm_120"], False),
+        ((13, 0), ["sm_120", "compute_120"], True),
+        ((6, 1), [], True),
+    ],
+)
+def test_a_card_needs_code_of_its_major_capability(capability: tuple[int, int], built: list[str], found: bool) -> None:
+    assert has_code_for(capability, built) is found
+
+
+def test_calibrating_asks_the_same_of_the_gpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    argv = ["calibrate=true", f"hydra.run.dir={tmp_path}"]
+    with pytest.raises(SystemExit) as ended:
+        check(argv, PLAN, {}, gpus=lambda: 4, hardware=hardware(tmp_path, **OLDER))
+    assert ended.value.code == 2
+    assert "calibrate=true: the driver (580.65.06) runs CUDA 12.4" in " ".join(capsys.readouterr().err.split())
+    check(argv, PLAN, {}, gpus=lambda: 4, hardware=hardware(tmp_path))
+    check(argv, PLAN, {}, gpus=lambda: 0, hardware=hardware(tmp_path, **OLDER))
+
+
+def test_a_torch_that_cannot_be_imported_finds_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("project.engine.host._DRIVERS", ("/dev/null",))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert count_gpus() == 0
+    assert "torch" in (torch_build().broken or "")
+
+
+def test_a_slice_is_counted_without_starting_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rank could be forked afterwards."""
+    import torch
+
+    monkeypatch.setattr("project.engine.host._DRIVERS", ("/dev/null",))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1,MIG-2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: pytest.fail("starts CUDA"))
+    assert count_gpus() == 1
 
 
 def test_ranks_that_torchrun_starts_need_no_nvml(accepted: Say, tmp_path: Path) -> None:

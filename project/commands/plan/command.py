@@ -14,6 +14,7 @@ from project.planner.memory.peak import peak
 from project.planner.search.candidate import Objective
 from project.planner.search.outcome import Outcome
 from project.planner.search.space import nearest_fitting, overrides
+from project.preflight.gpus import gpu_set_faults
 from project.preflight.layout import document_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults
 from project.preflight.settings import Trainer
@@ -42,7 +43,9 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     if config.get("compare") is not None:
         return [*_compared(config["compare"]), *places]
     found = list(record_faults(Choices, "", config))
-    if config.get("calibrate") is True or found:
+    if config.get("calibrate") is True and not found:
+        return [*_not_measurable(around), *places]
+    if found:
         return [*found, *places]
     found = [
         *model_and_layout_faults(config),
@@ -53,6 +56,15 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     if found or config["search"] is True:  # a search is for other layouts, whatever the given one needs
         return found
     return list(_too_few(config)) or list(document_faults(config)) or list(_too_large(config))
+
+
+def _not_measurable(around: Surroundings) -> Iterator[Fault]:
+    """The fault of GPUs that cannot be measured, which calibrating would do where there are any."""
+    if gpus := around.gpus():
+        for fault in gpu_set_faults("auto", gpus, True, around.hardware, around.environ):
+            yield Fault(
+                "calibrate", "true", f"{fault.message}; for this: CUDA_VISIBLE_DEVICES= measures the processors"
+            )
 
 
 def nothing_fits(outcome: Outcome) -> Fault:
