@@ -23,6 +23,7 @@ from project.command_line.command import Command, register_resolvers
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
 from project.command_line.help import register_help
 from project.command_line.refusal import in_sweep, refuse, report_warnings, speaks
+from project.command_line.standard_streams import open_standard_streams
 from project.compat.hydra_internals import command_line_parser
 from project.configs import CONFIGS
 from project.engine.host import count_gpus, torch_build
@@ -37,7 +38,9 @@ Found = tuple[list[Fault], list[str]]
 
 
 def stand_somewhere() -> None:
-    """Ends the program with status 2 where its working folder is gone: Hydra, and every relative path, need one."""
+    """Ends the program with status 2 where its working folder is gone: Hydra, and every relative path, need one. Opens
+    the standard streams that are closed."""
+    open_standard_streams()
     try:
         os.getcwd()
     except OSError:

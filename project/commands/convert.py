@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from project.command_line.refusal import report_lines
+from project.command_line.standard_streams import open_standard_streams
 from project.state.checkpoint.manifest import CheckpointError
 from project.state.weights.conversion import from_hf, to_hf
 from project.state.weights.source import open_weights
@@ -42,6 +43,7 @@ def convert(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    open_standard_streams()
     given = arguments()
     try:
         convert(given)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from project.command_line.standard_streams import open_standard_streams
 from project.report.run_page import write_run_page
 from project.report.sweep_page import write_sweep_page
 from project.spec.disk import NotWritten
@@ -14,6 +15,7 @@ OF_A_SWEEP = "sweep.json"
 
 
 def main() -> None:
+    open_standard_streams()
     parser = argparse.ArgumentParser(
         description="Writes report.html into the folder of a run, or of a sweep, from what is there by now."
     )

@@ -55,6 +55,13 @@ def machine_memory(info: Path = Path("/proc/meminfo"), limit: Path = Path("/sys/
     return min(here or float("inf"), int(allowed) if allowed.isdigit() else float("inf"))
 
 
+LAUNCHER_NUMBERS = (
+    *("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NNODES"),
+)
+LAST_PORT = 65535
+
+
 def rank_faults(
     trainer: Mapping[str, Any],
     layout: ParallelLayout,
@@ -67,6 +74,9 @@ def rank_faults(
     `batch` is sequences a step and tokens a sequence. Yields none where the degrees are no numbers.
     """
     if not all(type(degree) is int and degree > 0 for degree in (layout.pp, layout.dp, layout.tp)):
+        return
+    if found := list(_launcher_faults(around.environ)):
+        yield from found
         return
     named = lambda ranks: _named_layouts(layout, model, batch, ranks)  # noqa: E731
     yield from _gpu_faults(trainer, layout, named, around)
@@ -216,6 +226,25 @@ def _node_faults(nodes: object, layout: ParallelLayout, environ: Mapping[str, st
         yield Fault("trainer.num_nodes", nodes, message)
     elif _launched_ranks(environ) is not None and (started := _nodes(nodes, environ)) != nodes:
         yield Fault("trainer.num_nodes", nodes, f"but the launcher has started {started}; nearest {started}")
+
+
+def _launcher_faults(environ: Mapping[str, str]) -> Iterator[Fault]:
+    """The faults of a launcher's variables that are no numbers, and of a rank's number that no launcher has given: this
+    process would train without a run folder, as one that another leads."""
+    for variable in LAUNCHER_NUMBERS:
+        value = environ.get(variable)
+        if value is not None and not (value.isascii() and value.isdecimal()):
+            yield Fault(variable, value, "must be a whole number, 0 or more, as a launcher sets it; or unset it")
+        elif variable == "MASTER_PORT" and value is not None and int(value) > LAST_PORT:
+            yield Fault(variable, value, f"must be a port, at most {LAST_PORT}; or unset it, and a free one is taken")
+    variable = "RANK" if "RANK" in environ else "SLURM_PROCID"
+    rank = environ.get(variable, "0")
+    if (
+        rank != "0"
+        and _launched_ranks(environ) is None
+        and not {"LOCAL_RANK", "NODE_RANK", "GROUP_RANK"} & environ.keys()
+    ):
+        yield Fault(variable, rank, "is left over from somewhere: no launcher has started this process; unset it")
 
 
 def _open_file_faults(ranks: int, allowed: int) -> Iterator[Fault]:

@@ -69,6 +69,30 @@ def test_a_launcher_that_started_another_number_of_ranks_is_contradicted(
 
 
 @pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"RANK": "1"}, "RANK=1: is left over from somewhere"),
+        ({"SLURM_PROCID": "3", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "bash"}, "SLURM_PROCID=3: is left over"),
+        ({"SLURM_PROCID": "y"}, "SLURM_PROCID=y: must be a whole number"),
+        ({"MASTER_PORT": "abc"}, "MASTER_PORT=abc: must be a whole number"),
+        ({"MASTER_PORT": "99999"}, "MASTER_PORT=99999: must be a port, at most 65535"),
+        ({**TORCHRUN, "WORLD_SIZE": "-1"}, "WORLD_SIZE=-1: must be a whole number"),
+        ({**TORCHRUN, "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "x"}, "LOCAL_WORLD_SIZE=x: must be a whole number"),
+        ({"SLURM_NTASKS": "16", "SLURM_NNODES": "2-4"}, "SLURM_NNODES=2-4: must be a whole number"),
+    ],
+)
+def test_a_launcher_s_variables_that_say_nothing_sound_are_named(
+    environ: dict[str, str], said: str, complaint: Say
+) -> None:
+    assert said in complaint(LAYOUT, environ=environ)
+
+
+@pytest.mark.parametrize("environ", [{"RANK": "0"}, {"WORLD_SIZE": "8"}, {"MASTER_PORT": "29500"}, {"NODE_RANK": "1"}])
+def test_variables_that_change_nothing_are_accepted(environ: dict[str, str], accepted: Say) -> None:
+    accepted(LAYOUT, environ=environ)
+
+
+@pytest.mark.parametrize(
     ("precision", "flags", "warned"),
     [
         ("32-true", "sse2", False),
