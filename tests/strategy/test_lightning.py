@@ -221,3 +221,24 @@ def test_the_trainer_s_precision_is_the_strategy_s() -> None:
 def test_a_precision_given_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="give one of them"):
         cpu_trainer(strategy=HybridParallelStrategy(ParallelLayout(), precision="32-true"), precision="bf16-mixed")
+
+
+class Determinism(L.Callback):
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.asked = torch.are_deterministic_algorithms_enabled()
+
+
+def is_deterministic(rank: int, world_size: int, case: Case, asked: bool) -> bool:
+    """Whether a step has only torch's deterministic algorithms, those that have none being errors."""
+    looking = Determinism()
+    try:
+        run(rank, world_size, case, looking, deterministic=asked)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    return looking.asked
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_deterministic_trainer_has_deterministic_algorithms_on_every_rank(ranks, asked: bool) -> None:
+    layout = ParallelLayout(pp=2, tp=2, ep=2, microbatches=2)
+    assert ranks.run(4, is_deterministic, Case(layout), asked) == [asked] * 4
