@@ -170,7 +170,7 @@ def _mixed(all_cards: Sequence[Card], used: Sequence[Card], environ: Mapping[str
     for card in all_cards:
         kinds.setdefault(card.name, []).append(str(card.index))
     those = "; ".join(f"{name}: {','.join(indices)}" for name, indices in kinds.items())
-    most = ",".join(max(kinds.values(), key=lambda indices: len(indices)))
+    most = ",".join(max(kinds.items(), key=lambda kind: len(kind[1]))[1])
     return (
         f"the GPUs are of {len(kinds)} kinds ({those}), of which the slowest would rule; name one's, as with "
         f"{BY_ADDRESS} {VISIBLE}={most}, or use cpu"
