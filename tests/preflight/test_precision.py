@@ -52,3 +52,9 @@ def test_a_plan_is_in_the_precision_that_its_cluster_would_train_in(cluster: str
 
 def test_no_command_has_a_default_of_its_own() -> None:
     assert all("precision:" not in (CONFIGS / f"{command}.yaml").read_text() for command in ("plan", "train"))
+
+
+def test_the_document_s_experiment_has_the_checkpointing_that_its_document_asks_for() -> None:
+    for command in ("train", "plan"):
+        assert composed(command, "+experiment=tp4_ep4_pp4").parallel.recompute == "selective"
+    assert composed("train").parallel.recompute == "none"
