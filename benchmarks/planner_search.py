@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from project.planner.search import space
-from project.spec.layout import ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.model import ModelConfig
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ COMMAND = (
 def candidates(gpus: int) -> int:
     """All that are legal."""
     return sum(
-        len(space.RECOMPUTATIONS) * pipelines(degrees.pp, number)
+        len(RECOMPUTE) * pipelines(degrees.pp, number)
         for degrees in space.degrees(DEEPSEEK, gpus, BATCH, SEQ_LEN)
         for number in space.microbatches(degrees, BATCH)
     )

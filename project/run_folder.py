@@ -48,6 +48,7 @@ SUMMARY_KEYS = (
     "parameters_active",
     "parameters_per_rank",
     "peak_memory_bytes_per_rank",
+    "gpu_memory_bytes_per_rank",
     "memory_by_category_per_rank",
     "activation_bytes_peak_per_stage",
     "communication",

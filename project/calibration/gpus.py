@@ -1,5 +1,5 @@
-"""Calibrates a cluster from a node's GPUs: matrix products of several sizes, attention, memory bandwidth and launches
-on the first GPU, and NCCL's collectives over two GPUs and more.
+"""Calibrates a cluster from a node's GPUs: matrix products of several sizes, attention, memory bandwidth and the
+host's time for an operator on the first GPU, and NCCL's collectives over two GPUs and more.
 
 The link between nodes, the rate in fp32, and the rate of small tiles are not measured; they are taken from the data
 sheet, that is, from the cluster file of the same kind of GPU.
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from project.calibration import collectives, rates
+from project.calibration.operators import operator_seconds
 from project.calibration.ranks import device_of, on_ranks
 from project.calibration.rates import Progress, around
 from project.planner.cost.work import gemm_seconds
@@ -53,7 +54,7 @@ class Gpu(NamedTuple):
 
 class GpuRates(NamedTuple):
     """Measured rates: FLOP/s of matrix products by size and of attention, bytes a second of memory, and seconds from
-    one launch to the next."""
+    one operator of a trained layer to the next."""
 
     gemm: dict[rates.Size, float]
     attention: float
@@ -82,7 +83,7 @@ def calibrate(
     sizes: Iterable[int] = SIZES,
 ) -> Cluster:
     """Measures everything in forked processes, because a process that has used CUDA cannot fork others that use it."""
-    progress("products, attention, memory and launches")
+    progress("products, attention, memory and operators")
     [(gpu, found)] = on_ranks(1, partial(_first, backend, loads))
     points = collectives.measure(progress, backend, groups(devices), tuple(sizes))
     return cluster_of(name, devices, gpu, found, collectives.fit(points) if points else None)
@@ -106,7 +107,7 @@ def measure(device: torch.device, loads: Loads) -> GpuRates:
         rates.gemm_rates(loads.products, device, torch.bfloat16),
         2 * heads * length * length * width / rates.seconds(attend, device),
         rates.memory_rate(loads.numbers, device),
-        rates.launch_seconds(device),
+        operator_seconds(device),
     )
 
 

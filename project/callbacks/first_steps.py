@@ -89,7 +89,7 @@ class Communication(FirstSteps):
     ledger: Ledger
 
     def begin(self, strategy: HybridParallelStrategy) -> None:
-        self.ledger = Ledger(strategy.mesh.axis_names())
+        self.ledger = Ledger(strategy.mesh.axis_names(), strategy.step.instants)
 
     @contextmanager
     def measured(self, strategy: HybridParallelStrategy) -> Iterator[None]:
@@ -99,7 +99,8 @@ class Communication(FirstSteps):
     def entries(self, strategy: HybridParallelStrategy) -> dict[str, Any]:
         ranks = gathered((self.ledger.total_bytes, self.ledger.table()))
         _, table = max(ranks, key=lambda rank: rank[0])
-        strategy.record.collectives = {self.done: self.ledger.collectives.spans}
+        spans = strategy.step.instants.read(self.ledger.collectives.spans)
+        strategy.record.collectives = {self.done: spans}
         return {"communication": table}
 
 
@@ -123,6 +124,8 @@ class ActivationPeaks(FirstSteps):
 class MemoryCategories(Callback):
     """Measures the first optimizer step that this process takes: later ones keep the same. Gradients are there before
     the optimizer's step, its state after it. What comes and goes is measured by `ActivationPeaks`."""
+
+    only_reads_gradients = True  # so that clipping needs no other norm
 
     def __init__(self) -> None:
         self.gradients: int | None = None

@@ -51,6 +51,7 @@ class StepMetrics(Callback):
         self.tokens += tokens_in(batch, strategy_of(trainer).layout)
         if trainer.global_step == self.steps:  # a batch that is accumulated
             return
+        strategy_of(trainer).step.instants.done()
         done_here = strategy_of(trainer).clock.now_ns()
         done, memory = over_ranks(trainer, [done_here, peak_memory_bytes(trainer.strategy.root_device)])
         lap = self.clock.lap(int(max(done)))

@@ -18,7 +18,7 @@ from project.callbacks.expert_metrics import ExpertLoad
 from project.callbacks.layout_table import placement
 from project.callbacks.observed import observed, over_ranks, strategy_of, tokens_in
 from project.engine.mesh import gathered
-from project.observe.memory import peak_memory_bytes
+from project.observe.memory import GPU_MEMORY, gpu_memory_bytes, peak_memory_bytes
 from project.observe.provenance import command_started, commit, device_name
 from project.observe.throughput import Median
 from project.run_folder import layout_entry, mark_failed, mark_interrupted, read_summary, write_summary
@@ -122,9 +122,14 @@ class RunSummary(Callback):
         self.summary |= strategy_of(trainer).record.summary
 
     def gather_memory(self, trainer: L.Trainer) -> None:
-        """Gathers peak memory; collective, and so not after every step: the first one nearly reaches the peak."""
-        (peaks,) = over_ranks(trainer, [peak_memory_bytes(trainer.strategy.root_device)])
-        self.summary["peak_memory_bytes_per_rank"] = [int(peak) for peak in peaks]
+        """Gathers every rank's memory; collective, and so not after every step: the first nearly reaches the peak."""
+        device = trainer.strategy.root_device
+        here = [peak_memory_bytes(device), *(gpu_memory_bytes(device) or ())]
+        peaks, *on_gpus = ([int(size) for size in ranks] for ranks in over_ranks(trainer, list(map(float, here))))
+        self.summary["peak_memory_bytes_per_rank"] = peaks
+        if on_gpus:
+            named = [dict(zip(GPU_MEMORY, rank, strict=True)) for rank in zip(*on_gpus, strict=True)]
+            self.summary["gpu_memory_bytes_per_rank"] = named
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the counts that go on over the whole run, resumed or not."""
@@ -180,7 +185,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
         "MFU, median": figure(summary["mfu"], ".1%"),
         "first step after": figure(summary["time_to_first_step_s"], ".1f", " s"),
         "parameters": f"{summary['parameters_total']:,}, {summary['parameters_active']:,} active",
-        "peak memory": memory_line(summary["peak_memory_bytes_per_rank"]),
+        "peak memory": memory_line(summary["peak_memory_bytes_per_rank"], summary["gpu_memory_bytes_per_rank"]),
         "expert load": load_line(summary["expert_load"]),
     }
     for name, text in rows.items():
@@ -198,8 +203,13 @@ def loss_line(summary: dict[str, Any]) -> str | None:
     return None if last is None else f"{first or '?'} at first, {last} at last"
 
 
-def memory_line(peaks: list[int] | None) -> str | None:
-    """Returns the largest rank's peak. A sum over ranks would count the pages that forked ranks share several times."""
+def memory_line(peaks: list[int] | None, gpus: list[dict[str, int]] | None = None) -> str | None:
+    """Returns the largest rank's peak, and on GPUs the largest of each of `GPU_MEMORY`. A sum over ranks would count
+    the pages that forked ranks share several times."""
+    if gpus:
+        said = {name: f"{max(gpu[name] for gpu in gpus) / 2**30:.2f} GiB" for name in GPU_MEMORY}
+        allocated, reserved, device = said.values()
+        return f"{allocated} on the largest rank, {reserved} reserved, {device} in use on its GPU"
     return f"{max(peaks) / 2**30:.2f} GiB on the largest rank" if peaks else None
 
 

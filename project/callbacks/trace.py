@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from project.callbacks.observed import strategy_of
 from project.engine.clock import Clock
+from project.engine.instants import Instants
 from project.engine.stage import Phase, Phases, Span
 from project.observe.ledger import CollectiveSpan
 from project.observe.record import MeasuredStep
@@ -27,6 +28,8 @@ class Trace(Callback):
     callbacks that measure a step and count its collectives, whose record it reads; without `StepMetrics` there is no
     trace. Written after the first step, after the first few, and at the end; a run that is killed leaves what was last
     written. `bubble` of `summary.json` is the median over the steps that were kept, a run's first two left out.
+
+    On a GPU a step is recorded only if it is sure to be kept: the last ones are those of a run that takes `max_steps`.
     """
 
     def __init__(self, run_folder: str, first: int = 3, last: int = 3) -> None:
@@ -37,7 +40,7 @@ class Trace(Callback):
         self.step = 0
         self.spans: list[Span] = []
         self.phases: list[Phase] = []
-        self.fetches = Phases()
+        self.fetches = Phases(Instants())
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if isinstance(trainer.profiler, PassThroughProfiler):  # type: ignore[attr-defined]
@@ -46,6 +49,15 @@ class Trace(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.step = trainer.global_step
         self.fetches.take()
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        strategy_of(trainer).step.instants.record(self.wants(trainer.global_step + 1, trainer.max_steps))
+
+    def wants(self, step: int, steps: int) -> bool:
+        """Whether the step is among the first, or the last of those that were asked for (-1: nobody knows how many)."""
+        return len(self.kept) < self.first or 0 < steps < step + self.last
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,6 +69,9 @@ class Trace(Callback):
         if measured is None or trainer.global_step == self.step:  # the latter: a batch that is accumulated
             return
         self.step = trainer.global_step
+        if not strategy.step.instants.recording:
+            self.fetches.noted.clear()
+            return
         recorded = self.recorded(trainer, measured)
         if len(self.kept) == self.first:
             self.recent.append(recorded)

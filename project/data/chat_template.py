@@ -34,10 +34,9 @@ class ChatTemplate:
                 f"needs a chat template to be text, and there is none in {folder} ({TOKENIZER_CONFIG} or {TEMPLATE}); "
                 "give data.tokenizer of a chat model, or write messages out as texts"
             )
-        config = _config(folder)
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
         environment.globals["raise_exception"] = _refuse
-        self.tokens = {name: _text(config.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
+        self.tokens = template_tokens(folder)
         try:
             self.template = environment.from_string(source[0])
         except TemplateError as error:
@@ -62,6 +61,12 @@ def template_source(folder: Path) -> list[str]:
     if isinstance(source, list):  # several, by name
         source = {one.get("name"): one.get("template") for one in source if isinstance(one, Mapping)}.get("default")
     return [source] if isinstance(source, str) else []
+
+
+def template_tokens(folder: Path) -> dict[str, str]:
+    """The special tokens that a template may write, by their names in `tokenizer_config.json`."""
+    config = _config(folder)
+    return {name: _text(config.get(name)) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
 
 
 def is_conversation(value: object) -> bool:

@@ -21,6 +21,9 @@ Value: TypeAlias = "str | list[Mapping[str, Any]] | npt.NDArray[Any]"
 """What a row of a file holds: a text, messages, tokens."""
 
 
+MOST_WORKERS = 1024  # processes of each rank
+
+
 @dataclass(frozen=True)
 class Document:
     """One text that is tokenized by itself; or the messages of a conversation, which the tokenizer's chat template
@@ -122,8 +125,8 @@ def _number_faults(data: Mapping[str, Any]) -> Iterator[Fault]:
     if not isinstance(fraction, int | float) or not 0 < fraction < 1:
         yield Fault("data.val_fraction", fraction, "must lie between 0 and 1, both excluded; 0.05 is usual")
     workers = data.get("num_workers", 0)
-    if workers != 0 and not _is_count(workers):
-        yield Fault("data.num_workers", workers, "must be a whole number, 0 or more")
+    if workers != 0 and not (_is_count(workers) and workers <= MOST_WORKERS):
+        yield Fault("data.num_workers", workers, f"must be a whole number, 0 or more, of at most {MOST_WORKERS}")
 
 
 def _vocabulary_faults(data: Mapping[str, Any]) -> Iterator[Fault]:

@@ -20,20 +20,26 @@ from typing import Any
 
 from filelock import FileLock
 
-from project.data.chat_template import template_source
+from project.data.chat_template import template_source, template_tokens
 from project.data.corpus import Corpus, CorpusError
-from project.data.token_file import VERSION, TokenFile
+from project.data.token_file import VERSION, TokenFile, checksum_of
 from project.data.tokenizer import (
     END_OF_TEXT,
     TOKENIZER,
     TOKENIZER_CONFIG,
     ending,
+    knows_all_characters,
     open_tokenizer,
     tokenizer_faults,
 )
 from project.run_folder import sync
 from project.spec.disk import space_left
 from project.spec.fault import Fault
+from project.spec.untrusted import as_mapping, read_json, regular
+
+CHECKSUMS = "checksums.json"
+SEALED = (TOKENIZER, TOKENIZER_CONFIG, "train/header.json", "val/header.json")
+"""The files whose checksums are in `CHECKSUMS`; headers hold those of the others."""
 
 log = logging.getLogger(__name__)
 
@@ -86,15 +92,19 @@ def prepare(
     _refuse(tokenizer_faults(tokenizer, vocab_size, end_of_text) if tokenizer else [])
     end = END_OF_TEXT
     if tokenizer:
-        _, end = ending(open_tokenizer(Path(tokenizer)), Path(tokenizer).expanduser().parent, end_of_text)
+        opened = open_tokenizer(Path(tokenizer))
+        _, end = ending(opened, Path(tokenizer).expanduser().parent, end_of_text)
+        if not knows_all_characters(opened):
+            left_out = "leaves out characters that it has no token for, so that texts lose them"
+            warnings.warn(f"data.tokenizer={tokenizer}: {left_out}", stacklevel=2)
     fingerprint = _fingerprint(corpus, vocab_size, tokenizer, end, val_fraction)
     cache = Path(cache_dir).expanduser()
     folder = cache / f"{corpus.name}-{fingerprint[:16]}"
-    if (prepared := _open(folder)) is not None:
+    if (prepared := _open(folder, fingerprint)) is not None:
         return prepared
     _refuse(corpus.faults())
     with _lock(folder, str(cache_dir)):
-        if (prepared := _open(folder)) is None:  # else another process made it while this one waited
+        if (prepared := _open(folder, fingerprint)) is None:  # else another process made it while this one waited
             _remove_leftovers(folder)
             started = time.monotonic()
             try:
@@ -103,7 +113,7 @@ def prepare(
                 reason = f"cannot be written: {error.strerror or error}{space_left(folder)}; name another folder"
                 raise CorpusError(Fault("data.cache_dir", str(cache_dir), reason)) from None
             log.info("prepared %s in %.1f s: %s", corpus.name, time.monotonic() - started, folder)
-            prepared = _open(folder)
+            prepared = _open(folder, fingerprint)
     assert prepared is not None
     return prepared
 
@@ -128,7 +138,9 @@ def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: st
     given = None
     if tokenizer:
         file = Path(tokenizer).expanduser()
-        given = [hashlib.sha256(file.read_bytes()).hexdigest(), end, *template_source(file.parent)]
+        given = [hashlib.sha256(file.read_bytes()).hexdigest(), end]
+        if template := template_source(file.parent):
+            given += [*template, *template_tokens(file.parent).values()]
     content = {
         "version": VERSION,
         "corpus": corpus.identity(),
@@ -139,12 +151,15 @@ def _fingerprint(corpus: Corpus, vocab_size: int, tokenizer: str | None, end: st
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _open(folder: Path) -> PreparedCorpus | None:
+def _open(folder: Path, fingerprint: str) -> PreparedCorpus | None:
     """The prepared corpus in `folder`, or None if it is absent or, with a warning, if it is damaged (by a crash of the
-    machine, for instance)."""
+    machine, for instance) or another's."""
     if not folder.exists():
         return None
     try:
+        written, found = as_mapping(folder / CHECKSUMS, read_json(folder / CHECKSUMS)), _seal(folder, fingerprint)
+        if different := [name for name in found if written.get(name) != found[name]]:
+            raise ValueError(f"{folder}: {different[0]} is not what was written here")
         train, val = TokenFile(folder / "train"), TokenFile(folder / "val")
         train.verify()
         val.verify()
@@ -160,6 +175,11 @@ def _open(folder: Path) -> PreparedCorpus | None:
     return PreparedCorpus(
         folder, train.vocab_size, train.num_tokens, val.num_tokens, train.num_documents, val.num_documents
     )
+
+
+def _seal(folder: Path, fingerprint: str) -> dict[str, str]:
+    """The content of `CHECKSUMS`. Raises Unreadable if one of the files is not there."""
+    return {"fingerprint": fingerprint} | {name: checksum_of(regular(folder / name)) for name in SEALED}
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -192,6 +212,7 @@ def _write(
             (partial / TOKENIZER_CONFIG).write_text(json.dumps({"eos_token": end}) + "\n", encoding="utf-8")
             beside = Path(tokenizer).expanduser().parent if tokenizer else None
             write_token_files(corpus, progress, made, partial, fingerprint, val_fraction, end, beside)
+        (partial / CHECKSUMS).write_text(json.dumps(_seal(partial, fingerprint), indent=1) + "\n", encoding="utf-8")
         for path in (*partial.rglob("*"), partial):
             sync(path)  # before the rename, because after a crash a file system may have the new name without content
         partial.rename(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
+from project.data.file_kinds import INDEX, TOKENS, beside
 from project.data.text_files import is_compressed, read_values
 from project.spec.fault import Fault, said
 
@@ -44,10 +45,9 @@ class TextCorpus:
         return found
 
     def identity(self) -> dict[str, Any]:
-        indices = [
-            index for path in self.files if path.suffix == ".bin" and (index := path.with_suffix(".idx")).exists()
-        ]
-        read = [*self.files, *indices]
+        tokens = [path for path in self.files if path.suffix.lower() in (TOKENS, INDEX)]
+        belonging = {file for path in tokens for suffix in (TOKENS, INDEX) if (file := beside(path, suffix))}
+        read = sorted({*self.files, *belonging})
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in read]
         return {"corpus": self.name, "text_key": self.text_key, "files": stats}
 
@@ -89,7 +89,7 @@ class TextCorpus:
         for pattern in self.value:
             path = Path(pattern).expanduser()
             # The literal name comes first, because brackets are legal in file names.
-            matches = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
+            matches = [path] if exists(path) else [Path(match) for match in glob.glob(str(path), recursive=True)]
             matched_files = {match.absolute() for match in matches if match.is_file()}
             if not matched_files:
                 faults.append(Fault(self.key, pattern, _why_nothing(path)))
@@ -99,13 +99,23 @@ class TextCorpus:
                 found.setdefault((status.st_dev, status.st_ino) if linked else resolved, file)
         # Megatron's index belongs to the file beside it, if that is named too.
         files = set(found.values())
-        indices = {path for path in files if path.suffix == ".idx" and path.with_suffix(".bin") in files}
+        indices = {path for path in files if path.suffix.lower() == INDEX and beside(path, TOKENS) in files}
         return sorted(files - indices), faults
 
 
+def exists(path: Path) -> bool:
+    """False also for a name that no file can have, such as one that is too long."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _why_nothing(path: Path) -> str:
-    if path.is_dir():
-        return f"is a folder; name the files in it, as in '{path}/**/*.txt'"
+    if exists(path):
+        if path.is_dir():
+            return f"is a folder; name the files in it, as in '{path}/**/*.txt'"
+        return "is a pipe or a device, which can be read only once; write it into a file"
     if glob.has_magic(str(path)):
         return f"matches no file; relative names start from {Path.cwd()}"
     return f"does not exist; relative names start from {Path.cwd()}"

@@ -1,14 +1,17 @@
 """Reads a user's file as documents: plain text, JSON, CSV or Parquet, possibly compressed; or tokens in `.bin` files.
 
 The name's ending, in either case, determines the format; a file with another ending whose lines are JSON objects is
-read as JSON lines. A file that is not text is refused with its name and the reason, before it is tokenized.
+read as JSON lines, and one that is a list of JSON objects as JSON. A file that is not text is refused with its name and
+the reason, before it is tokenized.
 """
 
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -17,14 +20,14 @@ from typing import Any, BinaryIO
 
 from project.data.chat_template import is_conversation
 from project.data.corpus import CorpusError, Value
+from project.data.file_kinds import CONTROLS, other_kind
 from project.spec.fault import Fault
 
 KEY = "data.files"
-SNIFFED = 5  # lines
+SNIFFED, SNIFFED_BYTES = 5, 4096  # lines that are not empty; bytes
 COMPRESSED = (".gz", ".zst")
-ALLOWED_CONTROLS = b"\t\n\v\f\r\x1b"
-CONTROLS = bytes(code for code in [*range(32), 127] if code not in ALLOWED_CONTROLS)
 MOST_CONTROLS = 0.001  # of a text's bytes: many web pages have a stray one, and in binary data one byte in ten is one
+ISO_2022 = b"\x1b$"  # an escape to two-byte characters, in bytes that are all ASCII; a terminal's begin otherwise
 LONGEST_FIELD = 2**31 - 1  # of CSV, in characters; Python's default of 128 KiB is shorter than many documents
 
 
@@ -56,10 +59,12 @@ def read_values(path: Path, text_key: str) -> Iterator[Value]:
             yield from _json(path, text_key)
         elif kind in (".bin", ".idx"):
             yield from _tokens(path)
-        elif kind in (".csv", ".tsv"):
-            yield from _separated(path, text_key, "\t" if kind == ".tsv" else ",")
+        elif kind in (".csv", ".tsv", ".tab"):
+            yield from _separated(path, text_key, "," if kind == ".csv" else "\t")
         elif _looks_like_json_lines(path):
             yield from _json_lines(path, text_key)
+        elif _is_list_of_objects(path):
+            yield from _json(path, text_key)
         else:
             with _opened(path) as file:
                 yield _decoded(path, file.read())
@@ -109,18 +114,28 @@ def _decoded(path: Path, content: bytes, offset: int = 0) -> str:
     try:
         text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        _refuse_other_kinds(path, content if offset == 0 else b"")
         where = f"byte 0x{content[error.start]:02x} at offset {offset + error.start}"
         raise refused(path, f"is not UTF-8 ({where}); convert it, for instance with iconv") from None
     _refuse_binary(path, content, offset)
     return text
 
 
+def _refuse_other_kinds(path: Path, begin: bytes) -> None:
+    if kind := other_kind(begin):
+        raise refused(path, f"is not UTF-8, but {kind}")
+
+
 def _refuse_binary(path: Path, content: bytes, offset: int) -> None:
     """Refuses content with control characters: tokens, pictures and programs may be valid UTF-8, but texts have
     none."""
+    if (place := content.find(ISO_2022)) >= 0:
+        where = f"bytes 0x1b 0x24 at offset {offset + place}"
+        raise refused(path, f"is ISO-2022, not UTF-8 ({where}); convert it, as iconv -f ISO-2022-JP -t UTF-8 does")
     controls = len(content) - len(content.translate(None, CONTROLS))
     if not controls or (b"\0" not in content and controls <= 1 + MOST_CONTROLS * len(content)):
         return
+    _refuse_other_kinds(path, content if offset == 0 else b"")
     place = next(index for index, byte in enumerate(content) if byte in CONTROLS)
     where = f"byte 0x{content[place]:02x} at offset {offset + place}"
     if content.count(b"\0") > len(content) // 5:
@@ -182,8 +197,20 @@ def _called(value: Any) -> str:
 def _looks_like_json_lines(path: Path) -> bool:
     """True if the file begins with several lines, of at most `SNIFFED`, each of which is a JSON object."""
     with _opened(path) as file:
-        lines = [line for line in islice(file, SNIFFED) if line.strip()]
-    return len(lines) > 1 and all(line.lstrip().startswith(b"{") and _is_object(line) for line in lines)
+        lines = list(islice((bare for line in file if (bare := line.removeprefix(BOM_UTF8).strip())), SNIFFED))
+    return len(lines) > 1 and all(line.startswith(b"{") and _is_object(line) for line in lines)
+
+
+def _is_list_of_objects(path: Path) -> bool:
+    with _opened(path) as file:
+        if not re.match(rb"\[\s*\{", file.read(SNIFFED_BYTES).removeprefix(BOM_UTF8).lstrip()):
+            return False
+        file.seek(0)
+        try:
+            content = json.loads(file.read().decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            return False
+    return isinstance(content, list) and all(isinstance(record, dict) for record in content)
 
 
 def _is_object(line: bytes) -> bool:
@@ -235,12 +262,20 @@ def _separated(path: Path, text_key: str, separator: str) -> Iterator[str]:
     """The column `text_key` of a table whose first row names its columns."""
     csv.field_size_limit(LONGEST_FIELD)
     with io.TextIOWrapper(_opened(path), encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter=separator)
+        rows = csv.reader(file, delimiter=separator, strict=True)
         try:
-            if text_key not in (rows.fieldnames or ()):
-                raise refused(path, f"has no column data.text_key={text_key}; it has {list(rows.fieldnames or ())}")
+            names = next((row for row in rows if row), [])
+            if names.count(text_key) != 1:
+                many = "several columns" if text_key in names else "no column"
+                raise refused(path, f"has {many} data.text_key={text_key}; it has {names}")
+            column = names.index(text_key)
             for row in rows:
-                text = row[text_key] or ""
+                if not row:
+                    continue
+                if len(row) != len(names):
+                    said = f"has {len(row)} values, where the first row names {len(names)}"
+                    raise refused(f"{path}:{rows.line_num}", f"{said}; a text that holds {separator!r} needs quotes")
+                text = row[column]
                 _refuse_binary(Path(f"{path}:{rows.line_num}"), text.encode(), 0)
                 yield text
         except UnicodeDecodeError as error:
@@ -257,11 +292,12 @@ def _parquet(path: Path, text_key: str) -> Iterator[Value]:
     except pyarrow.ArrowException as error:
         raise refused(path, f"is not Parquet ({error})") from None
     schema = table.schema_arrow
-    if text_key not in schema.names:
-        raise refused(path, f"has no column data.text_key={text_key}; it has {schema.names}")
+    if schema.names.count(text_key) != 1:
+        many = "several columns" if text_key in schema.names else "no column"
+        raise refused(path, f"has {many} data.text_key={text_key}; it has {schema.names}")
     column = schema.field(text_key).type
     kinds = pyarrow.types
-    is_list = kinds.is_list(column) or kinds.is_large_list(column)
+    is_list = kinds.is_list(column) or kinds.is_large_list(column) or kinds.is_fixed_size_list(column)
     if not is_string(pyarrow, column) and not (
         is_list and (kinds.is_integer(column.value_type) or kinds.is_struct(column.value_type))
     ):
@@ -276,6 +312,8 @@ def _parquet(path: Path, text_key: str) -> Iterator[Value]:
                 row += 1
     except (pyarrow.ArrowException, OSError) as error:
         raise refused(path, f"is damaged ({str(error).splitlines()[0]})") from None
+    except UnicodeDecodeError as error:
+        raise refused(path, f"is not UTF-8 under data.text_key={text_key}, after row {row} ({error})") from None
 
 
 def is_string(pyarrow: Any, column: Any) -> bool:

@@ -18,7 +18,7 @@ import xxhash
 
 from project.spec.untrusted import Unreadable, read_json
 
-VERSION = 2
+VERSION = 3
 FILES = ("tokens.bin", "documents.bin")
 
 

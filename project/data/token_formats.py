@@ -3,6 +3,7 @@
 Their numbers are ids of the tokenizer that made them, which `data.tokenizer` has to name.
 """
 
+import codecs
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from project.data.file_kinds import CONTROLS, beside, other_kind
+
 Tokens = npt.NDArray[Any]
 
 MEGATRON = b"MMIDIDX\x00\x00"
 MEGATRON_DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 LLM_C = {20240520: "<u2", 20240801: "<u4"}
-"""Magic numbers of llm.c's header of 256 int32, and the tokens after it."""
+"""Magic numbers of llm.c's header of 256 int32 (magic, version, number of tokens), and the tokens after it."""
 LLM_C_HEADER = 256 * 4
+SNIFFED_BYTES, SHORTEST_TEXT = 4096, 64
 LARGEST_HIGH_HALF = 15  # of a token of four bytes: vocabularies have fewer than a million entries
 
 
@@ -27,8 +31,7 @@ class NotTokens(ValueError):
 
 def index_of(path: Path) -> Path | None:
     """Megatron's index of a `.bin` file; None if there is none beside it."""
-    index = path.with_suffix(".idx")
-    return index if index.is_file() else None
+    return beside(path, ".idx")
 
 
 def read_tokens(path: Path) -> Iterator[Tokens]:
@@ -37,9 +40,11 @@ def read_tokens(path: Path) -> Iterator[Tokens]:
     Raises:
         NotTokens: for a file that is damaged or of another format.
     """
-    file = path.with_suffix(".bin")
-    if not file.is_file():
-        raise NotTokens(f"is an index without {file.name} beside it")
+    if path.suffix.lower() not in (".bin", ".idx"):
+        raise NotTokens("is compressed, and tokens are mapped from their file; unpack it")
+    file = path if path.suffix.lower() == ".bin" else beside(path, ".bin")
+    if file is None:
+        raise NotTokens(f"is an index without {path.with_suffix('.bin').name} beside it")
     index = index_of(file)
     yield from _megatron(file, index) if index else _stream(file)
 
@@ -66,6 +71,12 @@ def _megatron(file: Path, index: Path) -> Iterator[Tokens]:
         raise NotTokens(f"has {index.name} beside it, whose documents are not in order")
     if len(stops) and stops.max() > len(tokens):
         raise NotTokens(f"has {len(tokens)} tokens, and {index.name} speaks of {stops.max()}: it is cut off")
+    if (
+        (places % dtype.itemsize).any()
+        or sizes.sum() != len(tokens)
+        or (stops[:-1] > places[1:] // dtype.itemsize).any()
+    ):
+        raise NotTokens(f"has {len(tokens)} tokens, which are not those that {index.name} speaks of: it is another's")
     for first, last in zip(documents[:-1].tolist(), documents[1:].tolist(), strict=True):
         if first < last:
             starts = (places[first:last] // dtype.itemsize).tolist()
@@ -76,8 +87,11 @@ def _megatron(file: Path, index: Path) -> Iterator[Tokens]:
 def _stream(file: Path) -> Iterator[Tokens]:
     """The tokens end to end, one document."""
     with file.open("rb") as opened:
-        magic = int.from_bytes(opened.read(4), "little")
+        begin = opened.read(SNIFFED_BYTES)
+    magic, count = (int.from_bytes(begin[place : place + 4], "little") for place in (0, 8))
     header = LLM_C_HEADER if magic in LLM_C else 0
+    if not header:
+        refuse_other_kinds(begin)
     if header:
         dtype = np.dtype(LLM_C[magic])
     else:
@@ -85,7 +99,27 @@ def _stream(file: Path) -> Iterator[Tokens]:
             raise NotTokens("has an odd number of bytes, where tokens have two or four")
         dtype = np.dtype(_width(file))
     tokens = _mapped(file, dtype, header)
+    if header and len(tokens) != count:
+        raise NotTokens(f"has {len(tokens)} tokens, and its header speaks of {count}: it is cut off, or another's")
     yield tokens
+
+
+def refuse_other_kinds(begin: bytes) -> None:
+    """Raises NotTokens for the beginning of a text, or of a file that can be told: as numbers of two bytes these too
+    lie within a large vocabulary."""
+    if kind := other_kind(begin):
+        raise NotTokens(f"holds no tokens, but is {kind}")
+    if len(begin) >= SHORTEST_TEXT and len(begin.translate(None, CONTROLS)) == len(begin) and is_utf_8(begin):
+        raise NotTokens("holds no tokens, but text; give it a name that does not end in .bin")
+
+
+def is_utf_8(begin: bytes) -> bool:
+    """True also for bytes that end within a character."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(begin)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _width(file: Path) -> str:

@@ -24,6 +24,7 @@ END_OF_TEXT = "<|endoftext|>"
 END_OF_TEXT_NAMES = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 """Names of the end-of-text token in model families, guessed in this order if no file beside the tokenizer names it."""
 TOKENIZER, TOKENIZER_CONFIG, MODEL_CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
+RARE_CHARACTERS = "\u2603\ue000"
 SMALLEST_VOCABULARY = 257  # 256 bytes and the end of text
 LARGEST_CONFIG = 2**24  # bytes; chat templates make a tokenizer_config.json long, but not that long
 
@@ -180,7 +181,25 @@ def tokenizer_faults(path: str, vocab_size: int, named: str | None = None) -> li
             end_of_text_id(tokenizer, file.parent, named)
     except ValueError as error:
         return fault(str(error)) if named is None else fault(str(error), "data.end_of_text", named)
+    try:
+        knows_all_characters(tokenizer)
+    except ValueError as error:
+        return fault(str(error))
     return []
+
+
+def knows_all_characters(tokenizer: Tokenizer) -> bool:
+    """False if the tokenizer leaves out characters that it has no token for, and says nothing.
+
+    Raises:
+        ValueError: if it fails at them.
+    """
+    try:
+        return bool(tokenizer.encode(RARE_CHARACTERS, add_special_tokens=False).ids)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # as in `open_tokenizer`
+        raise ValueError(f"fails at characters that it has no token for: {error}") from None
 
 
 def same_tokenizer(one: Path, other: Path) -> bool:

@@ -12,16 +12,19 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from project.compat.torch_internals import flattened
 from project.spec.layout import AXES, DENSE, EXPERT, FLATTENED, ParallelLayout
+from project.spec.schedules.table import schedule_of
 
 
 @dataclass(frozen=True)
 class Mesh:
     """`dense` has the axes pp, dp and tp. `expert` has pp, edp, ep and etp over the same ranks; where ep == tp and
-    etp == 1 it is `dense` itself, so that the expert axis *is* the tp axis."""
+    etp == 1 it is `dense` itself, so that the expert axis *is* the tp axis. `gradients` is the group of the gradients
+    between stages, where it is not that of the activations."""
 
     layout: ParallelLayout
     dense: DeviceMesh
     expert: DeviceMesh
+    gradients: dist.ProcessGroup | None = None
 
     @cached_property
     def pp(self) -> DeviceMesh:
@@ -56,6 +59,8 @@ class Mesh:
         named = [axes for axes in AXES if known.issuperset(axes)]
         groups = [("_".join(axes), flat(self.axes(*axes)).get_group()) for axes in named]
         assert dist.group.WORLD is not None
+        if self.gradients is not None:
+            groups.append(("pp", self.gradients))
         names: dict[str, str] = {}
         first: dict[tuple[int, ...], str] = {}
         for axis, group in (*groups, ("world", dist.group.WORLD)):
@@ -73,9 +78,11 @@ def build_mesh(layout: ParallelLayout, device_type: str, timeout: timedelta | No
     has `timeout`, which torch does not take over from the default group."""
     world = dist.group.WORLD
     dense = device_mesh(world, device_type, DENSE, layout.shape(DENSE), timeout)
+    gradients = group_of_gradients(world, layout, timeout)
     if (layout.ep, layout.etp) == (layout.tp, 1):
-        return Mesh(layout, dense, dense)
-    return Mesh(layout, dense, device_mesh(world, device_type, EXPERT, layout.shape(EXPERT), timeout))
+        return Mesh(layout, dense, dense, gradients)
+    expert = device_mesh(world, device_type, EXPERT, layout.shape(EXPERT), timeout)
+    return Mesh(layout, dense, expert, gradients)
 
 
 @cache
@@ -92,12 +99,33 @@ def device_mesh(
     All ranks make all groups here, in one order: a group made where it is first needed would wait for ranks that never
     need it."""
     ranks = torch.arange(math.prod(shape)).view(shape)
-    along = [ranks.movedim(axis, -1).flatten(0, -2).tolist() for axis in range(len(axes))]
-    groups = [group_among(world, tuple(map(tuple, sets)), timeout) for sets in along]
+    groups = [group_among(world, sets_along(ranks, axis), timeout) for axis in range(len(axes))]
     mesh = DeviceMesh.from_group(groups, device_type, mesh=ranks, mesh_dim_names=axes)
     if set(FLATTENED) <= set(axes):
         flat(mesh[FLATTENED])
     return mesh
+
+
+def sets_along(ranks: torch.Tensor, axis: int) -> tuple[tuple[int, ...], ...]:
+    """The sets of ranks that differ along the axis alone."""
+    return tuple(map(tuple, ranks.movedim(axis, -1).flatten(0, -2).tolist()))
+
+
+def group_of_gradients(
+    world: dist.ProcessGroup | None, layout: ParallelLayout, timeout: timedelta | None = None
+) -> dist.ProcessGroup | None:
+    """Returns another group over the ranks of pp, for the gradients that stages send each other. NCCL runs a group's
+    messages in one stream, in which a receive that is posted early holds up every later send; in two, activations and
+    gradients do not wait for each other.
+
+    None where nothing is gained: gloo's messages do not wait for one another, and the schedules of one stage a rank
+    send activations and gradients in one batch, which is of one group."""
+    one_by_one = layout.pp > 1 and schedule_of(layout).stages_a_rank != 1
+    if world is None or world.bound_device_id is None or not one_by_one:
+        return None
+    ranks = torch.arange(layout.world_size).view(layout.shape(DENSE))
+    sets = [list(each) for each in sets_along(ranks, DENSE.index("pp"))]
+    return dist.split_group(world, sets, timeout=timeout, group_desc="gradients between stages")
 
 
 @cache

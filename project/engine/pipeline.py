@@ -20,6 +20,7 @@ from torch.distributed.pipelining.schedules import (
 from torch.distributed.tensor import DTensor
 
 from project.compat.torch_internals import Action, ActionRuntime, Schedule, schedule_of_order, without_loss
+from project.engine.instants import Instants
 from project.engine.sharded_replicas import release
 from project.engine.stage import RecordedStage, Span, Watch
 from project.spec.layout import ParallelLayout
@@ -33,6 +34,7 @@ class Pipeline:
 
     `parts` are this rank's, in the order of their stages; `activation` is a meta tensor like one microbatch of what a
     stage sends the next; `loss` returns a microbatch's share of the loss from the last stage's outputs and the targets;
+    `gradients` is their group of the gradients, by default that of `axis`;
     `compute_context`, `random_numbers` and the `watchers` are entered around each forward. `note` is told each action
     as it begins.
     """
@@ -50,12 +52,15 @@ class Pipeline:
         watchers: Sequence[Watch] = (),
         note: Callable[[str], None] = lambda action: None,
         random_numbers: Watch | None = None,
+        instants: Instants | None = None,
+        gradients: dist.ProcessGroup | None = None,
     ) -> None:
         if len(inputs) % layout.microbatches:
             raise ValueError(
                 f"a replica's batch of {len(inputs)} does not divide into {layout.microbatches} microbatches"
             )
         self.input_shape = inputs.shape
+        self.instants = instants or Instants(device)
         tokens = inputs[: len(inputs) // layout.microbatches].to("meta")
         here = stages_of(axis.get_local_rank(), layout)
         self.has_first = 0 in here
@@ -76,6 +81,8 @@ class Pipeline:
                 watchers=watchers,
                 note=note,
                 random_numbers=random_numbers,
+                instants=self.instants,
+                gradients=gradients,
             )
             for part, index in zip(parts, here, strict=True)
         ]
@@ -143,10 +150,10 @@ class Pipeline:
 
     def take_spans(self) -> list[Span]:
         """Returns the last batch's actions in the order of their starts; none if they were taken already."""
-        spans = sorted((span for stage in self.stages for span in stage.spans), key=lambda span: span.start_ns)
+        spans = self.instants.read([span for stage in self.stages for span in stage.spans])
         for stage in self.stages:
             stage.spans = []
-        return spans
+        return sorted(spans, key=lambda span: span.start_ns)
 
 
 NEEDED_TO_EVALUATE = (FORWARD, SEND_F, RECV_F, UNSHARD, RESHARD)

@@ -22,7 +22,8 @@ from project.engine.mesh import Mesh, gathered
 from project.engine.recompute import Recomputed
 from project.engine.stage import RecordedStage
 
-DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+"""torch's modules that draw a number for each entry of their input."""
 
 Generators = tuple[Tensor, Tensor | None]
 """The states of torch's default generators: the CPU's, and the device's if it is another."""

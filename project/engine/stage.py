@@ -4,7 +4,6 @@ schedule ran.
 Times are `time.time_ns()`. On a GPU they are when work was queued.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from project.compat.torch_internals import Stage
+from project.engine.instants import Instants
 from project.engine.series import applies_a_weight_twice_in_series
 
 ACTIVATION, GRADIENT = 0, 1
@@ -21,8 +21,8 @@ ACTIVATION, GRADIENT = 0, 1
 
 
 class Span(NamedTuple):
-    """One action of a stage: `F` forward, `B` backward, or the two halves of one that is split, `I` of the inputs and
-    `W` of the weights."""
+    """One action of a stage, between two instants of `engine.instants`: `F` forward, `B` backward, or the two halves of
+    one that is split, `I` of the inputs and `W` of the weights."""
 
     stage: int
     action: str
@@ -42,20 +42,24 @@ class Phase(NamedTuple):
 class Phases:
     """Collects the phases since they were last taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, instants: Instants) -> None:
+        self.instants = instants
         self.noted: list[Phase] = []
 
     @contextmanager
     def during(self, name: str) -> Iterator[None]:
-        start = time.time_ns()
+        if not self.instants.recording:
+            yield
+            return
+        start = self.instants.now()
         try:
             yield
         finally:
-            self.noted.append(Phase(name, start, time.time_ns()))
+            self.noted.append(Phase(name, start, self.instants.now()))
 
     def take(self) -> list[Phase]:
         taken, self.noted = self.noted, []
-        return taken
+        return self.instants.read(taken)
 
 
 class RecordedStage(Stage):
@@ -82,6 +86,8 @@ class RecordedStage(Stage):
         watchers: Sequence["Watch"] = (),
         note: Callable[[str], None] = lambda action: None,
         random_numbers: "Watch | None" = None,
+        instants: Instants | None = None,
+        gradients: dist.ProcessGroup | None = None,
     ) -> None:
         super().__init__(
             part,
@@ -96,6 +102,8 @@ class RecordedStage(Stage):
         )
         self.compute_context, self.split_backward = compute_context, split_backward
         self.watchers, self.note, self.random_numbers = watchers, note, random_numbers
+        self.instants = instants or Instants(device)
+        self.activations, self.gradients = group, gradients or group
         self.model_kwargs: dict[str, Any] = {}
         self.spans: list[Span] = []
         self.looked = False  # at the graph of a forward
@@ -120,16 +128,16 @@ class RecordedStage(Stage):
     # A message's tag tells its direction: to the ledger, and to gloo, which would else take one for the other.
 
     def get_fwd_recv_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION)
+        return tagged(super().get_fwd_recv_ops(fwd_chunk_id), ACTIVATION, self.activations)
 
     def get_fwd_send_ops(self, fwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION)
+        return tagged(super().get_fwd_send_ops(fwd_chunk_id), ACTIVATION, self.activations)
 
     def get_bwd_recv_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_bwd_recv_ops(bwd_chunk_id), GRADIENT)
+        return tagged(super().get_bwd_recv_ops(bwd_chunk_id), GRADIENT, self.gradients)
 
     def get_bwd_send_ops(self, bwd_chunk_id: int) -> list[dist.P2POp]:
-        return tagged(super().get_bwd_send_ops(bwd_chunk_id), GRADIENT)
+        return tagged(super().get_bwd_send_ops(bwd_chunk_id), GRADIENT, self.gradients)
 
     def forward_one_chunk(self, fwd_chunk_id: int, *args: Any, **kwargs: Any) -> Any:
         return self._timed("F", fwd_chunk_id, super().forward_one_chunk, fwd_chunk_id, *args, **kwargs)
@@ -150,18 +158,21 @@ class RecordedStage(Stage):
 
     def _timed(self, action: str, microbatch: int, call: Callable, *args: Any, **kwargs: Any) -> Any:
         self.note(f"action {self.stage_index}{action}{microbatch}")
-        start = time.time_ns()
+        if not self.instants.recording:
+            return call(*args, **kwargs)
+        start = self.instants.now()
         result = call(*args, **kwargs)
-        self.spans.append(Span(self.stage_index, action, microbatch, start, time.time_ns()))
+        self.spans.append(Span(self.stage_index, action, microbatch, start, self.instants.now()))
         return result
 
 
 Watch = Callable[[RecordedStage], AbstractContextManager]
 
 
-def tagged(ops: list[dist.P2POp], tag: int) -> list[dist.P2POp]:
+def tagged(ops: list[dist.P2POp], tag: int, group: dist.ProcessGroup) -> list[dist.P2POp]:
+    """Gives the messages a tag and a group, which has the ranks of their own in the same order."""
     for op in ops:
-        op.tag = tag
+        op.tag, op.group = tag, group
     return ops
 
 

@@ -30,6 +30,7 @@ from torch.optim import Optimizer
 
 from project.compat.torch_internals import scale_in_place
 from project.engine.gradients import NotFinite, finish_sums, first_not_finite, local_gradients, squared_norm
+from project.engine.instants import Instants
 from project.engine.local_shards import local_shards
 from project.engine.mean_loss import MeanLoss
 from project.engine.mesh import Mesh
@@ -66,6 +67,7 @@ class Step:
     not_finite: Literal["stop", "skip"] = "stop"
     flags: Callable[[], Sequence[bool]] = tuple  # what this rank has to tell the others once a step
     note: Callable[[str], None] = lambda action: None  # is told each action as it begins, for a watchdog
+    optimized: Callable[[], set[int]] | None = None  # the ids of the weights that an optimizer has; None: of all
 
     accumulate: int = field(default=1, init=False)  # batches in a window
     done: int = field(default=0, init=False)  # optimizer steps before the present one
@@ -80,11 +82,14 @@ class Step:
     gradients_finished: bool = field(default=False, init=False)  # of the present window
     # Context managers entered around every stage's forward, as long as they are in the list.
     watchers: list[Watch] = field(default_factory=list, init=False)
+    instants: Instants = field(init=False)
     # The last batch's `schedule` (with `loss` in it), `gradients`, `statistics` and `optimizer`.
-    phases: Phases = field(default_factory=Phases, init=False)
+    phases: Phases = field(init=False)
     pipeline: Pipeline | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        self.instants = Instants(self.device)
+        self.phases = Phases(self.instants)
         self.mean_loss = MeanLoss(self.model, self.layout, self.mesh.dp)
         self.random_numbers = RandomNumbers(self.parts, self.mesh, self.device)
 
@@ -107,7 +112,7 @@ class Step:
         """
         if self.gradients_finished:
             raise RuntimeError("a batch after the last one of an optimizer step, whose gradients are summed already")
-        self.phases.take()
+        self.phases.noted.clear()
         self.random_numbers.begin("train", self.done, len(self.mean_loss.losses))
         # 1. Microbatches through the pipeline, forward and backward.
         with self.computing(), self.phases.during("schedule"):
@@ -152,13 +157,20 @@ class Step:
             if self.loss_scale:
                 self.loss_scale.update(self.finite)
             optimizer.zero_grad()
+            self.clear_gradients()  # also those of weights that the optimizer has not
         self.done += 1
+
+    def clear(self) -> None:
+        """Forgets a window without an update."""
+        self.mean_loss.next_step()
+        self.gradients_finished = False
+        self.clear_gradients()
 
     # -- without gradients --------------------------------------------------------------------------------------------
 
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
         """Forward alone; returns the mean loss and the count, as `train_batch` does."""
-        self.phases.take()
+        self.phases.noted.clear()
         self.random_numbers.begin("evaluate", self.done)
         with self.computing():
             losses = self.pipeline_for(inputs).evaluate(inputs, targets, **model_kwargs)
@@ -199,6 +211,8 @@ class Step:
                 self.watchers,
                 self.note,
                 self.random_numbers.of_forward,
+                self.instants,
+                self.mesh.gradients,
             )
         return self.pipeline
 
@@ -247,6 +261,15 @@ class Step:
     def weights(self) -> Iterator[nn.Parameter]:
         return (weight for _, weight in named_weights(self.parts))
 
+    def optimized_weights(self) -> Iterator[nn.Parameter]:
+        """Those whose gradients the norm is of."""
+        ids = self.optimized() if self.optimized else None
+        return (weight for weight in self.weights() if ids is None or id(weight) in ids)
+
+    def clear_gradients(self) -> None:
+        for weight in self.weights():
+            weight.grad = None
+
     def gradients(self) -> list[Tensor]:
         """This rank's shards of the gradients."""
         return local_gradients(self.weights())
@@ -260,7 +283,7 @@ class Step:
                     self.pipeline.reduce_gradients()
                 finish_sums(self.weights(), self.mesh)
                 self.gradients_finished = True
-            return [squared_norm(self.weights(), self.mesh, self.device), self.raised_here()]
+            return [squared_norm(self.optimized_weights(), self.mesh, self.device), self.raised_here()]
 
     def raised_here(self) -> Tensor:
         """This rank's flags, 0 or 1 each."""
@@ -294,6 +317,12 @@ class Step:
         of_rank = self.finish_gradients()
         with self.phases.during("statistics"):
             self.read(*self.sum_over_ranks(of_rank, []))
+
+    def take_norm_again(self) -> None:
+        """Takes the norm of gradients that were changed after their correction. Collective."""
+        with self.phases.during("statistics"):
+            (square,) = self.sum_over_ranks([squared_norm(self.optimized_weights(), self.mesh, self.device)], [])
+        self.grad_norm = math.sqrt(square.item())
 
     # -- 4. an update that is refused ---------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ Directions:
 A group of one rank sends nothing and is not counted.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from project.compat.torch_internals import (
     storage_id,
     tree_leaves,
 )
+from project.engine.instants import Instants
 from project.engine.stage import GRADIENT
 from project.observe.message import Message, kind_of, message
 
@@ -56,13 +56,14 @@ class Ledger(TorchDispatchMode):
     one thread, 2026-11-23).
     """
 
-    def __init__(self, axes: Mapping[str, str]) -> None:
+    def __init__(self, axes: Mapping[str, str], instants: Instants | None = None) -> None:
         super().__init__()
+        self.instants = instants or Instants()
         self.axes = dict(axes)
         self.calls: dict[Line, int] = defaultdict(int)
         self.bytes: dict[Line, int] = defaultdict(int)
         self.computing = False
-        self.collectives = CollectiveSpans()
+        self.collectives = CollectiveSpans(self.instants)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         # The collectives of a DTensor's operation are dispatched here one by one. Calls inside a functional collective
@@ -77,11 +78,13 @@ class Ledger(TorchDispatchMode):
                 self.collectives.waited(args[0])
             return result
         sent = message(func, args, kwargs)
-        start = time.time_ns()
+        start = self.instants.now() if self.instants.recording else None
         result = func(*args, **kwargs)
         if sent.group.size() > 1:
             line = self.note(sent)
-            self.collectives.launched(CollectiveSpan(*line, sent.bytes, start, time.time_ns()), result)
+            if start is not None:
+                span = CollectiveSpan(*line, sent.bytes, start, self.instants.now())
+                self.collectives.launched(span, result)
         return result
 
     def note(self, sent: Message) -> Line:
@@ -128,8 +131,8 @@ class Ledger(TorchDispatchMode):
 
 
 class CollectiveSpan(NamedTuple):
-    """A collective or message, with times as in `engine.stage`. A send or receive ends when it is posted, because
-    waiting for it is not a collective."""
+    """A collective or message, between two instants of `engine.instants`. A send or receive ends when it
+    is posted, because waiting for it is not a collective."""
 
     axis: str
     collective: str
@@ -143,7 +146,8 @@ class CollectiveSpans:
     """Records collectives. A functional collective ends when its result is waited for, which is before its first use;
     another one when its work reports that it is done, or, if it never does, when the call returns."""
 
-    def __init__(self) -> None:
+    def __init__(self, instants: Instants) -> None:
+        self.instants = instants
         self.spans: list[CollectiveSpan] = []
         self.pending: dict[int, int] = {}
 
@@ -182,7 +186,7 @@ class CollectiveSpans:
             self.end(place)
 
     def end(self, place: int) -> None:
-        self.spans[place] = self.spans[place]._replace(end_ns=time.time_ns())
+        self.spans[place] = self.spans[place]._replace(end_ns=self.instants.now())
 
 
 def key(tensor: Tensor) -> int:

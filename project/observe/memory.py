@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from weakref import WeakSet
 
 import torch
@@ -32,6 +32,19 @@ def peak_memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _kibibytes(Path("/proc/self/status"), "VmHWM") * 1024
+
+
+GPU_MEMORY = ("allocated", "reserved", "device")
+
+
+def gpu_memory_bytes(device: torch.device, cuda: Any = torch.cuda) -> tuple[int, int, int] | None:
+    """Bytes of a GPU's memory, as `GPU_MEMORY` names them: the peak of tensors; the peak that torch's allocator has
+    taken for them, with what it keeps for later and what is too small to be used; and what is not free on the device
+    now, NCCL's buffers, the context and other processes included, which is what runs out. None on a CPU."""
+    if device.type != "cuda":
+        return None
+    free, total = cuda.mem_get_info(device)
+    return cuda.max_memory_allocated(device), cuda.max_memory_reserved(device), total - free
 
 
 def proportional_set_bytes(pid: int | None = None) -> int:

@@ -170,7 +170,8 @@ def _mixed(all_cards: Sequence[Card], used: Sequence[Card], environ: Mapping[str
     for card in all_cards:
         kinds.setdefault(card.name, []).append(str(card.index))
     those = "; ".join(f"{name}: {','.join(indices)}" for name, indices in kinds.items())
-    most = ",".join(max(kinds.items(), key=lambda kind: len(kind[1]))[1])
+    longest: list[str] = max(kinds.values(), key=len)
+    most = ",".join(longest)
     return (
         f"the GPUs are of {len(kinds)} kinds ({those}), of which the slowest would rule; name one's, as with "
         f"{BY_ADDRESS} {VISIBLE}={most}, or use cpu"

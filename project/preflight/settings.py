@@ -1,5 +1,6 @@
 """The settings of a run that no rule of the layout reads, as records: each key's type and the words of its fault."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -24,8 +25,21 @@ def _known_figure(name: str) -> str:
     return name
 
 
+def _of_one_folder(name: str) -> str:
+    if "/" in name or not name.isprintable():
+        raise ValueError(name)
+    return name
+
+
+def _duration(text: str) -> str:
+    if not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", text.strip()):
+        raise ValueError(text)
+    return text
+
+
 SomeBatches = Annotated[Batches | None, Must("null, a number of batches, or a fraction of them")]
 
+Units = Literal["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds"]
 LONGEST_WAIT_S = 365 * 24 * 3600  # gloo counts nanoseconds in 64 bits
 
 Figure = Annotated[str, AfterValidator(_known_figure)]
@@ -36,6 +50,10 @@ class Run(BaseModel):
     """The keys of no section."""
 
     seed: FromZero
+    experiment_name: Annotated[
+        Annotated[Word, AfterValidator(_of_one_folder)] | int | float,
+        Must("a name without /, by which the run's folder is found again"),
+    ]
     objective: Annotated[
         Figure | Figures, Must(f"one or more of {', '.join(FIGURES)}; several as in [step_time_s,val_loss]")
     ]
@@ -60,12 +78,15 @@ class Trainer(BaseModel):
     max_epochs: Annotated[Count | Literal[-1] | None, Must("null, -1 or a number of epochs")]
     min_epochs: Annotated[FromZero | None, Must("null or a number of epochs")]
     min_steps: Annotated[FromZero | None, Must("null or a number of steps")]
-    max_time: Annotated[Word | dict[str, Any] | None, Must("null or a time, as in '00:12:00:00', DD:HH:MM:SS")]
+    max_time: Annotated[
+        Annotated[str, Strict(), AfterValidator(_duration)] | dict[Units, Number] | None,
+        Must("null or a time, as in '00:12:00:00', DD:HH:MM:SS, or {hours: 12}"),
+    ]
     gradient_clip_algorithm: Literal["norm", "value", None]
     deterministic: Annotated[Flag | Literal["warn"] | None, Must("true, false, warn or null")]
     benchmark: FlagOrNull
     detect_anomaly: Annotated[Literal[False], Must("false: a schedule runs backward apart from the forward")]
-    barebones: Flag
+    barebones: Annotated[Literal[False], Must("false: a run has its checkpoints, metrics and summary")]
     sync_batchnorm: Flag
     enable_autolog_hparams: Flag
     reload_dataloaders_every_n_epochs: FromZero
@@ -74,6 +95,7 @@ class Trainer(BaseModel):
         Must("null, simple, advanced, pytorch or a section with a _target_"),
     ]
     default_root_dir: Annotated[Word | None, Must("null or the path of a folder")]
+    model_registry: Annotated[Word | None, Must("null or a name")]
 
 
 class Watchdog(BaseModel):

@@ -81,7 +81,11 @@ def plain(text: str) -> str:
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """True for a finite number that fits a float: JSON and YAML may hold longer ones."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _nearest_numbers(value: int | float, numbers: Sequence[int | float]) -> list[object]:

@@ -103,6 +103,7 @@ class Summary(Figures):
     train_loss_last: Figure | None = None
     val_loss: Figure | None = None
     time_to_first_step_s: Figure | None = None
+    gpu_memory_bytes_per_rank: list[dict[str, Count]] | None = None
     memory_by_category_per_rank: list[dict[str, Figure]] | None = None
     planned: Figures | None = None
 

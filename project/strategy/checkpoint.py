@@ -6,6 +6,7 @@ The format is `project.state.checkpoint`, the state by global names `project.sta
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from torch import nn
 from project.compat.lightning_internals import random_state, set_random_state
 from project.engine.mesh import gathered
 from project.spec.layout import ParallelLayout
+from project.state.checkpoint.agreement import each_for_itself, raise_everywhere
 from project.state.checkpoint.form import meta_of, rank_of
 from project.state.checkpoint.manifest import ANOTHER, BEGIN, CheckpointError, rank_file, weights_alone
 from project.state.checkpoint.reader import Checkpoint
 from project.state.checkpoint.snapshot import fill
-from project.state.checkpoint.writer import CheckpointWriter, raise_everywhere
+from project.state.checkpoint.writer import CheckpointWriter
 from project.state.run_state import NamedOptimizer, SavedGroups, Tensors, weights
 
 
@@ -75,10 +77,11 @@ class RunCheckpoints:
         checkpoint = Checkpoint(path)
         if fitting and weights_alone(checkpoint.files):
             raise CheckpointError(checkpoint.path, "has weights alone, no run to go on with", BEGIN)
-        raise_everywhere(verified(checkpoint, dist.get_rank(), dist.get_world_size()))
+        compare = partial(checkpoint.verify, dist.get_rank(), dist.get_world_size())
+        each_for_itself(compare, f"reading {checkpoint.path.name}")
         here = weights(parts)
         raise_everywhere(another_model(checkpoint, here, set().union(*gathered(list(here)))))
-        fill(here, checkpoint)
+        each_for_itself(partial(fill, here, checkpoint), f"reading {checkpoint.path.name}")
         return checkpoint
 
     def load_optimizers(
@@ -93,7 +96,8 @@ class RunCheckpoints:
         saved = SavedGroups(ranks)
         try:
             for optimizer in optimizers:
-                fill(optimizer.to_be_filled(checkpoint), checkpoint)
+                read = partial(fill, optimizer.to_be_filled(checkpoint), checkpoint)
+                each_for_itself(read, f"reading {checkpoint.path.name}")
                 optimizer.restore_groups(saved)
             restored["lr_schedulers"] = [
                 saved.scheduler(number, ranks[0]["lr_schedulers"][number], optimizers[0])
@@ -109,14 +113,6 @@ class RunCheckpoints:
     def restore_random_numbers(self, device: torch.device) -> None:
         if self.random_state is not None:
             set_random_state(self.random_state, device)
-
-
-def verified(checkpoint: Checkpoint, share: int, of: int) -> CheckpointError | None:
-    try:
-        checkpoint.verify(share, of)
-    except CheckpointError as error:
-        return error
-    return None
 
 
 def another_model(checkpoint: Checkpoint, here: Tensors, everywhere: set[str]) -> CheckpointError | None:

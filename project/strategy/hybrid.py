@@ -5,7 +5,7 @@ The strategy adapts `project.engine.step` to Lightning's loop and holds the part
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,10 @@ from project.engine.split_model import SplitModel
 from project.engine.step import Step, Sums
 from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
+from project.state.checkpoint.agreement import each_for_itself
 from project.state.checkpoint.last import put_link
 from project.state.checkpoint.partial import remove_checkpoint
+from project.state.checkpoint.writer import nothing
 from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
 from project.strategy.last_action import TIMED_OUT, PostedActions
@@ -45,11 +47,19 @@ from project.strategy.loaders import (
 from project.strategy.precision import HybridPrecision
 from project.strategy.ranks import join, meet
 from project.strategy.stop import StopRequest, listen_while_fitting, requeue
-from project.strategy.unsupported import check_anomaly_detection, check_module, check_returned, check_trainer
+from project.strategy.unsupported import (
+    check_anomaly_detection,
+    check_module,
+    check_optimizers,
+    check_parts,
+    check_returned,
+    check_trainer,
+)
 
 Found = TypeVar("Found")
 
 AROUND_BACKWARD = ("on_before_zero_grad", "on_before_backward", "on_after_backward")
+BEFORE_CLIPPING = ("on_before_optimizer_step", "configure_gradient_clipping")
 
 
 class HybridParallelStrategy(LaunchedStrategy):
@@ -61,7 +71,8 @@ class HybridParallelStrategy(LaunchedStrategy):
     Lightning's hooks see what it documents. Those around backward see the gradients with the fp16 loss scale, after
     `train_batch` in an optimizer step's last batch already summed over ranks; where somebody has such a hook, who may
     change gradients in it, the norm is taken once more after it. `on_before_optimizer_step` sees them without the
-    scale, before clipping.
+    scale, before clipping, which takes the norm once more where somebody has that hook. Weights that no optimizer has
+    are left out of the norm, and their gradients are cleared with the others.
 
     Attributes:
         step: the optimizer step (`project.engine.step`), from `setup` on.
@@ -90,7 +101,6 @@ class HybridParallelStrategy(LaunchedStrategy):
         self._mesh: Mesh | None = None
         self._step: Step | None = None
         self._last_of_window = False
-        self._returned_checked = False
 
     # -- ranks --------------------------------------------------------------------------------------------------------
 
@@ -104,7 +114,8 @@ class HybridParallelStrategy(LaunchedStrategy):
         if self.launcher is not None:
             return find()
         self._join()
-        return self.broadcast(find() if self.is_global_zero else None)
+        find_here = find if self.is_global_zero else nothing
+        return self.broadcast(each_for_itself(find_here, "looking for a checkpoint"))
 
     def setup_environment(self) -> None:
         self._join()
@@ -167,7 +178,7 @@ class HybridParallelStrategy(LaunchedStrategy):
     @property
     def precision_plugin(self) -> HybridPrecision:
         if self._precision_plugin is None:
-            self._precision_plugin = HybridPrecision(self._precision or "32-true", lambda: self.grad_norm)
+            self._precision_plugin = HybridPrecision(self._precision or "32-true", self.norm_to_clip)
         assert isinstance(self._precision_plugin, HybridPrecision)
         return self._precision_plugin
 
@@ -181,7 +192,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         chosen = str(precision_plugin.precision)
         if self._precision and chosen not in ("32-true", self._precision):
             raise ValueError(f"the strategy's precision is {self._precision}, the Trainer's {chosen}: give one of them")
-        self._precision_plugin = HybridPrecision(self._precision or chosen, lambda: self.grad_norm)
+        self._precision_plugin = HybridPrecision(self._precision or chosen, self.norm_to_clip)
 
     # -- model --------------------------------------------------------------------------------------------------------
 
@@ -209,6 +220,8 @@ class HybridParallelStrategy(LaunchedStrategy):
         listen = partial(listen_while_fitting, trainer, self.stop, self.cluster_environment)
         replace_signal_handlers(trainer, listen)
         super().setup(trainer)
+        check_parts(self.trained)
+        check_optimizers(self.plain_optimizers())
         self._step = Step(
             cast(SplitModel, self.trained),
             self.parts,
@@ -220,6 +233,7 @@ class HybridParallelStrategy(LaunchedStrategy):
             self.not_finite,
             self._flags,
             self.note,
+            self.optimized,
         )
         self.barrier()
 
@@ -273,6 +287,13 @@ class HybridParallelStrategy(LaunchedStrategy):
         """The global gradient norm of the last optimizer step, before clipping; the same on all ranks."""
         return float("nan") if self._step is None else self._step.grad_norm
 
+    def norm_to_clip(self) -> float:
+        """The norm of the gradients as they are now: `grad_norm`, taken once more where a hook may have changed them
+        since; then it is collective."""
+        if self.step.flagged[2]:
+            self.step.take_norm_again()
+        return self.grad_norm
+
     @property
     def took_step(self) -> bool:
         """True if the last optimizer step was taken: one whose gradient or loss is not finite is not."""
@@ -280,16 +301,23 @@ class HybridParallelStrategy(LaunchedStrategy):
 
     # -- a step -------------------------------------------------------------------------------------------------------
 
-    def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Runs the plugin's hooks around a backward that the schedule has run. Of the first batch it checks what
-        `training_step` returned: to look at each would have the host wait for the device.
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the module's `training_step`. What a window left whose optimizer step somebody did not take is cleared
+        first, as Lightning does.
 
         Raises:
-            Unsupported: if that is not the batch's loss.
+            Unsupported: if it returns anything but the loss of its batches.
         """
-        if not self._returned_checked:
-            self._returned_checked = True
-            check_returned(closure_loss, self.step.mean_loss.losses, self.step.accumulate)
+        losses = self.step.mean_loss.losses
+        if losses and self.trained.trainer.fit_loop.epoch_loop.batch_idx % self.step.accumulate == 0:
+            self.step.clear()
+        before = len(self.step.mean_loss.losses)
+        returned = super().training_step(*args, **kwargs)
+        check_returned(returned, self.step.mean_loss.losses[before:])
+        return returned
+
+    def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Runs the plugin's hooks around a backward that the schedule has run."""
         closure_loss = self.precision_plugin.pre_backward(closure_loss, self.trained)
         return self.precision_plugin.post_backward(closure_loss, self.trained)
 
@@ -320,14 +348,16 @@ class HybridParallelStrategy(LaunchedStrategy):
             raise
         return result
 
-    def _flags(self) -> tuple[bool, bool]:
-        """Whether this rank has a reason to call the others, and whether a hook may change gradients after the norm."""
+    def _flags(self) -> tuple[bool, bool, bool]:
+        """Whether this rank has a reason to call the others, and whether a hook may change gradients after the norm:
+        around backward, and before clipping."""
         called = self.stop.signal is not None or self.checkpoints.writer.failed
-        hooked = changes_gradients(self.trained, L.LightningModule) or any(
-            changes_gradients(callback, L.Callback)
-            for callback in self.trained.trainer.callbacks  # type: ignore[attr-defined]
+        observers: list[tuple[Any, type]] = [(self.trained, L.LightningModule)]
+        observers += [(one, L.Callback) for one in self.trained.trainer.callbacks]  # type: ignore[attr-defined]
+        around, before = (
+            any(has_own(*one, names) for one in observers) for names in (AROUND_BACKWARD, BEFORE_CLIPPING)
         )
-        return called, hooked
+        return called, around, before
 
     def _answer(self) -> None:
         """Learns on all ranks which of them was told to stop, or could not write.
@@ -378,8 +408,15 @@ class HybridParallelStrategy(LaunchedStrategy):
         return {"tensors": named.tensors(), "groups": named.groups()}
 
     def named_optimizers(self) -> list[NamedOptimizer]:
-        plain = [each.optimizer if isinstance(each, LightningOptimizer) else each for each in self.optimizers]
-        return [NamedOptimizer(index, each, self.parts) for index, each in enumerate(plain)]
+        return [NamedOptimizer(index, each, self.parts) for index, each in enumerate(self.plain_optimizers())]
+
+    def plain_optimizers(self) -> list[Optimizer]:
+        return [each.optimizer if isinstance(each, LightningOptimizer) else each for each in self.optimizers]
+
+    def optimized(self) -> set[int]:
+        """The ids of the weights that an optimizer has."""
+        groups = (group for optimizer in self.plain_optimizers() for group in optimizer.param_groups)
+        return {id(weight) for group in groups for weight in group["params"]}
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None
@@ -432,7 +469,10 @@ class HybridParallelStrategy(LaunchedStrategy):
         self.checkpoints.writer.drain()
 
 
-def changes_gradients(observer: Any, base: type) -> bool:
-    """True if it has a hook of its own, between a schedule's backward and the update, in which it may."""
-    hooks = ((getattr(observer, name), getattr(base, name)) for name in AROUND_BACKWARD)
+def has_own(observer: Any, base: type, names: Sequence[str]) -> bool:
+    """True if it has one of these hooks, in which it may change gradients; one that says `only_reads_gradients` may
+    not."""
+    if getattr(observer, "only_reads_gradients", False):
+        return False
+    hooks = ((getattr(observer, name), getattr(base, name)) for name in names if hasattr(base, name))
     return any(getattr(own, "__func__", own) is not inherited for own, inherited in hooks)

@@ -1,7 +1,6 @@
 """A LightningModule that `HybridParallelStrategy` trains: a `SplitModel` whose batches the strategy runs."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import lightning.pytorch as L
 from torch import nn
@@ -10,6 +9,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from project.engine.parts import named_weights
 from project.engine.split_model import SplitModel
 from project.strategy.hybrid import HybridParallelStrategy
+from project.strategy.unsupported import keep_gradients
 
 
 class HybridModule(L.LightningModule, SplitModel):
@@ -38,6 +38,4 @@ class HybridModule(L.LightningModule, SplitModel):
         """This rank's parameters by their global names."""
         return named_weights(self.parts)
 
-    def optimizer_zero_grad(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing: Lightning calls this between `training_step` and backward, when the gradients are there
-        already. The step clears them after the optimizer's."""
+    optimizer_zero_grad = keep_gradients

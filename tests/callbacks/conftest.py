@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as L
 import pytest
@@ -15,6 +16,7 @@ from project.callbacks.progress import PlainProgress, StepProgress
 from project.callbacks.step_metrics import StepMetrics
 from project.callbacks.summary import RunSummary, SummaryTable
 from project.engine.clock import Clock
+from project.engine.instants import Instants
 from project.loggers import csv_only
 from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
@@ -26,6 +28,7 @@ class FakeStrategy(SingleDeviceStrategy):
     layout = ParallelLayout(microbatches=2)
     grad_norm = 1.5
     clock = Clock()
+    step = SimpleNamespace(instants=Instants())
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from project.callbacks.summary import memory_line
 from project.observe.metrics_file import read_rows
 from project.observe.provenance import command_started
 from project.run_folder import SUMMARY_KEYS, read_summary
@@ -115,3 +116,12 @@ def test_a_nan_loss_is_null_in_the_summary_and_nan_in_metrics_csv(fit, tmp_path)
     fit(steps=1, module=Diverged())
     assert read_summary(tmp_path)["train_loss_last"] is None
     assert read_rows(tmp_path / "metrics.csv")[0]["train/loss"] == "nan"
+
+
+def test_the_summary_of_a_run_on_gpus_has_each_rank_s_memory(fit, tmp_path, monkeypatch):
+    monkeypatch.setattr("project.callbacks.summary.gpu_memory_bytes", lambda device: (2**30, 2**31, 3 * 2**30))
+    fit(steps=1)
+    summary = read_summary(tmp_path)
+    assert summary["gpu_memory_bytes_per_rank"] == [{"allocated": 2**30, "reserved": 2**31, "device": 3 * 2**30}]
+    line = memory_line(summary["peak_memory_bytes_per_rank"], summary["gpu_memory_bytes_per_rank"])
+    assert line == "1.00 GiB on the largest rank, 2.00 GiB reserved, 3.00 GiB in use on its GPU"

@@ -168,7 +168,13 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-@pytest.mark.parametrize("name", ["train/tokens.bin", "val/tokens.bin", "train/documents.bin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("train/tokens.bin", "val/tokens.bin", "train/documents.bin"),
+        *("train/header.json", "tokenizer.json", "tokenizer_config.json", "checksums.json"),
+    ],
+)
 def test_a_damaged_data_cache_is_made_again(name: str, damage, text_files: Path, tmp_path: Path) -> None:
     first = prepared(text_files / "*.txt", tmp_path / "cache")
     file = first.folder / name
@@ -177,6 +183,35 @@ def test_a_damaged_data_cache_is_made_again(name: str, damage, text_files: Path,
     with pytest.warns(UserWarning, match="a prepared corpus is damaged and made again"):
         assert prepared(text_files / "*.txt", tmp_path / "cache") == first
     assert file.read_bytes() == sound
+
+
+def swapped(first: Path, second: Path) -> None:
+    first.rename(aside := first.with_name("aside"))
+    second.rename(first)
+    aside.rename(second)
+
+
+@pytest.mark.parametrize("what", ["the caches of two corpora", "training and validation", "a sound other tokenizer"])
+def test_what_belongs_to_another_cache_is_not_trained_on(what: str, text_files: Path, tmp_path: Path) -> None:
+    def tokens() -> list[int]:
+        return prepared(text_files / "*.txt", tmp_path / "cache").train.tokens.tolist()
+
+    (tmp_path / "other.txt").write_text("another text, of as many words as are needed\n" * 200)
+    first, sound = prepared(text_files / "*.txt", tmp_path / "cache"), tokens()
+    other = prepared(tmp_path / "other.txt", tmp_path / "cache")
+    written = first.tokenizer_file.read_text()
+    if "caches" in what:
+        swapped(first.folder, other.folder)
+    elif "training" in what:
+        swapped(first.folder / "train", first.folder / "val")
+    else:
+        content = json.loads(written)
+        vocabulary = content["model"]["vocab"]
+        vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+        first.tokenizer_file.write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="a prepared corpus is damaged and made again"):
+        assert tokens() == sound
+    assert first.tokenizer_file.read_text() == written
 
 
 @pytest.mark.parametrize("content", ["", "{}", "no json"])

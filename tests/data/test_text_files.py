@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
 import os
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +56,10 @@ RECORDS: dict[str, Callable[[list[str]], bytes]] = {
     "a.csv": table,
     "a.CSV": lambda rows: b"\xef\xbb\xbf" + table(rows),
     "a.tsv": lambda rows: table(rows, "\t"),
+    "a.tab": lambda rows: table(rows, "\t"),
+    "list.txt": lambda rows: json.dumps([{"text": row} for row in rows], indent=1).encode(),
+    "mark.txt": lambda rows: b"\xef\xbb\xbf" + json_lines(rows),
+    "after blanks.txt": lambda rows: b"\n" * 9 + json_lines(rows),
     "a.jsonl.gz": lambda rows: gzip.compress(json_lines(rows)),
     "a.csv.gz": lambda rows: gzip.compress(table(rows)),
 }
@@ -166,6 +173,22 @@ def test_empty_files_among_others_are_no_fault_and_nothing_but_them_is_one(tmp_p
     assert TextCorpus(str(tmp_path / "*.txt")).faults() == []
 
 
+def zip_of(name: str) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, bytes(range(256)))
+    return archive.getvalue()
+
+
+def tar_of(content: bytes) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as file:
+        entry = tarfile.TarInfo("a.txt")
+        entry.size = len(content)
+        file.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -177,10 +200,45 @@ def test_empty_files_among_others_are_no_fault_and_nothing_but_them_is_one(tmp_p
         ("a.json", b"[" * 100_000, "is not JSON"),
         ("a.json", b"[1, 2]", "is no object but a number"),
         ("utf16.txt", "text".encode("utf-16"), "is not UTF-8"),
+        ("utf32.txt", "text".encode("utf-32"), "is not UTF-8, but UTF-32"),
+        ("iso2022.txt", "漢字 in mail".encode("iso2022_jp"), "is ISO-2022, not UTF-8"),
+        ("a.zip", zip_of("a.txt"), "is not UTF-8, but a ZIP archive; unpack it"),
+        ("a.txt.bz2", bz2.compress(bytes(range(256))), "is not UTF-8, but compressed by bzip2"),
+        ("a.tar", tar_of(bytes(range(256))), "is not UTF-8, but a tar archive; unpack it"),
+        ("comma.csv", b"text\nhello, world\n", ":2: has 2 values, where the first row names 1; a text that holds ','"),
+        ("short.csv", b"id,text\n1,one\n2\n", ":3: has 1 values, where the first row names 2"),
+        ("quote.csv", b'text\n"not closed\nsecond\n', "is no table of values separated by ',': line 3"),
+        ("quote.tsv", b'text\tn\n"Hello" he said\t1\n', "is no table of values separated by '\\t': line 2"),
+        ("twice.csv", b"text,text\na,b\n", "has several columns data.text_key=text"),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says_is_refused(
     name: str, content: bytes, reason: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    assert reason in refusal(tmp_path / name)
+    refusal(tmp_path / name)
+    assert reason in str(TextCorpus(str(tmp_path / name)).faults()[0])
+
+
+def test_a_pipe_and_a_name_that_no_file_can_have_are_refused_by_what_they_are(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.txt")
+    for path, reason in (
+        (str(tmp_path / "a.txt"), "is a pipe or a device"),
+        ("/dev/null", "is a pipe or a device"),
+        ("a" * 5000, "does not exist"),
+    ):
+        (fault,) = TextCorpus(path).faults()
+        assert reason in fault.message
+
+
+@pytest.mark.parametrize("kind", ["bytes that are not UTF-8", "the column twice"])
+def test_a_column_of_parquet_that_cannot_be_read_is_refused(kind: str, tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    if kind == "the column twice":
+        table = pyarrow.Table.from_arrays([pyarrow.array(["x"]), pyarrow.array(["y"])], names=["text", "text"])
+    else:
+        ends, content = pyarrow.array([0, 2], pyarrow.int32()).buffers()[1], pyarrow.py_buffer(b"\xff\xfe")
+        table = pyarrow.table({"text": pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, ends, content])})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    reason = "has several columns data.text_key=text" if "twice" in kind else "is not UTF-8 under data.text_key=text"
+    assert reason in refusal(tmp_path / "a.parquet")

@@ -1,6 +1,7 @@
 """Data that are tokens or conversations already: Megatron's, nanoGPT's and llm.c's files, `input_ids`, `messages`."""
 
 import json
+import os
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_a_document_that_ends_already_is_not_ended_twice(tmp_path: Path, tokeniz
     assert documents_of(prepared(tmp_path, [tmp_path / "a.bin"], tokenizer)) == sorted([*d, END] for d in DOCUMENTS)
 
 
+def test_names_in_capitals_are_the_same_and_a_change_of_either_file_is_another_corpus(
+    tmp_path: Path, tokenizer: Path
+) -> None:
+    file, index = tmp_path / "A.BIN", tmp_path / "A.IDX"
+    megatron(tmp_path / "a.bin", DOCUMENTS)
+    (tmp_path / "a.bin").rename(file)
+    (tmp_path / "a.idx").rename(index)
+    assert documents_of(prepared(tmp_path, [file, index], tokenizer)) == sorted([*d, END] for d in DOCUMENTS)
+    for changed in (file, index):
+        for named in (file, index):
+            before = TextCorpus([str(named)]).identity()
+            os.utime(changed, (len(named.name), changed.stat().st_mtime + 1))
+            assert TextCorpus([str(named)]).identity() != before
+
+
 @pytest.mark.parametrize("form", ["<u2", "<u4", "llm.c"])
 def test_a_stream_of_tokens_is_one_document(tmp_path: Path, tokenizer: Path, form: str) -> None:
     stream = [token for document in DOCUMENTS for token in (*document, 255)]
@@ -145,6 +161,24 @@ def hostile(tmp_path: Path, kind: str) -> tuple[Path, str]:
             megatron(file, DOCUMENTS)
             file.unlink()
             file = file.with_suffix(".idx")
+        case "an index of other tokens":
+            megatron(file, DOCUMENTS)
+            file.write_bytes(file.read_bytes() + b"\1\0")
+        case "places between tokens":
+            megatron(file, DOCUMENTS)
+            index = bytearray(file.with_suffix(".idx").read_bytes())
+            index[34 + 4 * len(DOCUMENTS) + 8] += 1  # that of the second sequence
+            file.with_suffix(".idx").write_bytes(index)
+        case "a header of more tokens":
+            header = np.zeros(256, "<i4")
+            header[:3] = 20240520, 1, 50
+            file.write_bytes(header.tobytes() + np.arange(1, 41, dtype="<u2").tobytes())
+        case "a text":
+            file.write_text("A text that lies within the numbers of two bytes. " * 4)
+        case "an archive":
+            file.write_bytes(b"PK\3\4" + bytes(60))
+        case "a compressed file":
+            (file := tmp_path / "a.bin.gz").write_bytes(b"\x1f\x8b" + bytes(60))
         case "an odd number of bytes":
             file.write_bytes(b"\1\0\2")
         case "no template":
@@ -164,6 +198,12 @@ def hostile(tmp_path: Path, kind: str) -> tuple[Path, str]:
         ("tokens cut off", "it is cut off"),
         ("another index", "does not begin as Megatron's index does"),
         ("an index alone", "is an index without a.bin beside it"),
+        ("an index of other tokens", "are not those that a.idx speaks of"),
+        ("places between tokens", "are not those that a.idx speaks of"),
+        ("a header of more tokens", "has 40 tokens, and its header speaks of 50"),
+        ("a text", "holds no tokens, but text"),
+        ("an archive", "holds no tokens, but is a ZIP archive"),
+        ("a compressed file", "is compressed, and tokens are mapped from their file; unpack it"),
         ("an odd number of bytes", "has an odd number of bytes"),
         ("no template", "needs a chat template to be text"),
         ("a negative id", "which must be a text, messages or tokens"),
@@ -184,6 +224,18 @@ def test_tokens_and_messages_without_their_tokenizer_are_refused(tmp_path: Path,
         file.write_text("".join(json.dumps({"input_ids": document}) + "\n" for document in DOCUMENTS))
     with pytest.raises(CorpusError, match="to their tokenizer alone; give"):
         prepared(tmp_path, [file], None, text_key)
+
+
+def test_a_special_token_that_the_template_writes_is_part_of_the_corpus_s_identity(
+    tmp_path: Path, tokenizer: Path
+) -> None:
+    conversations(file := tmp_path / "chat.jsonl")
+    (tokenizer.parent / "chat_template.jinja").write_text("{{ bos_token }}" + TEMPLATE)
+    found = []
+    for begin in ("alpha", "gamma"):
+        (tokenizer.parent / "tokenizer_config.json").write_text(json.dumps({"bos_token": begin}))
+        found.append(documents_of(prepared(tmp_path, [file], tokenizer, "messages")))
+    assert found[0] != found[1]
 
 
 def test_a_template_that_refuses_or_escapes_is_an_error_with_its_words(tmp_path: Path, tokenizer: Path) -> None:

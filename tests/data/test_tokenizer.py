@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
+from project.data.prepare import prepare
+from project.data.text import TextCorpus
 from project.data.tokenizer import (
     END_OF_TEXT,
     end_of_text_id,
@@ -94,6 +96,26 @@ def test_a_tokenizer_file_gives_its_mapping_alone_whatever_else_it_has_saved(cha
     encodings = opened.encode_batch_fast([text, "the"], add_special_tokens=False)
     assert [encoding.ids for encoding in encodings] == [TOKENIZER.encode(part).ids for part in (text, "the")]
     assert same_tokenizer(tmp_path / "tokenizer.json", tmp_path / "tokenizer.json")
+
+
+def test_characters_without_a_token_are_a_fault_where_the_library_fails_and_are_said_where_it_leaves_them_out(
+    tmp_path: Path,
+) -> None:
+    content = json.loads(train_tokenizer(["text"], 257).to_str()) | {"added_tokens": [], "pre_tokenizer": None}
+    words = {"t": 0, "e": 1, "</s>": 2}
+    fails: list[dict[str, object]] = [
+        {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
+        {"type": "Unigram", "vocab": [[word, -1.0] for word in words], "unk_id": None},
+    ]
+    file = tmp_path / "tokenizer.json"
+    for model in fails:
+        file.write_text(json.dumps(content | {"model": model}))
+        (fault,) = tokenizer_faults(str(file), 400)
+        assert "fails at characters that it has no token for" in fault.message
+    file.write_text(json.dumps(content | {"model": {"type": "BPE", "vocab": words, "merges": []}}))
+    (tmp_path / "a.txt").write_text("text" * 99)
+    with pytest.warns(UserWarning, match="leaves out characters that it has no token for"):
+        prepare(TextCorpus(str(tmp_path / "a.txt")), cache_dir=tmp_path / "cache", vocab_size=9, tokenizer=str(file))
 
 
 def test_tokenizers_written_in_another_order_or_indentation_are_the_same(tmp_path: Path) -> None:

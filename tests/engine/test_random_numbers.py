@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from project.engine.parts import local_tensor
+from project.engine.random_numbers import DROPOUT
 from project.spec.layout import ParallelLayout
 from project.spec.partition import Part
 from tests.harness.case import Case
@@ -192,3 +193,19 @@ def test_a_resumed_run_draws_what_the_run_before_would_have_drawn(ranks: Any, tm
     layout = ParallelLayout(pp=2, tp=2, microbatches=2, recompute="full")
     for straight, in_two in ranks.run(4, resumed, Case(layout), tmp_path / "half"):
         assert all(torch.equal(straight[name], in_two[name]) for name in straight)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_module_of_torch_s_that_draws_for_its_input_is_known() -> None:
+    drawing = set()
+    for kind in (each for each in vars(nn).values() if isinstance(each, type) and issubclass(each, nn.Module)):
+        for shape in ((4, 6, 8), (2, 4, 6, 8), (2, 4, 6, 8, 8)):
+            x = torch.randn(shape)
+            try:
+                module = kind().train()
+                if not torch.equal(module(x), module(x)):
+                    drawing.add(kind)
+            except (TypeError, ValueError, RuntimeError, NotImplementedError, AttributeError, AssertionError):
+                continue  # one that needs arguments, or another input
+    assert {nn.Dropout, nn.RReLU} <= drawing
+    assert drawing <= set(DROPOUT)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from project.engine.instants import Instants
 from project.observe import ledger
 from project.observe.ledger import CollectiveSpan, CollectiveSpans
 
@@ -26,12 +27,12 @@ def test_a_collective_without_a_future_ended_when_its_call_returned(
 ) -> None:
     monkeypatch.setattr(ledger.Work, "unbox", staticmethod(lambda boxed: work), raising=False)
     monkeypatch.setattr(ledger.torch, "ScriptObject", str)
-    spans = CollectiveSpans()
+    spans = CollectiveSpans(Instants())
     spans.launched(SPAN, ([torch.ones(1)], "a boxed work"))
     assert spans.spans == [SPAN]
 
 
 def test_a_call_that_returned_nothing_is_recorded_too() -> None:
-    spans = CollectiveSpans()
+    spans = CollectiveSpans(Instants())
     spans.launched(SPAN, None)
     assert spans.spans == [SPAN]

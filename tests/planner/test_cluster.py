@@ -42,6 +42,7 @@ def test_a_written_cluster_file_is_read_back_unchanged(tmp_path):
         (("memory_bandwidth",), "fast", "above 0"),
         (("memory_bandwidth",), None, "must be given"),
         (("peak_flops", "half"), 0, "above 0"),
+        (("peak_flops", "half"), 10**400, "above 0"),
         (("peak_flops",), 3e12, "must have the keys half, tf32, fp32"),
         (("achieved", "gemm"), 1.2, "at most 1"),
         (("inter", "achieved"), 0, "above 0 and at most 1"),

@@ -11,7 +11,7 @@ from project.planner.memory.peak import buffers, by_module, least, memory, peak
 from project.planner.search import space
 from project.planner.search.space import nearest_fitting
 from project.planner.step import Step
-from project.spec.layout import ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.model import ModelConfig
 from project.spec.schedules.in_flight import InFlight, in_flight
 
@@ -80,7 +80,7 @@ def test_no_rank_s_memory_is_less_than_the_lower_bound() -> None:
         replace(layout, microbatches=number, recompute=recompute)
         for layout in space.degrees(config, 16, 16, 256)
         for number in space.microbatches(layout, 16)
-        for recompute in space.RECOMPUTATIONS
+        for recompute in RECOMPUTE
     ]
     for one in random.Random(0).sample(some, 100):
         bound = least(Step(config, one, 16, 256, "bf16-mixed"), 7)

@@ -19,7 +19,7 @@ from project.planner.search.pareto import front
 from project.planner.search.space import overrides
 from project.planner.step import Step
 from project.planner.timeline import simulate_step
-from project.spec.layout import ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 from project.spec.legality.layouts import is_legal, layout_faults, legal_layouts
 from project.spec.model import ModelConfig
 from project.spec.schedules import in_flight
@@ -46,7 +46,7 @@ def smallest():
 def every(gpus: int):
     for degrees in space.degrees(MODEL, gpus, BATCH, SEQ_LEN):
         for number in space.microbatches(degrees, BATCH):
-            for recompute in space.RECOMPUTATIONS:
+            for recompute in RECOMPUTE:
                 some = dataclasses.replace(degrees, microbatches=number, recompute=recompute)
                 yield from space.pipelines(some, MODEL)
 

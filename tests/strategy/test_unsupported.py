@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,39 @@ class Manual(GPTModule):
 class Scaled(GPTModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         return 2 * super().training_step(batch, batch_idx)
+
+
+class ScaledLater(GPTModule):
+    """Its first step returns the loss as it is, as an annealed factor would."""
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        return super().training_step(batch, batch_idx) * (1 + self.trainer.global_step)
+
+
+class Skipping(GPTModule):
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        super().training_step(batch, batch_idx)
+
+
+class OwnBackward(GPTModule):
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        (3 * loss).backward()
+
+
+class OwnZeroGrad(GPTModule):
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:  # type: ignore[override]
+        optimizer.zero_grad(set_to_none=True)
+
+
+class SeveralPasses(GPTModule):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.LBFGS([weight for _, weight in self.named_weights()])
+
+
+class BesideParts(GPTModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.temperature = torch.nn.Parameter(torch.ones(()))
 
 
 class Regularised(GPTModule):
@@ -63,7 +97,13 @@ def fit(rank: int, world_size: int, build: type[GPTModule], options: dict[str, A
         (Manual, {}, "Manual has automatic_optimization=False"),
         (Scaled, {}, "training_step returned .* a factor or a term belongs into `loss`"),
         (Scaled, {"accumulate_grad_batches": 2}, "training_step returned"),
+        (ScaledLater, {}, "training_step returned .* a factor or a term belongs into `loss`"),
+        (Skipping, {}, "training_step returned None, which would skip a batch"),
         (Regularised, {}, "training_step returned has a graph of its own"),
+        (OwnBackward, {}, "OwnBackward has a backward of its own, which nobody would call"),
+        (OwnZeroGrad, {}, "OwnZeroGrad has an optimizer_zero_grad of its own, which would clear the gradients"),
+        (SeveralPasses, {}, "the optimizer LBFGS runs forward and backward within its step"),
+        (BesideParts, {}, "BesideParts has parameters that are in none of its parts: temperature;"),
         (GPTModule, {"detect_anomaly": True}, "trainer.detect_anomaly=True"),
         (
             GPTModule,
@@ -84,6 +124,26 @@ def test_a_feature_without_effect_is_refused_by_name(
 @pytest.mark.parametrize("build", [GPTModule, Twice])
 def test_what_the_schedule_returned_may_be_returned(ranks: RankPools, build: type[GPTModule]) -> None:
     ranks.run(1, fit, build, {"accumulate_grad_batches": 2})
+
+
+class Counting(GPTModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("constant", torch.zeros(()), persistent=False)
+
+
+def warned(rank: int, world_size: int, build: type[GPTModule]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(rank, world_size, build, {})
+    return [str(each.message) for each in caught if "in none of its parts" in str(each.message)]
+
+
+def test_values_that_no_checkpoint_has_are_said(ranks: RankPools) -> None:
+    (said,) = ranks.run(1, warned, Counting)[0]
+    assert "no checkpoint: seen; persistent=False" in said
+    assert ranks.run(1, warned, GPTModule) == [[]]
 
 
 def test_the_documented_table_has_every_argument_and_callback_of_lightning_s() -> None:

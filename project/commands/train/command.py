@@ -27,7 +27,7 @@ from project.preflight.machine import (
     with_precision,
 )
 from project.preflight.objects import object_faults
-from project.preflight.settings import setting_faults
+from project.preflight.settings import at, setting_faults
 from project.spec.fault import Fault, said
 from project.spec.sections import layout_of, model_of, unknown_keys
 
@@ -70,11 +70,19 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *cluster_faults(config["cluster"]),
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
+        *_own_folder_faults(config),
     ]
     if found:
         return found
     ranks_here = layout.world_size // trainer["num_nodes"]
     return [*document_faults(config), *_memory_faults(config, around), *shared_memory_faults(data, ranks_here)]
+
+
+def _own_folder_faults(config: Config) -> Iterator[Fault]:
+    """Faults of folders that are given besides the run's."""
+    for key in ("callbacks.checkpoint.dirpath", "trainer.default_root_dir"):
+        if isinstance(folder := at(config, key), str) and folder:
+            yield from folder_faults(key, Path(folder))
 
 
 def _memory_faults(config: Config, around: Surroundings) -> Iterator[Fault]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -11,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import lightning.pytorch as L
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
@@ -35,12 +38,13 @@ from project.run_folder import (
     write_summary,
 )
 from project.spec.disk import NotWritten, writing
-from project.spec.fault import Fault, Told
+from project.spec.fault import Fault, Told, said
 from project.spec.figures import objective
 from project.spec.sections import model_of
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
 from project.strategy.ranks import flight_record_in
+from project.strategy.unsupported import Unsupported, check_trainer
 from project.sweep.resume import is_done
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
@@ -118,6 +122,9 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         refuse([lock], os.environ)
     if leads(os.environ):
         write_atomically(run_folder / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+    planned = write_plan(config, run_folder) if leads(os.environ) else None
+    trainer = trainer_of(cfg, started, planned)  # before the data, which may take hours
     data = instantiate(cfg.data, _convert_="all")
     try:
         data.prepare()  # before there are sixteen ranks that wait for it
@@ -127,9 +134,6 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         for name in (TOKENIZER, TOKENIZER_CONFIG):
             with writing(run_folder / name):
                 shutil.copyfile(data.prepared.folder / name, run_folder / name)
-    config = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
-    planned = write_plan(config, run_folder) if leads(os.environ) else None
-    trainer = build_trainer(cfg, started, planned)
     strategy = cast(HybridParallelStrategy, trainer.strategy)
     resumed = cast(Any, strategy.found_first(partial(checkpoint_of, cfg, run_folder)))
     if isinstance(resumed, Fault):
@@ -144,6 +148,22 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
     module = MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
     with flight_record_in(run_folder, os.environ):
         trainer.fit(module, data, ckpt_path=resumed)
+
+
+def trainer_of(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
+    """The Trainer of the configuration. Ends the command (`refuse`) where an object of others cannot be built from its
+    keys, or has no effect under the strategy: the check before has not built any."""
+    try:
+        trainer = build_trainer(cfg, started, planned)
+        check_trainer(trainer)
+        return trainer
+    except InstantiationException as error:
+        place = re.search(r"^full_key: (\S+)", str(error), re.MULTILINE)
+        reason = one_line(error.__cause__ or error)
+        fault = Fault(place[1] if place else "trainer", "_target_", f"cannot be built: {reason}")
+    except Unsupported as error:
+        fault = Fault("callbacks", said(list(cfg.callbacks)), str(error))
+    refuse([fault], os.environ)
 
 
 def mark(how: Callable[..., None], run_folder: Path, *words: str) -> None:

@@ -3,6 +3,7 @@
 Both are checked before a run starts, and then opened, which imports torch: the checks do not wait for it.
 """
 
+import glob
 import logging
 import os
 import re
@@ -87,8 +88,8 @@ def folders_of(cfg: DictConfig, run_folder: Path) -> list[Path]:
     run folders are named by the clock, those of the experiment's other runs beside it."""
     own = OmegaConf.select(cfg, "callbacks.checkpoint.dirpath") or run_folder / FOLDER
     folders = [Path(own)]
-    if re.fullmatch(f"{CLOCK}_{re.escape(cfg.experiment_name)}", run_folder.name):
-        folders += run_folder.parent.parent.glob(f"*/*_{cfg.experiment_name}/{FOLDER}")
+    if re.fullmatch(f"{CLOCK}_{re.escape(str(cfg.experiment_name))}", run_folder.name):
+        folders += run_folder.parent.parent.glob(f"*/*_{glob.escape(str(cfg.experiment_name))}/{FOLDER}")
     return list(dict.fromkeys(folder.absolute() for folder in folders))
 
 

@@ -189,11 +189,11 @@ class Cluster:
 
     `peak_flops`, `memory_bytes` and `memory_bandwidth` (bytes/s) describe one device. `reserved_bytes` of its memory
     are not available to the trainer: contexts, buffers of communicators, fragmentation. `multiprocessors` tiles of a
-    matrix product are computed at once, with the efficiency of `tiles`; a CPU core counts as one multiprocessor and
-    has no tiles. `launch_s` is the least time from one kernel to the next. `host` is given where the ranks of a node
-    share its cores. `price_per_hour` (dollars a device) gives the cost of a token. `measured` names the figures that
-    were measured on the machine itself (`peak_flops`, or `peak_flops.half` alone); all others are assumed
-    (`project.planner.machine.source`).
+    matrix product are computed at once, with the efficiency of `tiles`; a CPU core counts as one multiprocessor and has
+    no tiles. `launch_s` is the host's time for an operator, the least from one kernel to the next. `host` is given
+    where the ranks of a node share its cores. `price_per_hour` (dollars a device) gives the cost of a token. `measured`
+    names the figures that were measured on the machine itself (`peak_flops`, or `peak_flops.half` alone); all others
+    are assumed (`project.planner.machine.source`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

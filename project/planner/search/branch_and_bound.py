@@ -25,7 +25,7 @@ from project.planner.search.candidate import (
     time_against_memory,
 )
 from project.planner.step import Step
-from project.spec.layout import ParallelLayout
+from project.spec.layout import RECOMPUTE, ParallelLayout
 
 SLACK = 1.5
 WANTED = 10
@@ -136,7 +136,7 @@ class _Search:
         if self.smallest(degrees) > self.room:
             return
         for microbatches in space.microbatches(degrees, self.step.batch):
-            for recompute in space.RECOMPUTATIONS:
+            for recompute in RECOMPUTE:
                 some = replace(degrees, microbatches=microbatches, recompute=recompute)
                 if not self.by_memory and self.is_beyond(self.bubble_free(some)):
                     break  # each takes longer than the one before
@@ -160,7 +160,7 @@ class _Search:
         return min(
             self.least(replace(degrees, microbatches=number, recompute=recompute))
             for number in ends
-            for recompute in space.RECOMPUTATIONS
+            for recompute in RECOMPUTE
         )
 
     def measured(self, layout: ParallelLayout) -> Candidate | None:

@@ -7,7 +7,7 @@ as another one: with one pipeline rank all schedules do, and interleaving one st
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 from project.planner.memory.peak import peak
 from project.planner.step import Step
@@ -17,8 +17,6 @@ from project.spec.legality.rule import divisors
 from project.spec.model import ModelConfig
 from project.spec.schedules.table import SCHEDULES
 
-Recompute = Literal["none", "selective", "full"]
-RECOMPUTATIONS: tuple[Recompute, ...] = get_args(Recompute)
 DP_MODES = get_args(get_type_hints(ParallelLayout)["dp_mode"])
 
 

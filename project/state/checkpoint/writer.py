@@ -14,14 +14,15 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from project.state.checkpoint.agreement import all_done, any_rank, each_for_itself, ended
 from project.state.checkpoint.manifest import META, CheckpointError, Hashed, rank_file, tensor_file
 from project.state.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
 from project.state.checkpoint.snapshot import Kinds, Snapshot
@@ -142,9 +143,9 @@ class CheckpointWriter:
         texts = {rank_file(rank): dumps(rank_state)} | ({META: dumps(meta)} if rank == 0 else {})
         tensors = snapshot.copy(kinds) if background else snapshot.tensors(kinds)
         self.saved += 1
-        partial = PartialFolder(final, f"{self.token}-{self.saved}")
+        folder = PartialFolder(final, f"{self.token}-{self.saved}")
         others = dist.get_world_size() if rank == 0 else 0
-        self.underway = Write(partial, rank, others, snapshot.chunks, tensors, texts)
+        self.underway = Write(folder, rank, others, snapshot.chunks, tensors, texts)
         self.underway.start()
         if not background:
             self.drain()
@@ -152,7 +153,7 @@ class CheckpointWriter:
     def snapshot(self, kinds: Kinds) -> Snapshot:
         key = tuple(kinds)
         known = self.snapshots.get(key)
-        if any_rank(known is None or not known.fits(kinds)):
+        if any(any_rank(known is None or not known.fits(kinds))):
             known = self.snapshots[key] = Snapshot(kinds)
         assert known is not None
         return known
@@ -171,17 +172,17 @@ class CheckpointWriter:
         write, self.underway = self.underway, None
         if write is None:
             return
-        write.written.wait()
+        saving = f"writing {write.partial.final.name}"
         try:
-            raise_everywhere(write.error)
+            all_done(write.written.wait, saving, lambda: write.error)
         except CheckpointError:
             write.abandoned.set()
             write.join()
             if write.rank == 0:
                 write.partial.discard()
             raise
-        write.join()
-        raise_everywhere(write.error)
+        assert write.thread is not None
+        all_done(ended(write.thread), saving, lambda: write.error)
 
     def then(self, action: Callable[[], None]) -> None:
         """Runs `action` on rank 0: when the checkpoint underway is whole, or now if there is none."""
@@ -199,18 +200,8 @@ class CheckpointWriter:
         """
         if folder in self.claims:
             return
-        lock = FileLock(folder / LOCK)
-        error = None
-        if dist.get_rank() == 0:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=1)  # another may be looking whether there is anything to tidy
-                remove_leftovers(folder)
-            except Timeout:
-                error = CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER)
-            except OSError as failure:
-                error = told(failure, folder)
-        raise_everywhere(error)
+        lock = FileLock(folder / LOCK, thread_local=False)  # it is taken in another thread
+        each_for_itself(partial(take, folder, lock) if dist.get_rank() == 0 else nothing, f"tidying {folder}")
         self.claims[folder] = lock
         token = [f"{os.getpid():x}{time.time_ns():x}"]
         dist.broadcast_object_list(token)
@@ -220,6 +211,22 @@ class CheckpointWriter:
         for lock in self.claims.values():
             lock.release()
         self.claims.clear()
+
+
+def take(folder: Path, lock: FileLock) -> None:
+    """Takes the folder's lock, and removes what dead runs left half-written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=1)  # another may be looking whether there is anything to tidy
+        remove_leftovers(folder)
+    except Timeout:
+        raise CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER) from None
+    except OSError as failure:
+        raise told(failure, folder) from None
+
+
+def nothing() -> None:
+    """The work of a rank that has none."""
 
 
 def receipt_name(rank: int) -> str:
@@ -232,23 +239,3 @@ def told(error: OSError, path: Path) -> CheckpointError:
     return CheckpointError(
         error.filename or path, error.strerror or str(error), f"{remedy}; older checkpoints are whole"
     )
-
-
-def any_rank(flag: bool) -> bool:
-    """Collective."""
-    flags = torch.tensor(float(flag), device=group_device())
-    dist.all_reduce(flags)
-    return bool(flags.item())
-
-
-def raise_everywhere(error: CheckpointError | None) -> None:
-    """Raises the lowest rank's error on all ranks, if any rank has one; collective."""
-    if any_rank(error is not None):
-        errors: list[CheckpointError | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(errors, error)
-        raise next(error for error in errors if error is not None)
-
-
-def group_device() -> torch.device:
-    nccl = dist.get_backend() == "nccl"
-    return torch.device("cuda", torch.cuda.current_device()) if nccl else torch.device("cpu")

@@ -39,7 +39,8 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 _CHANGES = re.compile(
     r"scal|multiplier|factor|softcap|bias|shared|norm|rope|rotary|alibi|window|drop|noise|jitter|qk_|attn|attention"
     r"|layer_types|mlp_only|dense_replace|auto_map|adapter|lora|quant|compression|activation|hidden_act|cross|encoder"
-    r"|group|clip|temperature|residual|sink|chunk|mtp|nextn"
+    r"|group|clip|temperature|residual|sink|chunk|mtp|nextn|ntk|interleave|moe|pruned|per_layer"
+    r"|(text|language|llm|decoder)_config"
 )
 _ONE_IS_NEUTRAL = re.compile(r"scal|multiplier|factor|temperature|rotary_pct|pretraining_tp")
 _WITHOUT_EFFECT = re.compile(

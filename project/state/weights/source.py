@@ -18,7 +18,7 @@ from project.state.checkpoint.manifest import MANIFEST, TOKENIZER, CheckpointErr
 from project.state.weights.foreign import told_apart
 from project.state.weights.mixtral import mixtral_name
 from project.state.weights.mixtral_config import from_mixtral, mixtral_faults
-from project.state.weights.weights import Matrix, Weights, WeightsError
+from project.state.weights.weights import LISTED, Matrix, Weights, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -200,32 +200,41 @@ class MixtralFolder(Weights):
     def _headers(self) -> dict[str, Stored]:
         from safetensors import SafetensorError, safe_open
 
-        stored, wrong = {}, []
-        for path in self._files():
+        stored: dict[str, Stored] = {}
+        wrong: list[str] = []
+        placed = self._placed()
+        for path in sorted(set(placed.values())) or [self.path / SINGLE]:
             try:
                 with safe_open(regular(path, self.path), "np") as file:
                     for name in file.keys():  # noqa: SIM118 - no dict
                         described = file.get_slice(name)
+                        if name in stored:
+                            wrong.append(f"{path}: has {name}, which {stored[name].file.name} has too")
+                        elif placed.get(name, path) != path:
+                            wrong.append(f"{path}: has {name}, which {INDEX} places in {placed[name].name}")
                         stored[name] = Stored(path, tuple(described.get_shape()), described.get_dtype())
             except (OSError, SafetensorError, Unreadable) as error:
                 wrong.append(str(error) if isinstance(error, Unreadable) else f"{path}: {error}")
         if wrong:
-            raise WeightsError(wrong)
+            raise WeightsError(wrong[:LISTED])
         return stored
 
-    def _files(self) -> list[Path]:
+    def _placed(self) -> dict[str, Path]:
+        """The file of each tensor, as the index says; empty where all are in one file, as transformers reads it."""
         if (self.path / SINGLE).exists():
-            return [self.path / SINGLE]
+            return {}
         if not (self.path / INDEX).exists():
             pickled = "; pickles (*.bin) are not opened" if any(self.path.glob("*.bin")) else ""
             raise WeightsError([f"{self.path}: has neither {SINGLE} nor {INDEX}{pickled}"])
         try:
-            names = sorted(set(self._json(INDEX)["weight_map"].values()))
-        except (KeyError, TypeError, AttributeError):
-            raise WeightsError([f"{self.path / INDEX}: has no weight_map"]) from None
-        if strangers := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
+            names = dict(self._json(INDEX)["weight_map"])
+        except (KeyError, TypeError, ValueError):
+            names = {}
+        if not names:
+            raise WeightsError([f"{self.path / INDEX}: has no weight_map"])
+        if strangers := [name for name in names.values() if not isinstance(name, str) or Path(name).name != name]:
             raise WeightsError([f"{self.path / INDEX}: names {strangers[0]}, which is not in the folder"])
-        return [self.path / name for name in names]
+        return {tensor: self.path / name for tensor, name in names.items()}
 
     def _json(self, name: str) -> Any:
         try:

@@ -22,7 +22,7 @@ SHAPES = (
     *("num_shared_experts", "num_dense_layers"),
 )
 MEANINGS = ("top_k", "score", "rope_theta", "norm_eps")
-_LISTED = 5
+LISTED = 5
 
 
 class WeightsError(ValueError):
@@ -137,7 +137,7 @@ class Weights(ABC):
                 reasons.append(f"{self.called(name, index)} has shape {list(shape)} instead of {list(wanted)}")
             elif reason := told_dtype(self.called(name, index), self.kind(name, index)):
                 reasons.append(reason)
-            if len(reasons) > _LISTED:
+            if len(reasons) > LISTED:
                 break
         else:
             reasons += [f"{name} is no tensor of the model" for name in self.strangers(list(matrices(self.config)))]
@@ -147,8 +147,8 @@ class Weights(ABC):
     def _refuse(self, reasons: Sequence[str]) -> None:
         """Raises `WeightsError` with the first few of the reasons, if there are any."""
         if reasons:
-            more = ["and more tensors"] if len(reasons) > _LISTED else []
-            raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:_LISTED], *more]])
+            more = ["and more tensors"] if len(reasons) > LISTED else []
+            raise WeightsError([f"{self.path}: {reason}" for reason in [*reasons[:LISTED], *more]])
 
     def config_faults(self, model: ModelConfig) -> list[Fault]:
         """The faults of a model that the tensors do not fit into."""

@@ -77,6 +77,8 @@ def test_scaled_positions_are_refused_by_the_key_that_says_so(rope: dict, said: 
         *(("quantization_config", {"quant_method": "fp8"}), ("auto_map", {"AutoModel": "x.Y"})),
         *(("attention_dropout", 0.1), ("router_jitter_noise", 0.1), ("num_experts", 8), ("num_experts_per_tok", 5)),
         *(("architectures", ["MixtralForSequenceClassification"]), ("num_hidden_layers", True), ("rms_norm_eps", -1)),
+        *(("text_config", {"rope_scaling": {"type": "linear", "factor": 2.0}}), ("use_dynamic_ntk", True)),
+        *(("interleave_moe_layer_step", 2), ("moe_intermediate_size", 32), ("pruned_heads", {"0": [1]})),
     ],
 )
 def test_a_key_that_changes_what_is_computed_is_refused_with_its_value(key: str, value: object) -> None:

@@ -76,6 +76,34 @@ def test_numbers_that_are_not_finite_are_refused(
         open_weights(source).verify()
 
 
+@pytest.mark.parametrize("wrong", ["a tensor twice", "a tensor elsewhere", "no tensors"])
+def test_an_index_that_contradicts_its_files_is_refused(wrong: str, exported: Path, tmp_path: Path) -> None:
+    source = changed(exported, tmp_path / "hf", lambda tensors: tensors)
+    tensors = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    names = sorted(tensors)
+    first = {name: tensors[name] for name in names[:4]}
+    second = {name: tensors[name] for name in names[4:]}
+    places = dict.fromkeys(first, "a.safetensors") | dict.fromkeys(second, "b.safetensors")
+    match wrong:
+        case "a tensor twice":
+            second[names[0]] = torch.zeros_like(tensors[names[0]])
+        case "a tensor elsewhere":
+            places[names[0]] = "b.safetensors"
+        case "no tensors":
+            places = {}
+    save_file(first, source / "a.safetensors")
+    save_file(second, source / "b.safetensors")
+    (source / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+    said = {
+        "a tensor twice": rf"b.safetensors: has {names[0]}, which a.safetensors has too",
+        "a tensor elsewhere": rf"a.safetensors: has {names[0]}, which .*index.json places in b.safetensors",
+        "no tensors": "has no weight_map",
+    }
+    with pytest.raises(WeightsError, match=said[wrong]):
+        open_weights(source)
+
+
 def renamed(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
     return lambda tensors: {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
