@@ -53,12 +53,13 @@ class LayoutTable(Callback):
         here = placement(trainer.global_rank, strategy.layout, pl_module, strategy.parameters_here())
         ranks = gathered(here)
         if trainer.is_global_zero:
-            Console().print(layout_table(strategy.layout, ranks))
+            Console().print(layout_table(strategy.layout, ranks, str(trainer.precision)))
 
 
-def layout_table(layout: ParallelLayout, ranks: list[Placement]) -> Table:
+def layout_table(layout: ParallelLayout, ranks: list[Placement], precision: str) -> Table:
     """Returns a table that fits in 80 columns."""
-    title = f"{layout}, {layout.schedule}, {layout.microbatches} microbatches"
+    recomputed = "" if layout.recompute == "none" else f", {layout.recompute} recomputation"
+    title = f"{layout}, {layout.schedule}, {layout.microbatches} microbatches{recomputed}, {precision}"
     table = Table("rank", "stage", "layers", "DP rank", "TP rank", "experts", "parameters", title=title)
     for column in table.columns:
         column.justify = "right"

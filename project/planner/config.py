@@ -13,6 +13,7 @@ from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import read_cluster
 from project.planner.step import Step
 from project.run_folder import write_atomically
+from project.spec.precision import settled
 from project.spec.sections import layout_of, model_of
 
 Config = Mapping[str, Any]
@@ -20,13 +21,17 @@ Config = Mapping[str, Any]
 
 
 def step_of(config: Config) -> Step:
+    """The precision `auto` is that of the cluster's devices: one without multiprocessors is a processor."""
     trainer, data = config["trainer"], config["data"]
+    precision = trainer["precision"]
+    if precision == "auto":
+        precision = settled(precision, on_gpus=cluster_of(config).multiprocessors > 1)
     return Step(
         model_of(config["model"]),
         layout_of(config["parallel"]),
         data["batch_size"],
         data["seq_len"],
-        trainer["precision"],
+        precision,
         trainer["accumulate_grad_batches"],
     )
 

@@ -15,6 +15,7 @@ from project.spec.fault import Fault, legal, said
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import legal_layouts
 from project.spec.model import ModelConfig
+from project.spec.precision import settled
 
 LEAST_SPACE = 1 << 16  # bytes: configuration, log and summary of a run take as much
 PAGE = 4096
@@ -133,11 +134,23 @@ def folder_faults(key: str, folder: Path | None) -> Iterator[Fault]:
         yield Fault(key, folder, reason)
 
 
+def with_precision(config: Mapping[str, Any], around: Surroundings) -> dict[str, Any]:
+    """The configuration with the precision that `auto` stands for on this machine."""
+    trainer = config["trainer"]
+    if trainer["precision"] != "auto":
+        return dict(config)
+    return {**config, "trainer": {**trainer, "precision": settled("auto", _on_gpus(trainer["accelerator"], around))}}
+
+
+def _on_gpus(accelerator: str, around: Surroundings) -> bool:
+    return accelerator in ("cuda", "gpu") or (accelerator == "auto" and around.gpus() > 0)
+
+
 def machine_warnings(trainer: Mapping[str, Any], layout: ParallelLayout, around: Surroundings) -> list[str]:
     """What makes a run slow on this machine: on a processor half precision without instructions for it, or a GPU that
     is left idle; on GPUs a precision without a quick grouped product, or groups of ranks that span nodes."""
     accelerator, precision = trainer["accelerator"], str(trainer["precision"])
-    if accelerator == "cpu" or (accelerator == "auto" and around.gpus() == 0):
+    if not _on_gpus(accelerator, around):
         idle = accelerator == "auto" and around.hardware.has_gpu
         why = why_none(around.hardware, around.environ) if idle else ""
         unused = [f"trainer.accelerator=auto: the ranks run on the processor, for {why}"] if idle else []

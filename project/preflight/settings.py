@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Strict
 
 from project.spec.fault import Fault
 from project.spec.figures import FIGURES
-from project.spec.precision import Precision
+from project.spec.precision import Asked
 from project.spec.record import AboveZero, Count, Flag, FlagOrNull, FromZero, Must, Number, Word, record_faults
 
 NotNegative = Annotated[Number, Ge(0), Must("a number, 0 or more")]
@@ -60,7 +60,7 @@ class Run(BaseModel):
 
 
 class Trainer(BaseModel):
-    precision: Precision
+    precision: Asked
     accelerator: Literal["auto", "cpu", "cuda", "gpu"]
     max_steps: Count
     num_nodes: Count

@@ -3,9 +3,17 @@
 from typing import Literal, NamedTuple, get_args
 
 Precision = Literal["32-true", "bf16-mixed", "bf16-true", "16-mixed", "64-true"]
+Asked = Literal["auto", Precision]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 Arithmetic = Literal["half", "tf32", "fp32"]
 FLOAT, DOUBLE, INT64, INT32, BOOL = 4, 8, 8, 4, 1
+
+
+def settled(asked: str, on_gpus: bool) -> str:
+    """The precision that `auto` stands for: bf16-mixed on GPUs, fp32 on processors; any other as it is."""
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if on_gpus else "32-true"
 
 
 class Width(NamedTuple):

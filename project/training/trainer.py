@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.engine.host import count_gpus
 from project.spec.layout import ParallelLayout
+from project.spec.precision import settled
 from project.spec.sections import layout_of
 from project.strategy.hybrid import HybridParallelStrategy
 
@@ -21,6 +22,12 @@ def placed(cfg: DictConfig, layout: ParallelLayout) -> dict[str, Any]:
     if accelerator == "auto":
         accelerator = "cuda" if count_gpus() else "cpu"
     return {"accelerator": accelerator, "devices": layout.world_size // cfg.trainer.num_nodes}
+
+
+def settle_precision(cfg: DictConfig) -> None:
+    """Puts the precision that `auto` stands for where the ranks run into the configuration."""
+    on_gpus = cfg.trainer.precision == "auto" and placed(cfg, layout_of(cfg.parallel))["accelerator"] in ("cuda", "gpu")
+    cfg.trainer.precision = settled(cfg.trainer.precision, on_gpus)
 
 
 def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:

@@ -19,7 +19,7 @@ def test_the_layout_table_says_what_each_rank_holds():
         for rank in range(16)
     ]
     screen = io.StringIO()
-    Console(file=screen, width=80).print(layout_table(layout, ranks))
+    Console(file=screen, width=80).print(layout_table(layout, ranks, "bf16-mixed"))
     lines = screen.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     last = [cell.strip() for cell in lines[-2].strip("│").split("│")]

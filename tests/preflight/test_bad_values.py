@@ -82,7 +82,7 @@ CASES = {
         f"{', '.join(SCHEDULES)}; nearest 1F1B",
         "parallel.recompute=ful: is not known; legal: none, selective, full; nearest full",
         "model.score=soft: is not known; legal: softmax, sigmoid; nearest softmax",
-        "trainer.precision=fp32: is not known; legal: 32-true, bf16-mixed, bf16-true, 16-mixed, 64-true",
+        "trainer.precision=fp32: is not known; legal: auto, 32-true, bf16-mixed, bf16-true, 16-mixed, 64-true",
         "trainer.accelerator=cdua: is not known; legal: auto, cpu, cuda, gpu; nearest cuda",
     ],
     "trainer.precision=bf16-mix": ["nearest bf16-mixed"],

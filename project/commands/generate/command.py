@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from project.command_line.command import Command, Config
 from project.data.tokenizer import tokenizer_faults
 from project.generation.prompt import Prompt
-from project.preflight.machine import Surroundings, machine_warnings, rank_faults
+from project.preflight.machine import Surroundings, machine_warnings, rank_faults, with_precision
 from project.preflight.settings import FromZero, NotNegative, Trainer
 from project.spec.fault import Fault
 from project.spec.legality.layouts import layout_faults
@@ -70,7 +70,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
 
 
 def warnings(config: Config, around: Surroundings) -> list[str]:
-    return machine_warnings(config["trainer"], layout_of(config["parallel"]), around)
+    return machine_warnings(with_precision(config, around)["trainer"], layout_of(config["parallel"]), around)
 
 
 def prompt_of(config: Mapping[str, Any], weights: Weights) -> Prompt:

@@ -18,7 +18,7 @@ from project.spec.sections import layout_of
 from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed
-from project.training.trainer import placed
+from project.training.trainer import placed, settle_precision
 
 BETWEEN = "-" * 40
 
@@ -61,6 +61,7 @@ class Printed(L.Callback):
 
 def build_trainer(cfg: DictConfig, *callbacks: L.Callback) -> L.Trainer:
     layout = layout_of(cfg.parallel)
+    settle_precision(cfg)
     return L.Trainer(
         **placed(cfg, layout),
         num_nodes=cfg.trainer.num_nodes,

@@ -34,7 +34,7 @@ def run_plan(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
 
         calibrate(CONFIGS / "cluster", folder)
     elif config["search"]:
-        prefix = train_command(overrides, config["trainer"]["precision"])
+        prefix = train_command(overrides, step_of(config).precision)
         found = search_all(step_of(config), cluster_of(config), config["objective"], prefix)
         if not found.best:
             refuse([nothing_fits(found)], os.environ)
@@ -85,7 +85,7 @@ def plan(config: Config, folder: Path) -> None:
 
 def train_command(overrides: Sequence[str], precision: str) -> str:
     """The command line of `project/train.py`, quoted for a shell: the plan's overrides that training has too, and the
-    precision, whose default differs."""
+    precision, which is that of the cluster wherever the command is typed."""
     keys = [(override.lstrip("+~").partition("=")[0], override) for override in overrides]
     kept = [
         override for key, override in keys if key not in PLANS_OWN and not key.startswith(("cluster.", "parallel."))

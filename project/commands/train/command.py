@@ -18,7 +18,14 @@ from project.commands.train.starting_point import init_from_faults, init_from_wa
 from project.data.corpus import corpus_faults
 from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
-from project.preflight.machine import Surroundings, folder_faults, machine_warnings, rank_faults, shared_memory_faults
+from project.preflight.machine import (
+    Surroundings,
+    folder_faults,
+    machine_warnings,
+    rank_faults,
+    shared_memory_faults,
+    with_precision,
+)
 from project.preflight.objects import object_faults
 from project.preflight.settings import at, setting_faults
 from project.spec.fault import Fault, said
@@ -49,6 +56,7 @@ _OURS = {
 
 
 def faults(config: Config, around: Surroundings) -> list[Fault]:
+    config = with_precision(config, around)
     layout, model = layout_of(config["parallel"]), model_of(config["model"])
     data, trainer = config["data"], config["trainer"]
     settings = [*setting_faults(config), *object_faults(config)]
@@ -84,6 +92,7 @@ def _memory_faults(config: Config, around: Surroundings) -> Iterator[Fault]:
 
 
 def warnings(config: Config, around: Surroundings) -> list[str]:
+    config = with_precision(config, around)
     return [
         *machine_warnings(config["trainer"], layout_of(config["parallel"]), around),
         *init_from_warnings(config.get("init_from"), model_of(config["model"])),
