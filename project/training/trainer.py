@@ -33,6 +33,7 @@ def settle_precision(cfg: DictConfig) -> None:
 def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
     """Returns a plain Lightning trainer around the hybrid strategy. `started` is when the run began, as `time.time()`;
     `planned` is what its summary says was planned. The callback at `callbacks.summary` is given both."""
+    settle_precision(cfg)
     layout = layout_of(cfg.parallel)
     config = OmegaConf.to_container(cfg, resolve=True)
     known = {"summary": {"_convert_": "all", "started": started, "planned": planned}}

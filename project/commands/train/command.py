@@ -70,7 +70,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *cluster_faults(config["cluster"]),
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
-        *_own_folder_faults(config),
+        *_own_folder_faults(config, around.run_folder),
     ]
     if found:
         return found
@@ -78,10 +78,11 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     return [*document_faults(config), *_memory_faults(config, around), *shared_memory_faults(data, ranks_here)]
 
 
-def _own_folder_faults(config: Config) -> Iterator[Fault]:
-    """Faults of folders that are given besides the run's."""
+def _own_folder_faults(config: Config, run_folder: Path | None) -> Iterator[Fault]:
+    """Faults of folders that are given besides the run's, and lie elsewhere."""
     for key in ("callbacks.checkpoint.dirpath", "trainer.default_root_dir"):
-        if isinstance(folder := at(config, key), str) and folder:
+        folder = at(config, key)
+        if isinstance(folder, str) and folder and not (run_folder and Path(folder).is_relative_to(run_folder)):
             yield from folder_faults(key, Path(folder))
 
 
