@@ -26,8 +26,9 @@ def placed(cfg: DictConfig, layout: ParallelLayout) -> dict[str, Any]:
 
 def settle_precision(cfg: DictConfig) -> None:
     """Puts the precision that `auto` stands for where the ranks run into the configuration."""
-    on_gpus = cfg.trainer.precision == "auto" and placed(cfg, layout_of(cfg.parallel))["accelerator"] in ("cuda", "gpu")
-    cfg.trainer.precision = settled(cfg.trainer.precision, on_gpus)
+    if OmegaConf.select(cfg, "trainer.precision") == "auto":
+        on_gpus = placed(cfg, layout_of(cfg.parallel))["accelerator"] in ("cuda", "gpu")
+        cfg.trainer.precision = settled("auto", on_gpus)
 
 
 def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:

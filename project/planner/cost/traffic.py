@@ -187,11 +187,11 @@ def _unit(step: Step, axes: tuple[str, ...], numbers: int) -> Iterator[Transfer]
 
 def _summed(step: Step) -> Iterator[Transfer]:
     """Before each batch the targets that count, over the replicas. After it the loss, those targets, and the table of
-    all layers' statistics and loads; with a step's last batch also the squared norm and two flags."""
+    all layers' statistics and loads; with a step's last batch also the squared norm and three flags."""
     yield _once(step, ("dp",), "targets", "all_reduce", "step", DOUBLE, step.accumulate)
     numbers = 2 + step.config.num_layers * (STATISTICS + step.config.num_experts)
     yield _once(step, DENSE, "log", "all_reduce", "step", numbers * DOUBLE, step.accumulate - 1)
-    yield _once(step, DENSE, "gradient norm and log", "all_reduce", "step", (3 + numbers) * DOUBLE)
+    yield _once(step, DENSE, "gradient norm and log", "all_reduce", "step", (4 + numbers) * DOUBLE)
 
 
 # -- sums ---------------------------------------------------------------------------------------------------------
