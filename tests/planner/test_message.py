@@ -64,7 +64,7 @@ def test_the_first_stage_s_messages_stay_on_its_node() -> None:
     sent = as_json(plan)["communication"]["pp"]["send"]
     assert sent["link"] == "intra"
     assert sent["seconds"] == pytest.approx(4 * (TWO.intra.latency_s.value + STREAM / TWO.intra.rate))
-    once = 8 * (3 + 2 + 8 * (4 + 4))  # norm and flags, loss and targets, statistics and loads of eight layers, in fp64
+    once = 8 * (4 + 2 + 8 * (4 + 4))  # norm and flags, loss and targets, statistics and loads of eight layers, in fp64
     assert plan.quantities["inter_node_bytes"].value == 2 * once * 15 / 16, "the all-reduce over all ranks alone"
     second = sum(sent.bytes for sent in plan.derived.transfers[1] if sent.neighbour == 2)
     assert second == 4 * STREAM
