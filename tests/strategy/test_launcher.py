@@ -164,6 +164,7 @@ ON_A_GPU = "strategy.root_device = torch.device('cuda', 0)"
 BEGAN = "[launcher.last_actions.note(rank, f'forward of {rank}') for rank in range(4)]"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("kind", "failed"),
     [
