@@ -78,7 +78,7 @@ format: $(READY) ## put the code into its form
 	$(VENV)/bin/ruff format .
 
 bench: $(READY) ## seconds per full-size step, against transformers' model in one process
-	$(RUN) benchmarks/step.py $(ARGS)
+	$(RUN) -m benchmarks.step $(ARGS)
 
 scoreboard: $(READY) ## the planner against measured runs of others: benchmarks/planner_scoreboard.md
 	$(RUN) -m benchmarks.planner_scoreboard $(ARGS)

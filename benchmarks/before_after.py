@@ -20,10 +20,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 SHORT, LONG, WARM = 5, 35, 4
+AS_BEFORE = ["+experiment=tp4_ep4_pp4", "parallel.recompute=none"]  # which older commits of the experiment have
 TINY = ["model=tiny", "data=synthetic", "data.seq_len=32", "parallel.microbatches=4"]
 CASES = {
-    "16 ranks, tiny, 256 tokens": ["+experiment=tp4_ep4_pp4", *TINY],
-    "16 ranks, small (make train)": ["+experiment=tp4_ep4_pp4", "model=small"],
+    "16 ranks, tiny, 256 tokens": [*AS_BEFORE, *TINY],
+    "16 ranks, small (make train)": [*AS_BEFORE, "model=small"],
     "1 rank, tiny, 1 microbatch": [*TINY, "parallel.microbatches=1"],
 }
 

@@ -1,6 +1,6 @@
 """Seconds per full-size training step: our 16 ranks against `transformers`' MixtralForCausalLM in one process.
 
-    python benchmarks/step.py --rounds 3
+    python -m benchmarks.step --rounds 3
 
 Both train the reference document's model (8 layers, 4 experts of 4096, d_model 1024) in fp32 on 8 sequences of 256
 tokens with AdamW and gradient clipping. The two run in turn, round by round, so that a drift of the machine's speed
@@ -31,6 +31,7 @@ def ours(microbatches: int) -> list[float]:
             f"trainer.max_steps={STEPS}",
             "trainer.limit_val_batches=0",
             f"hydra.run.dir={folder}",
+            *("parallel.recompute=none", "trainer.precision=32-true"),  # as the other computes
         ]
         subprocess.run([*command, *options, "trainer.accelerator=cpu"], check=True, stdout=subprocess.DEVNULL)
         with (Path(folder) / "metrics.csv").open() as file:
@@ -38,39 +39,25 @@ def ours(microbatches: int) -> list[float]:
 
 
 def theirs(tuned: bool) -> list[float]:
-    command = [sys.executable, __file__, "--mixtral", *(["--tuned"] if tuned else [])]
-    return [
-        float(line) for line in subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
-    ][1:]
+    command = [sys.executable, "-m", "benchmarks.step", "--mixtral", *(["--tuned"] if tuned else [])]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    return [float(line) for line in done.stdout.split()][1:]
 
 
-def mixtral(tuned: bool) -> None:
+def step_mixtral(tuned: bool) -> None:
     """Prints each step's seconds."""
     import torch
-    from transformers import MixtralConfig, MixtralForCausalLM
+
+    from benchmarks.mixtral import mixtral
+    from project.spec.model import ModelConfig
 
     if tuned:
         from project.engine.host import keep_freed_memory
 
         keep_freed_memory()
-    config = MixtralConfig(
-        vocab_size=8192,
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=8,
-        head_dim=128,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        max_position_embeddings=4096,
-        tie_word_embeddings=False,
-        output_router_logits=True,
-        router_aux_loss_coef=0.01,
-    )
-    model = MixtralForCausalLM(config)
+    model = mixtral(ModelConfig())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    text = torch.randint(0, config.vocab_size, (STEPS, 8, 256), generator=torch.Generator().manual_seed(0))
+    text = torch.randint(0, model.config.vocab_size, (STEPS, 8, 256), generator=torch.Generator().manual_seed(0))
     for tokens in text:
         start = time.perf_counter()
         model(input_ids=tokens, labels=tokens).loss.backward()
@@ -87,7 +74,7 @@ def main() -> None:
     parser.add_argument("--mixtral", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.mixtral:
-        mixtral(arguments.tuned)
+        step_mixtral(arguments.tuned)
         return
     ratios: dict[int, list[float]] = {4: [], 8: []}
     for round_ in range(1, arguments.rounds + 1):

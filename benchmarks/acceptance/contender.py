@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from benchmarks.mixtral import mixtral
 from project.model.init import reset_buffers
 from project.model.transformer import Balancing, Transformer
 from project.spec.model import ModelConfig
@@ -28,27 +29,9 @@ SIZES = {
 }
 
 
-def mixtral(config: ModelConfig, device: torch.device) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    theirs = MixtralConfig(
-        vocab_size=config.vocab_size,
-        hidden_size=config.d_model,
-        intermediate_size=config.d_ff,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        num_key_value_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        num_local_experts=config.num_experts,
-        num_experts_per_tok=config.top_k,
-        max_position_embeddings=config.max_seq_len,
-        tie_word_embeddings=False,
-        output_router_logits=True,
-        router_aux_loss_coef=config.auxiliary_coefficient,
-        experts_implementation="grouped_mm",
-    )
+def theirs(config: ModelConfig, device: torch.device) -> tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]:
     with device:
-        model = MixtralForCausalLM(theirs)
+        model = mixtral(config, experts_implementation="grouped_mm")
     return model, lambda model, tokens: model(input_ids=tokens, labels=tokens).loss
 
 
@@ -70,7 +53,7 @@ def bare(config: ModelConfig, device: torch.device) -> tuple[nn.Module, Callable
 def main(which: str, accelerator: str, how: str, steps: int, size: str) -> None:
     config, batch, seq_len = SIZES[size]
     device = torch.device(accelerator)
-    model, loss = {"mixtral": mixtral, "bare": bare}[which](config, device)
+    model, loss = {"mixtral": theirs, "bare": bare}[which](config, device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     run = torch.compile(model) if how == "compiled" else model
     text = torch.randint(0, config.vocab_size, (steps, batch, seq_len), generator=torch.Generator().manual_seed(0))

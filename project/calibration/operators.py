@@ -1,4 +1,4 @@
-"""What an operator costs the host of a GPU, as the planner counts operators.
+"""The cost of an operator to the host of a GPU, as the planner counts operators.
 
 The planner's `launch_s` stands for all that lies between two kernels of a trained layer: Python, dispatch, autograd and
 the allocator, a few times what a bare launch takes. So it is measured on the layers themselves, forward and backward,

@@ -56,7 +56,8 @@ class Trace(Callback):
         strategy_of(trainer).step.instants.record(self.wants(trainer.global_step + 1, trainer.max_steps))
 
     def wants(self, step: int, steps: int) -> bool:
-        """Whether the step is among the first, or the last of those that were asked for (-1: nobody knows how many)."""
+        """Returns whether the step is among the first, or the last of the `steps` asked for (-1: nobody knows how
+        many)."""
         return len(self.kept) < self.first or 0 < steps < step + self.last
 
     def on_train_batch_end(

@@ -1,4 +1,4 @@
-"""What a file is that is neither text nor tokens, by its first bytes; and what belongs to a file of tokens."""
+"""The kind of a file that is neither text nor tokens, by its first bytes; and the file beside one of tokens."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ TAR, TAR_AT = b"ustar", 257
 
 
 def other_kind(begin: bytes) -> str | None:
-    """What a file is that begins so, and what to do with it; None for a kind that is not known."""
+    """Returns the kind of a file that begins so, and what to do with it; None for a kind that is not known."""
     if begin[TAR_AT:].startswith(TAR):
         return "a tar archive; unpack it"
     return next((kind for magic, kind in MAGIC.items() if begin.startswith(magic)), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from project.data.corpus import CorpusError, Document
-from project.data.text_files import value_of
+from project.data.records import value_of
 from project.spec.fault import Fault
 
 

@@ -1,6 +1,6 @@
-"""Whether a stage applies a weight twice in series. torch computes the gradients of inputs and weights apart only where
-it does not: between the two applications it would run the same nodes of autograd's graph for both halves, and fails
-with "backward through the graph a second time"."""
+"""A check whether a stage applies a weight twice in series. torch computes the gradients of inputs and weights apart
+only where it does not: between the two applications it would run the same nodes of autograd's graph for both halves,
+and fails with "backward through the graph a second time"."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -262,7 +262,7 @@ class Step:
         return (weight for _, weight in named_weights(self.parts))
 
     def optimized_weights(self) -> Iterator[nn.Parameter]:
-        """Those whose gradients the norm is of."""
+        """Returns the weights whose gradients the norm is of."""
         ids = self.optimized() if self.optimized else None
         return (weight for weight in self.weights() if ids is None or id(weight) in ids)
 

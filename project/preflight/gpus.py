@@ -56,7 +56,7 @@ class Build(NamedTuple):
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where to ask about this machine's GPUs; each is asked only where its answer is needed."""
+    """The places to ask about this machine's GPUs; each is asked only where its answer is needed."""
 
     build: Callable[[], Build]
     driver: Callable[[], Driver | Silence]
@@ -69,7 +69,7 @@ class Hardware:
 
 
 def why_none(hardware: Hardware, environ: Mapping[str, str]) -> str:
-    """Why torch can use no GPU, and what would help."""
+    """Returns why torch can use no GPU, and what would help."""
     if not hardware.has_gpu:
         return "no GPU is present; nearest trainer.accelerator=cpu"
     driver, build = hardware.driver(), hardware.build()
@@ -133,8 +133,8 @@ def _without_code(cards: Sequence[Card], build: Build) -> str | None:
 
 
 def has_code_for(capability: tuple[int, int], architectures: Sequence[str]) -> bool:
-    """Whether a build has machine code (`sm_90`: of the same major capability, up to the card's) or code that the
-    driver can translate (`compute_90`: of any up to the card's). True where the build does not say."""
+    """Returns whether a build has machine code (`sm_90`: of the same major capability, up to the card's) or code that
+    the driver can translate (`compute_90`: of any up to the card's). True where the build does not say."""
     for name in architectures:
         kind, _, digits = name.partition("_")
         digits = digits.rstrip("af")  # sm_90a

@@ -18,7 +18,7 @@ class NoAnswer(RuntimeError):
 
 
 def ask_driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver | Silence:
-    """What the driver says of itself and of the machine's cards, or why it says nothing."""
+    """Returns what the driver says of itself and of the machine's cards, or why it says nothing."""
     try:
         library = load(LIBRARY)
     except OSError:

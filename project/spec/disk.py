@@ -1,4 +1,4 @@
-"""What cannot be written, told in one line: the file, the reason, and how much space is left there."""
+"""Errors of files that cannot be written, in one line: the file, the reason, and how much space is left there."""
 
 import shutil
 from collections.abc import Iterator

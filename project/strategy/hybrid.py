@@ -30,10 +30,9 @@ from project.engine.split_model import SplitModel
 from project.engine.step import Step, Sums
 from project.observe.record import RunRecord
 from project.spec.layout import ParallelLayout
-from project.state.checkpoint.agreement import each_for_itself
+from project.state.checkpoint.agreement import each_for_itself, nothing
 from project.state.checkpoint.last import put_link
 from project.state.checkpoint.partial import remove_checkpoint
-from project.state.checkpoint.writer import nothing
 from project.state.run_state import NamedOptimizer, weights
 from project.strategy.checkpoint import RunCheckpoints
 from project.strategy.last_action import TIMED_OUT, PostedActions
@@ -349,8 +348,8 @@ class HybridParallelStrategy(LaunchedStrategy):
         return result
 
     def _flags(self) -> tuple[bool, bool, bool]:
-        """Whether this rank has a reason to call the others, and whether a hook may change gradients after the norm:
-        around backward, and before clipping."""
+        """Returns whether this rank has a reason to call the others, and whether a hook may change gradients after the
+        norm: around backward, and before clipping."""
         called = self.stop.signal is not None or self.checkpoints.writer.failed
         observers: list[tuple[Any, type]] = [(self.trained, L.LightningModule)]
         observers += [(one, L.Callback) for one in self.trained.trainer.callbacks]  # type: ignore[attr-defined]

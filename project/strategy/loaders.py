@@ -1,5 +1,5 @@
-"""Whether the ranks' loaders have as many batches: the ranks of a step wait for one another, so that one that has a
-batch more would wait for ever. All functions are collective and raise `UnequalLoaders` on all ranks."""
+"""A check that the ranks' loaders have equally many batches: the ranks of a step wait for one another, so that one
+that has a batch more would wait for ever. All functions are collective and raise `UnequalLoaders` on all ranks."""
 
 import math
 from collections.abc import Sequence

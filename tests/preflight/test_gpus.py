@@ -87,11 +87,11 @@ def test_gpus_that_cannot_work_together_are_refused(
 
 
 def test_only_the_gpus_that_are_used_need_to_go_together(accepted: Say, tmp_path: Path) -> None:
-    accepted(*ON_TWO, gpus=4, hardware=hardware(tmp_path, *H100))
+    assert accepted(*ON_TWO, gpus=4, hardware=hardware(tmp_path, *H100)) == ""
     by_address = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,2"}
-    accepted(*ON_TWO, environ=by_address, gpus=2, hardware=hardware(tmp_path, *MIXED))
-    accepted("parallel=single", "trainer.accelerator=gpu", gpus=4, hardware=hardware(tmp_path, *MIXED))
-    accepted("parallel=single", "trainer.accelerator=gpu", gpus=1, hardware=hardware(tmp_path, SLICED[1]))
+    assert accepted(*ON_TWO, environ=by_address, gpus=2, hardware=hardware(tmp_path, *MIXED)) == ""
+    assert accepted("parallel=single", "trainer.accelerator=gpu", gpus=4, hardware=hardware(tmp_path, *MIXED)) == ""
+    assert accepted("parallel=single", "trainer.accelerator=gpu", gpus=1, hardware=hardware(tmp_path, SLICED[1])) == ""
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_slice_is_counted_without_starting_cuda(monkeypatch: pytest.MonkeyPatc
 
 def test_ranks_that_torchrun_starts_need_no_nvml(accepted: Say, tmp_path: Path) -> None:
     environ = {"TORCHELASTIC_RUN_ID": "x", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
-    accepted(*ON_TWO, environ=environ, gpus=2, hardware=hardware(tmp_path, answers=False))
+    assert accepted(*ON_TWO, environ=environ, gpus=2, hardware=hardware(tmp_path, answers=False)) == ""
 
 
 def test_gpus_are_named_by_index_or_by_the_beginning_of_their_uuid() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from project.engine.host import count_gpus
-from project.preflight.machine import half_precision_warnings
+from project.preflight.speed import half_precision_warnings
 
 Say = Callable[..., str]
 LAYOUT = "+experiment=tp4_ep4_pp4"
@@ -38,8 +38,8 @@ def test_preflight_counts_the_gpus_of_all_nodes(complaint: Say, accepted: Say) -
 
 
 def test_the_cpu_has_room_for_all_ranks(accepted: Say) -> None:
-    accepted(LAYOUT, gpus=0)
-    accepted(LAYOUT, "trainer.accelerator=cpu", gpus=1)
+    assert accepted(LAYOUT, gpus=0) == ""
+    assert accepted(LAYOUT, "trainer.accelerator=cpu", gpus=1) == ""
 
 
 def test_training_on_gpus_is_refused_where_there_are_none(complaint: Say) -> None:
@@ -89,7 +89,7 @@ def test_a_launcher_s_variables_that_say_nothing_sound_are_named(
 
 @pytest.mark.parametrize("environ", [{"RANK": "0"}, {"WORLD_SIZE": "8"}, {"MASTER_PORT": "29500"}, {"NODE_RANK": "1"}])
 def test_variables_that_change_nothing_are_accepted(environ: dict[str, str], accepted: Say) -> None:
-    accepted(LAYOUT, environ=environ)
+    assert accepted(LAYOUT, environ=environ) == ""
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from pydantic import BaseModel
 from project.command_line.command import Command, Config
 from project.data.tokenizer import tokenizer_faults
 from project.generation.prompt import Prompt
-from project.preflight.machine import Surroundings, machine_warnings, rank_faults, with_precision
+from project.preflight.machine import Surroundings, with_precision
+from project.preflight.ranks import rank_faults
 from project.preflight.settings import FromZero, NotNegative, Trainer
+from project.preflight.speed import machine_warnings
 from project.spec.fault import Fault
 from project.spec.legality.layouts import layout_faults
 from project.spec.record import Count, Must, record_faults, rejected

@@ -18,16 +18,11 @@ from project.commands.train.starting_point import init_from_faults, init_from_wa
 from project.data.corpus import corpus_faults
 from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
-from project.preflight.machine import (
-    Surroundings,
-    folder_faults,
-    machine_warnings,
-    rank_faults,
-    shared_memory_faults,
-    with_precision,
-)
+from project.preflight.machine import Surroundings, folder_faults, shared_memory_faults, with_precision
 from project.preflight.objects import object_faults
+from project.preflight.ranks import rank_faults
 from project.preflight.settings import at, setting_faults
+from project.preflight.speed import machine_warnings
 from project.spec.fault import Fault, said
 from project.spec.sections import layout_of, model_of, unknown_keys
 

@@ -65,7 +65,7 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
     """
     try:
         check_job(cfg, TRAIN, os.environ)
-        settle_precision(cfg)
+        settle_precision(cfg)  # before a finished run's configuration is compared with it
         if cfg.resume == "auto" and (is_done(cfg, run_folder) or goes_no_further(cfg, run_folder)):
             if leads(os.environ):
                 print(f"Done already: {run_folder}")

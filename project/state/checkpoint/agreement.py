@@ -1,5 +1,5 @@
-"""What the ranks agree on around a checkpoint: whether any of them raised a flag, the first error of all, and when
-every rank's own disk is done. Everything here is collective."""
+"""Agreement of the ranks around a checkpoint: whether any of them raised a flag, the first error of all, and when every
+rank's own disk is done. Everything here is collective."""
 
 import threading
 import time
@@ -78,6 +78,10 @@ def each_for_itself(work: Callable[[], Result], what: str) -> Result:
     if errors:
         raise errors[0]
     return results[0]
+
+
+def nothing() -> None:
+    """Is the work of a rank that has none."""
 
 
 def ended(thread: Any) -> Callable[[float], bool]:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from project.state.checkpoint.agreement import all_done, any_rank, each_for_itself, ended
+from project.state.checkpoint.agreement import all_done, any_rank, each_for_itself, ended, nothing
 from project.state.checkpoint.manifest import META, CheckpointError, Hashed, rank_file, tensor_file
 from project.state.checkpoint.partial import LOCK, PartialFolder, remove_leftovers
 from project.state.checkpoint.snapshot import Kinds, Snapshot
@@ -223,10 +223,6 @@ def take(folder: Path, lock: FileLock) -> None:
         raise CheckpointError(folder, "another run writes its checkpoints here", OWN_FOLDER) from None
     except OSError as failure:
         raise told(failure, folder) from None
-
-
-def nothing() -> None:
-    """The work of a rank that has none."""
 
 
 def receipt_name(rank: int) -> str:
