@@ -11,6 +11,7 @@ from project.planner.document.comparison import planned_figures
 from project.planner.document.plan import Plan, as_json, make_plan
 from project.planner.machine.cluster import Cluster
 from project.planner.machine.cluster_file import read_cluster
+from project.planner.recompute import with_least_recomputation
 from project.planner.step import Step
 from project.run_folder import write_atomically
 from project.spec.precision import settled
@@ -21,12 +22,13 @@ Config = Mapping[str, Any]
 
 
 def step_of(config: Config) -> Step:
-    """The precision `auto` is that of the cluster's devices: one without multiprocessors is a processor."""
+    """What is `auto` is settled by the cluster: the precision by the kind of its devices (one without multiprocessors
+    is a processor), recomputation by their memory."""
     trainer, data = config["trainer"], config["data"]
     precision = trainer["precision"]
     if precision == "auto":
         precision = settled(precision, on_gpus=cluster_of(config).multiprocessors > 1)
-    return Step(
+    step = Step(
         model_of(config["model"]),
         layout_of(config["parallel"]),
         data["batch_size"],
@@ -34,6 +36,7 @@ def step_of(config: Config) -> Step:
         precision,
         trainer["accumulate_grad_batches"],
     )
+    return with_least_recomputation(step, cluster_of(config)) if step.layout.recompute == "auto" else step
 
 
 def cluster_of(config: Config) -> Cluster:

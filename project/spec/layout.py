@@ -40,7 +40,8 @@ class ParallelLayout:
     """`dp_mode` says whether a replica has whole weights, or shards of them that are gathered for use (FSDP).
 
     `schedule` is a name in `spec.schedules.table` or the path of a CSV file. `partition` gives the number of layers of
-    each stage by hand; None balances them by cost.
+    each stage by hand; None balances them by cost. `recompute` may be asked for as `auto`, in whose place a plan puts
+    what it stands for (`planner.recompute`) before a layout is used.
     """
 
     pp: Count = 1
@@ -52,7 +53,7 @@ class ParallelLayout:
     schedule: str = "1F1B"
     microbatches: Count = 1
     virtual_stages: Count = 1
-    recompute: Recompute = "none"
+    recompute: Literal[Recompute, "auto"] = "none"
     partition: Annotated[Partition | None, Must("null or a list of whole numbers, as in [2,2,2,2]")] = None
 
     @property

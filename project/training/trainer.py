@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from project.engine.host import count_gpus
+from project.planner.config import Config, step_of
 from project.spec.layout import ParallelLayout
 from project.spec.precision import settled
 from project.spec.sections import layout_of
@@ -31,10 +32,17 @@ def settle_precision(cfg: DictConfig) -> None:
         cfg.trainer.precision = settled("auto", on_gpus)
 
 
+def settle_recomputation(cfg: DictConfig) -> None:
+    """Puts the recomputation that `auto` stands for, by the plan, into the configuration."""
+    if OmegaConf.select(cfg, "parallel.recompute") == "auto":
+        cfg.parallel.recompute = step_of(cast(Config, OmegaConf.to_container(cfg, resolve=True))).layout.recompute
+
+
 def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
     """Returns a plain Lightning trainer around the hybrid strategy. `started` is when the run began, as `time.time()`;
     `planned` is what its summary says was planned. The callback at `callbacks.summary` is given both."""
     settle_precision(cfg)
+    settle_recomputation(cfg)
     layout = layout_of(cfg.parallel)
     config = OmegaConf.to_container(cfg, resolve=True)
     known = {"summary": {"_convert_": "all", "started": started, "planned": planned}}

@@ -130,6 +130,14 @@ def test_a_card_needs_code_of_its_major_capability(capability: tuple[int, int], 
     assert has_code_for(capability, built) is found
 
 
+def test_recomputation_by_memory_needs_the_cluster_of_these_gpus(complaint: Say, accepted: Say, tmp_path: Path) -> None:
+    some = (*ON_TWO, "parallel.recompute=auto")
+    said = complaint(*some, gpus=4, hardware=hardware(tmp_path, *H100))
+    assert "parallel.recompute=auto: goes by the memory" in said
+    assert "those of cpu_here are processors; name the cluster of these GPUs, as in cluster=h100_8x" in said
+    assert accepted(*some, "cluster=h100_8x", gpus=4, hardware=hardware(tmp_path, *H100)) == ""
+
+
 def test_calibrating_asks_the_same_of_the_gpus(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     argv = ["calibrate=true", f"hydra.run.dir={tmp_path}"]
     with pytest.raises(SystemExit) as ended:

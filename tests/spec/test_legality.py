@@ -66,7 +66,7 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "parallel.schedule": st.sampled_from([*SCHEDULES, "gpipe", "mine.csv"]),
     "parallel.microbatches": st.integers(1, 12),
     "parallel.virtual_stages": st.integers(1, 4),
-    "parallel.recompute": st.sampled_from(["none", "selective", "full", "some"]),
+    "parallel.recompute": st.sampled_from(["none", "selective", "full", "auto", "some"]),
     "parallel.partition": st.none() | st.lists(st.integers(0, 12), min_size=1, max_size=4).map(tuple),
     "model.num_layers": st.integers(1, 24),
     "model.d_model": st.sampled_from([48, 50, 63]),
@@ -107,7 +107,7 @@ def is_legal(layout: ParallelLayout, model: ModelConfig, batch_size: int, seq_le
         and schedule_runs(layout)
         and batch_size % (layout.dp * layout.microbatches) == 0
         and (layout.dp_mode == "replicate" or (layout.dp_mode == "shard" and shards_are_even(layout, model)))
-        and layout.recompute in ("none", "selective", "full")
+        and layout.recompute in ("none", "selective", "full", "auto")
     )
 
 

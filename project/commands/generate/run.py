@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as L
@@ -60,7 +61,7 @@ class Printed(L.Callback):
 
 
 def build_trainer(cfg: DictConfig, *callbacks: L.Callback) -> L.Trainer:
-    layout = layout_of(cfg.parallel)
+    layout = replace(layout_of(cfg.parallel), recompute="none")  # there is no backward
     settle_precision(cfg)
     return L.Trainer(
         **placed(cfg, layout),

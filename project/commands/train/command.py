@@ -16,9 +16,10 @@ from hydra.utils import instantiate
 from project.command_line.command import Command, Config
 from project.commands.train.starting_point import init_from_faults, init_from_warnings, resume_faults
 from project.data.corpus import corpus_faults
+from project.planner.config import cluster_of
 from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
-from project.preflight.machine import Surroundings, folder_faults, shared_memory_faults, with_precision
+from project.preflight.machine import Surroundings, folder_faults, on_gpus, shared_memory_faults, with_precision
 from project.preflight.objects import object_faults
 from project.preflight.ranks import rank_faults
 from project.preflight.settings import at, setting_faults
@@ -70,7 +71,24 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     if found:
         return found
     ranks_here = layout.world_size // trainer["num_nodes"]
-    return [*document_faults(config), *_memory_faults(config, around), *shared_memory_faults(data, ranks_here)]
+    return [
+        *_recomputation_faults(config, around),
+        *document_faults(config),
+        *_memory_faults(config, around),
+        *shared_memory_faults(data, ranks_here),
+    ]
+
+
+def _recomputation_faults(config: Config, around: Surroundings) -> Iterator[Fault]:
+    """The fault of recomputing by the memory of a cluster that is none of the ranks' GPUs."""
+    cluster = cluster_of(config)
+    asked = config["parallel"].get("recompute") == "auto"
+    if asked and cluster.host is not None and on_gpus(config["trainer"]["accelerator"], around):
+        message = (
+            f"goes by the memory that the cluster's devices have, and those of {cluster.name} are processors; name the "
+            "cluster of these GPUs, as in cluster=h100_8x, or choose none, selective or full"
+        )
+        yield Fault("parallel.recompute", "auto", message)
 
 
 def _own_folder_faults(config: Config, run_folder: Path | None) -> Iterator[Fault]:

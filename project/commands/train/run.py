@@ -48,7 +48,7 @@ from project.strategy.unsupported import Unsupported, check_trainer
 from project.sweep.resume import is_done
 from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
-from project.training.trainer import build_trainer, settle_precision
+from project.training.trainer import build_trainer, settle_precision, settle_recomputation
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,7 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
     try:
         check_job(cfg, TRAIN, os.environ)
         settle_precision(cfg)  # before a finished run's configuration is compared with it
+        settle_recomputation(cfg)
         if cfg.resume == "auto" and (is_done(cfg, run_folder) or goes_no_further(cfg, run_folder)):
             if leads(os.environ):
                 print(f"Done already: {run_folder}")
