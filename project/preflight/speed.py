@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from project.preflight.gpus import why_none
+from project.preflight.gpus import VISIBLE, Silence, visible, why_none
 from project.preflight.machine import Surroundings, on_gpus
 from project.spec.layout import ParallelLayout
 
@@ -17,6 +17,10 @@ _INSTRUCTIONS = {
 # against 56 where AVX-512 helps with the conversion, and as bf16 where it does not.
 _HOW_SLOW = {"bf16": "about two hundred times", "16": "25 to two hundred times"}
 
+QUICK_GROUPED_PRODUCT = (9, 10)
+"""Major compute capabilities for which torch's grouped product has a kernel; on others it loops over the groups, whose
+ends it copies to the host (aten/src/ATen/native/GroupedMMUtils.h)."""
+
 
 def machine_warnings(trainer: Mapping[str, Any], layout: ParallelLayout, around: Surroundings) -> list[str]:
     """Warns, on a processor, of half precision without instructions for it, or of a GPU that is left idle; on GPUs of a
@@ -27,7 +31,19 @@ def machine_warnings(trainer: Mapping[str, Any], layout: ParallelLayout, around:
         why = why_none(around.hardware, around.environ) if idle else ""
         unused = [f"trainer.accelerator=auto: the ranks run on the processor, for {why}"] if idle else []
         return [*unused, *half_precision_warnings(precision)]
-    return [*_grouped_product_warnings(precision), *_spanning_warnings(layout, trainer["num_nodes"])]
+    grouped = _grouped_product_warnings(precision) or _older_card_warnings(accelerator, around)
+    return [*grouped, *_spanning_warnings(layout, trainer["num_nodes"])]
+
+
+def _older_card_warnings(accelerator: str, around: Surroundings) -> list[str]:
+    driver = around.hardware.driver()
+    cards = () if isinstance(driver, Silence) else visible(driver.cards, around.environ.get(VISIBLE))
+    names = sorted({card.name for card in cards if card.capability[0] not in QUICK_GROUPED_PRODUCT})
+    return [
+        f"trainer.accelerator={accelerator}: torch's grouped product of the experts is quick on Hopper and Blackwell "
+        f"(compute capability 9 and 10) alone; on {name} each call waits for the host"
+        for name in names
+    ]
 
 
 def _grouped_product_warnings(precision: str) -> list[str]:

@@ -184,6 +184,9 @@ def test_what_is_slow_on_gpus_is_warned_of(accepted: Say, tmp_path: Path) -> Non
     assert "grouped product" in accepted(*ON_TWO, "trainer.precision=32-true", gpus=4, hardware=there)
     assert "grouped product" in accepted(*ON_TWO, "trainer.precision=16-mixed", gpus=4, hardware=there)
     assert accepted(*ON_TWO, "trainer.precision=bf16-mixed", gpus=4, hardware=there) == ""
+    a100 = [Card(index, f"GPU-{index}a", "NVIDIA A100-SXM4-80GB", capability=(8, 0)) for index in range(4)]
+    warned = accepted(*ON_TWO, "trainer.precision=bf16-mixed", gpus=4, hardware=hardware(tmp_path, *a100))
+    assert "on NVIDIA A100-SXM4-80GB each call waits for the host" in " ".join(warned.split())
 
 
 def test_groups_that_span_nodes_are_warned_of(accepted: Say, tmp_path: Path) -> None:
