@@ -178,7 +178,8 @@ def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:
         given = {key: f": {what}" for key, what in command.missing.items()}
         return [Fault(key, "???", f"must be given{given.get(key, '')}") for key in missing], []
     if absent := [key for key in command.needed if at(config, key) is None]:
-        return [Fault(key, "null", "must not be left out") for key in absent], []
+        highest = [key for key in absent if not any(key.startswith(f"{other}.") for other in absent)]
+        return [Fault(key, "null", "must not be left out") for key in highest], []
     faults = command.faults(config, around)
     return faults, [] if faults else command.warnings(config, around)
 

@@ -47,7 +47,7 @@ def build_trainer(cfg: DictConfig, started: float, planned: dict[str, Any] | Non
     config = OmegaConf.to_container(cfg, resolve=True)
     known = {"summary": {"_convert_": "all", "started": started, "planned": planned}}
     callbacks = [instantiate(node, **known.get(name, {})) for name, node in cfg.callbacks.items() if node]
-    steps_between = cfg.trainer.val_check_interval or cfg.trainer.max_steps
+    steps_between = cfg.trainer.get("val_check_interval") or cfg.trainer.max_steps
     return instantiate(
         {key: value for key, value in cfg.trainer.items() if key not in ("precision", "accelerator")},
         **placed(cfg, layout),

@@ -3,6 +3,7 @@
 A few of each command here; `make fuzz` draws thousands, and trains some of those that are accepted.
 """
 
+import random
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -77,12 +78,11 @@ def overrides(name: str) -> st.SearchStrategy[list[str]]:
 
 def outcome(command: Command, argv: list[str]) -> list[str] | None:
     """The arguments for Hydra of a command line that is accepted; None for one that is refused, with status 2."""
-    note(shlex.join(["python", f"project/{command.name}.py", *argv]))
     try:
         return checked(argv, command, {})
     except SystemExit as ended:
         if ended.code != 2:
-            pytest.fail(f"refused with status {ended.code}")
+            pytest.fail(f"refused with status {ended.code}: {shlex.join(argv)}")
         return None
 
 
@@ -121,7 +121,12 @@ def built_or_refused(cfg: Any) -> bool:
 
 def fuzz(few: int, name: str, body: Callable[[list[str]], None]) -> None:
     """Calls `body` with as many lists of overrides as were asked for."""
-    settled(few)(given(overrides(name))(body))()
+
+    def noted(drawn: list[str]) -> None:
+        note(shlex.join(["python", f"project/{name}.py", *drawn]))
+        body(drawn)
+
+    settled(few)(given(overrides(name))(noted))()
 
 
 def is_of_a_job(argv: list[str]) -> bool:
@@ -129,33 +134,47 @@ def is_of_a_job(argv: list[str]) -> bool:
     return not any(override.lstrip("+~").startswith(("hydra", "sweep")) for override in argv)
 
 
-def test_every_config_of_training_is_refused_or_can_be_built(few: int, tmp_path: Path) -> None:
+def is_built(drawn: list[str], tmp_path: Path) -> bool:
+    """Whether training is accepted with these overrides, whereupon all that a run is made of can be built."""
     from hydra.utils import instantiate
 
     from project.spec.sections import model_of
     from project.training.module import MoEModule
     from project.training.optimizer import OptimizerConfig
 
+    argv = outcome(TRAIN, [*SMALL, *drawn, f"hydra.run.dir={tmp_path}"])
+    if argv is None or not is_of_a_job(drawn):
+        return False
+    cfg = composed("train", argv, tmp_path)
+    if not built_or_refused(cfg):
+        return False
+    data = instantiate(cfg.data, _convert_="all")
+    MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, None)
+    if "data" not in " ".join(drawn):
+        data.prepare()
+    return True
+
+
+def test_every_config_of_training_is_refused_or_can_be_built(few: int, tmp_path: Path) -> None:
     accepted: list[list[str]] = []
 
     def body(drawn: list[str]) -> None:
-        argv = outcome(TRAIN, [*SMALL, *drawn, f"hydra.run.dir={tmp_path}"])
-        if argv is None or not is_of_a_job(drawn):
-            return
-        cfg = composed("train", argv, tmp_path)
-        if not built_or_refused(cfg):
-            return
-        data = instantiate(cfg.data, _convert_="all")
-        MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, None)
-        if "data" not in " ".join(drawn):
-            data.prepare()
-        accepted.append(drawn)
+        if is_built(drawn, tmp_path):
+            accepted.append(drawn)
 
     fuzz(few, "train", body)
     assert accepted, "some are sound"
     for drawn in accepted[:: max(1, len(accepted) // max(1, few // 100))] if few >= 100 else ():
         done = run_command(*SMALL, *drawn, f"hydra.run.dir={tmp_path / 'run'}", "resume=null", status=None)
         assert done.returncode == 0, f"{shlex.join(drawn)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("change", ["~{}", "{}=null"])
+def test_every_key_of_training_may_be_left_out_or_is_asked_for(change: str, few: int, tmp_path: Path) -> None:
+    asked = keys("train")
+    chosen = asked if few >= 100 else random.Random(0).sample(asked, few)
+    built = [key for key in chosen if is_built([change.format(key)], tmp_path)]
+    assert built or few < 100, "some may be"
 
 
 def test_every_config_of_a_plan_is_refused_or_makes_one(few: int, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ CASES = {
     "parallel.schedule=1f1b parallel.recompute=ful model.score=soft trainer.precision=fp32 trainer.accelerator=cdua": [
         "parallel.schedule=1f1b: is not known, nor the path of a .csv file; legal: "
         f"{', '.join(SCHEDULES)}; nearest 1F1B",
-        "parallel.recompute=ful: is not known; legal: none, selective, full; nearest full",
+        "parallel.recompute=ful: is not known; legal: none, selective, full, auto; nearest full",
         "model.score=soft: is not known; legal: softmax, sigmoid; nearest softmax",
         "trainer.precision=fp32: is not known; legal: auto, 32-true, bf16-mixed, bf16-true, 16-mixed, 64-true",
         "trainer.accelerator=cdua: is not known; legal: auto, cpu, cuda, gpu; nearest cuda",

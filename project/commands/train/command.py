@@ -28,8 +28,11 @@ from project.spec.fault import Fault, said
 from project.spec.sections import layout_of, model_of, unknown_keys
 
 _NEEDED = (
-    *("model", "parallel", "training", "data.corpus", "data.batch_size", "data.seq_len"),
-    *("trainer.accelerator", "trainer.precision", "trainer.num_nodes", "trainer.accumulate_grad_batches", "cluster"),
+    *("model", "parallel", "training"),
+    *("data", "data._target_", "data.corpus", "data.corpus._target_"),
+    *("data.batch_size", "data.seq_len", "data.vocab_size"),
+    *("trainer.accelerator", "trainer.precision", "trainer.num_nodes", "trainer.accumulate_grad_batches"),
+    *("trainer.max_steps", "cluster"),
     *("callbacks", "logger", "seed", "objective", "experiment_name", "watchdog.timeout_s", "watchdog.not_finite"),
     "checkpoint.asynchronous",
 )
