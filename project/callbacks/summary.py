@@ -24,6 +24,7 @@ from project.observe.throughput import Median
 from project.run_folder import layout_entry, mark_failed, mark_interrupted, read_summary, write_summary
 from project.spec.cost import active_parameters, total_parameters
 from project.spec.disk import NotWritten
+from project.spec.units import number
 
 MEDIANS = {name: f"train/{name}" for name in ("step_time_s", "tokens_per_second", "mfu")}
 
@@ -207,10 +208,10 @@ def memory_line(peaks: list[int] | None, gpus: list[dict[str, int]] | None = Non
     """Returns the largest rank's peak, and on GPUs the largest of each of `GPU_MEMORY`. A sum over ranks would count
     the pages that forked ranks share several times."""
     if gpus:
-        said = {name: f"{max(gpu[name] for gpu in gpus) / 2**30:.2f} GiB" for name in GPU_MEMORY}
+        said = {name: number(max(gpu[name] for gpu in gpus), "B") for name in GPU_MEMORY}
         allocated, reserved, device = said.values()
         return f"{allocated} on the largest rank, {reserved} reserved, {device} in use on its GPU"
-    return f"{max(peaks) / 2**30:.2f} GiB on the largest rank" if peaks else None
+    return f"{number(max(peaks), 'B')} on the largest rank" if peaks else None
 
 
 def load_line(load: list[list[float] | None] | None) -> str | None:

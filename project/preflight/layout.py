@@ -9,7 +9,6 @@ from project.planner.config import claims_path, cluster_of, step_of
 from project.planner.document.claims import claim_faults
 from project.planner.document.derived import derive
 from project.planner.document.quantities import quantities
-from project.planner.document.sheet import number
 from project.planner.memory.peak import Ranks
 from project.spec.cost import total_parameters
 from project.spec.fault import Fault
@@ -19,6 +18,7 @@ from project.spec.model import ModelConfig
 from project.spec.schedules.file import is_schedule_file
 from project.spec.schedules.file_faults import schedule_file_faults
 from project.spec.sections import layout_of, model_of, unknown_keys
+from project.spec.units import number
 
 MOST_LAYERS = 1000
 MOST_RANKS = 1 << 20

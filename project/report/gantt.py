@@ -12,7 +12,10 @@ from project.report.style import KINDS
 ROW = 24  # pixels
 MOST_ROWS = 16
 MOST_BARS = 8000
-HOVER = "<b>%{{customdata[0]}}</b>  {kind}<br>%{{x:.3~f}} ms, from %{{base:.3~f}} ms<br>%{{y}}<extra></extra>"
+HOVER = (
+    "<b>%{{customdata[0]}}</b>  {kind}<br>%{{customdata[2]:.3~f}} ms, from %{{base:.3~f}} ms<br>%{{y}}<extra></extra>"
+)
+"""The length is in `customdata`: a bar's `x` is where it ends."""
 SAME_SCALE = 4.0
 """Largest ratio of planned to measured time, or the reverse, at which both share one time axis."""
 
@@ -111,8 +114,8 @@ def with_idle_time(spans: Sequence[Span]) -> list[Span]:
 
 
 def bars(spans: Sequence[Span], label: str, legend: bool) -> Iterator[go.Bar]:
-    """One plotly trace for each kind of span. `customdata` is [name, microbatch]; the page's script highlights the
-    bars of one microbatch."""
+    """One plotly trace for each kind of span. `customdata` is [name, microbatch, milliseconds]; the page's script
+    highlights the bars of one microbatch."""
     for kind, colour in KINDS.items():
         here = [span for span in spans if span.kind == kind]
         if here:
@@ -129,7 +132,7 @@ def bars(spans: Sequence[Span], label: str, legend: bool) -> Iterator[go.Bar]:
                 textangle=0,
                 textfont={"size": 10},
                 constraintext="none",
-                customdata=[[span.name, span.microbatch] for span in here],
+                customdata=[[span.name, span.microbatch, round(span.length_ms, 3)] for span in here],
                 hovertemplate=HOVER.format(kind=kind),
                 legendgroup=kind,
                 showlegend=legend,

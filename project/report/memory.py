@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from project.report.run import Run
-from project.report.style import COLOURS, GREY, LEGEND, MIB
+from project.report.style import COLOURS, GREY, LEGEND, MB
 from project.spec.partition import stages_of
 from project.spec.schedules.file import is_schedule_file
 from project.spec.sections import layout_of
@@ -13,7 +13,7 @@ ORDER = ("weights", "parameters", "gradients", "optimizer", "optimizer states", 
 
 
 def figure(run: Run) -> go.Figure | None:
-    """A bar a rank in MiB; with a plan, the planned bar stands before the measured one."""
+    """A bar a rank in MB; with a plan, the planned bar stands before the measured one."""
     measured, planned = measured_categories(run), planned_categories(run)
     sides = [(words, ranks) for words, ranks in (("planned", planned), ("measured", measured)) if ranks]
     if not sides:
@@ -30,7 +30,7 @@ def figure(run: Run) -> go.Figure | None:
                     go.Bar(
                         name=name,
                         x=[f"{rank}" for rank in sorted(ranks)],
-                        y=[round(ranks[rank].get(name, 0) / MIB, 3) for rank in sorted(ranks)],
+                        y=[round(ranks[rank].get(name, 0) / MB, 3) for rank in sorted(ranks)],
                         offsetgroup=words,
                         legendgroup=name,
                         showlegend=words == sides[-1][0] or name not in named,
@@ -40,11 +40,11 @@ def figure(run: Run) -> go.Figure | None:
                             "line": {"width": 0},
                             "pattern": {"shape": "/" if words == "planned" else "", "size": 5, "solidity": 0.45},
                         },
-                        hovertemplate=f"rank %{{x}}, {words}<br>{name}: %{{y:,.1f}} MiB<extra></extra>",
+                        hovertemplate=f"rank %{{x}}, {words}<br>{name}: %{{y:,.1f}} MB<extra></extra>",
                     )
                 )
     chart.update_xaxes(title_text="rank", type="category", showgrid=False)
-    chart.update_yaxes(title_text="MiB")
+    chart.update_yaxes(title_text="MB")
     chart.update_layout(
         barmode="stack",
         bargap=0.25,

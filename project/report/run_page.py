@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from project.planner.document.performance_sheets import quantity_text, verdict_text
 from project.report import communication, curves, experts, gantt, memory, rank_map
 from project.report.escaped import escape
 from project.report.page import Choice, Section, Tile, cells, page, table, tiles
@@ -14,7 +15,7 @@ from project.spec.figures import figure
 
 NO_STEP = "No step was logged."
 NO_EXPERTS = "No layer of this run has experts, or no step was logged."
-VERDICTS = {"holds": "✓ holds", "fails": "✗ fails", "unknown": "? unknown"}
+SIGNS = {"holds": "✓", "fails": "✗", "unknown": "?"}
 
 
 def write_run_page(folder: str | Path) -> Path:
@@ -187,15 +188,13 @@ def claims(run: Run) -> str:
 
 def claim_row(claim: dict[str, Any]) -> list[str]:
     verdict = str(claim.get("verdict") or "unknown")
-    why = str(claim.get("derivation") or "") + (f" ({claim['by']})" if claim.get("by") else "")
-    found = cells(claim_value(claim.get(name)) for name in ("claim", "claimed", "found"))
-    return [*found, f'<td class="{escape(verdict)}">{escape(VERDICTS.get(verdict, verdict))}</td>', *cells([why])]
-
-
-def claim_value(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+    said = [quantity_text(claim["quantity"], claim[name], claim["unit"]) for name in ("claimed", "found")]
+    sign = f"{SIGNS.get(verdict, '?')} {verdict_text(claim)}"
+    return [
+        *cells([claim["claim"], *said]),
+        f'<td class="{escape(verdict)}">{escape(sign)}</td>',
+        *cells([str(claim.get("derivation") or "")]),
+    ]
 
 
 def configuration(run: Run) -> str:

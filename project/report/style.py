@@ -7,6 +7,8 @@ Universal Design", 2008); amounts are drawn in viridis.
 from collections.abc import Callable
 from typing import Any
 
+from project.spec.units import number
+
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, YELLOW = "#56B4E9", "#D55E00", "#F0E442"
 FAINT, GREY = "rgba(128,128,128,0.18)", "rgba(128,128,128,0.55)"
@@ -29,14 +31,14 @@ KINDS = {
 """Colours of the kinds of spans in a step, in the order of the legend."""
 LEGEND: dict[str, Any] = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 """Legend in a row above the chart."""
-MIB = 2**20
+MB = 1e6
 
 Form = Callable[[float], str]
 """Writes a number with its unit."""
 
 
 def seconds(value: float) -> str:
-    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    return number(value, "s")
 
 
 def percent(value: float) -> str:
@@ -48,8 +50,4 @@ def count(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes in binary units."""
-    for unit, scale in (("GiB", 2**30), ("MiB", MIB), ("KiB", 2**10)):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.0f} B"
+    return number(value, "B")

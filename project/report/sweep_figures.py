@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from project.planner.search.pareto import front
-from project.report.style import AMOUNTS, BLUE, GREY, LEGEND, MIB, VERMILION, Form, count, percent, seconds, size
+from project.report.style import AMOUNTS, BLUE, GREY, LEGEND, MB, VERMILION, Form, count, percent, seconds, size
 from project.sweep.jobs import Job
 
 CHOICES = ("schedule", "pp", "dp", "tp", "ep", "etp", "virtual_stages", "microbatches")
@@ -118,7 +118,7 @@ def time_against_memory(jobs: Sequence[Job]) -> go.Figure | None:
     chart.add_trace(
         go.Scatter(
             x=[step_time(job) for job in best],
-            y=[peak_memory(job) / MIB for job in best],
+            y=[peak_memory(job) / MB for job in best],
             mode="lines",
             line={"color": VERMILION, "shape": "hv", "width": 1.5},
             name="Pareto front",
@@ -132,7 +132,7 @@ def time_against_memory(jobs: Sequence[Job]) -> go.Figure | None:
         chart.add_trace(
             go.Scatter(
                 x=[step_time(job) for job in here],
-                y=[peak_memory(job) / MIB for job in here],
+                y=[peak_memory(job) / MB for job in here],
                 mode="markers+text" if words == "on the front" else "markers",
                 text=[job.layout for job in here],
                 textposition="top center",
@@ -143,12 +143,12 @@ def time_against_memory(jobs: Sequence[Job]) -> go.Figure | None:
                 customdata=[{"link": job.link, "name": job.name, "schedule": job.schedule()} for job in here],
                 hovertemplate=(
                     "<b>job %{customdata.name}</b>: %{text}<br>%{customdata.schedule}<br>"
-                    "%{x:.3~s}s a step, %{y:,.0f} MiB<extra></extra>"
+                    "%{x:.3~s}s a step, %{y:,.0f} MB<extra></extra>"
                 ),
             )
         )
     chart.update_xaxes(title_text="seconds a step, median")
-    chart.update_yaxes(title_text="MiB, largest rank")
+    chart.update_yaxes(title_text="MB, largest rank")
     chart.update_layout(height=430, margin={"l": 60, "r": 12, "t": 40, "b": 48}, legend=LEGEND)
     return chart
 

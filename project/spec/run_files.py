@@ -176,7 +176,15 @@ class Planned(Form):
 
 
 class Claim(Form):
-    verdict: str | None = None
+    claim: str
+    quantity: str
+    unit: str
+    claimed: Figure | None
+    found: Figure | None
+    verdict: str
+    difference: Figure | None
+    by: Figure | None
+    derivation: str
 
 
 class Plan(Form):

@@ -1,6 +1,7 @@
 """A sweep as a table of 80 columns: for each job the measured figures and, below them, the planned ones."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -9,24 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from project.spec.fault import plain
+from project.spec.units import number
 from project.sweep.jobs import Job
 
-
-def said_bytes(size: float) -> str:
-    """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.3g} {unit}" if unit != "B" else f"{size:.0f} B"
-        size /= 1000
-    return f"{size:.3g} TB"
-
-
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "step": ("step_time_s", lambda seconds: f"{seconds:.3f} s" if seconds < 1000 else f"{seconds:,.0f} s"),
+    "step": ("step_time_s", partial(number, unit="s")),
     "tokens/s": ("tokens_per_second", lambda rate: f"{rate:,.0f}"),
     "bubble": ("bubble", lambda share: f"{share:.1%}"),
-    "memory": ("peak_memory_bytes", said_bytes),
-    "sent": ("communication_bytes", said_bytes),
+    "memory": ("peak_memory_bytes", partial(number, unit="B")),
+    "sent": ("communication_bytes", partial(number, unit="B")),
     "loss": ("train_loss_last", lambda loss: f"{loss:.4f}"),
 }
 

@@ -124,4 +124,4 @@ def test_the_summary_of_a_run_on_gpus_has_each_rank_s_memory(fit, tmp_path, monk
     summary = read_summary(tmp_path)
     assert summary["gpu_memory_bytes_per_rank"] == [{"allocated": 2**30, "reserved": 2**31, "device": 3 * 2**30}]
     line = memory_line(summary["peak_memory_bytes_per_rank"], summary["gpu_memory_bytes_per_rank"])
-    assert line == "1.00 GiB on the largest rank, 2.00 GiB reserved, 3.00 GiB in use on its GPU"
+    assert line == "1.07 GB on the largest rank, 2.15 GB reserved, 3.22 GB in use on its GPU"

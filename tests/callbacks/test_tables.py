@@ -38,7 +38,7 @@ def test_layers_without_experts_have_no_line_of_expert_load_in_the_summary_table
 def test_the_summary_table_is_printed_at_the_end(fit, capsys, tmp_path):
     fit(steps=3)
     out = capsys.readouterr().out
-    for text in ("pp1 x dp1 x tp1", "3, 48 tokens", "validation loss", "2.5000", "GiB on the largest rank"):
+    for text in ("pp1 x dp1 x tp1", "3, 48 tokens", "validation loss", "2.5000", "B on the largest rank"):
         assert text in out
     assert "20.0% to 40.0% of a layer's tokens" in out
     assert "MFU" not in out  # unknown on a CPU

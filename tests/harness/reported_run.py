@@ -17,7 +17,10 @@ from tests.harness import training
 from tests.harness.case import Case
 
 CASE = Case(ParallelLayout(pp=2, tp=2, ep=2, microbatches=4), steps=8)
-CLAIM = {"claim": "~2 GB <a GPU>", "quantity": "x", "claimed": "2 GB", "found": 0.05, "by": "derived"}
+CLAIM = {
+    **{"claim": "~2 GB <a GPU>", "quantity": "weight_bytes", "unit": "B", "claimed": 2e9, "found": 117493760},
+    **{"verdict": "fails", "by": 0.05874688, "difference": -1882506240.0, "derivation": "arithmetic"},
+}
 CONFIG = "experiment_name: </script><b>bold</b>\nmodel:\n  num_layers: 4\n"
 
 
@@ -49,6 +52,6 @@ def write_plan(folder: Path) -> None:
         ],
         "ranks": [rank | {"node": 0, "gpu": rank["rank"], "memory": {"weights": 2**20}} for rank in summary["ranks"]],
         "communication": {"tp": {"all_gather": {"calls": 3, "bytes": 1e6, "seconds": 0.001, "link": "intra"}}},
-        "claims": [CLAIM | {"verdict": "fails", "derivation": "arithmetic"}],
+        "claims": [CLAIM],
     }
     (folder / "plan.json").write_text(json.dumps(plan))

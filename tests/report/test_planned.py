@@ -30,7 +30,7 @@ def test_the_planned_chart_stands_above_the_measured_one(run: Run) -> None:
     assert titles[0] == "planned"
     assert titles[1].startswith("measured")
     assert chart.layout.yaxis.domain[0] > chart.layout.yaxis2.domain[1]
-    planned = [name for bars in chart.data if bars.yaxis == "y" for name, _ in bars.customdata if name != "idle"]
+    planned = [name for bars in chart.data if bars.yaxis == "y" for name, *_ in bars.customdata if name != "idle"]
     assert sorted(planned) == sorted(str(action) for rank in order_of(CASE.layout) for action in rank)
 
 
@@ -56,7 +56,7 @@ def test_measured_memory_and_traffic_stand_beside_their_plans(run: Run) -> None:
     axes = communication.figure(run)
     assert axes is not None
     assert {"tp planned", "tp measured"} <= set(axes.data[0].y)
-    assert "<td>3</td><td>977 KiB</td>" in communication.numbers(run), "calls and bytes as planned"
+    assert "<td>3</td><td>1 MB</td>" in communication.numbers(run), "calls and bytes as planned"
 
 
 def test_memory_categories_add_up_to_the_measured_peak(run: Run) -> None:
@@ -72,7 +72,9 @@ def test_the_rank_map_says_where_a_rank_is(run: Run) -> None:
 
 
 def test_a_report_s_claims_carry_their_verdicts_in_words(run: Run, folder: Path, browser: Browser) -> None:
-    assert "✗ fails" in claims(run)
+    table = claims(run)
+    assert "<td>2 GB</td><td>117 MB</td>" in table, "with their units, as the plan's table"
+    assert "✗ fails: 1/17</td>" in table
     browser.complaints()
     browser.open(write_run_page(folder))
     assert browser.ask("return document.querySelector('#claims td').textContent") == CLAIM["claim"]

@@ -50,12 +50,19 @@ def test_hovering_over_an_action_says_what_it_is_and_shows_its_microbatch(page: 
     browser.until("document.querySelector('#figure-gantt .hoverlayer text') !== null")
     said = browser.ask("return document.querySelector('#figure-gantt .hoverlayer').textContent")
     assert "F" in said
-    assert "ms" in said
+    length, start = browser.ask(HOVERED)
+    assert float(re.search(r"([\d.]+) ms, from", said)[1]) == pytest.approx(length), "its length, not its end"
+    assert float(re.search(r"from ([\d.]+) ms", said)[1]) == pytest.approx(start)
     chosen = browser.ask(CHOSEN)
     assert len(chosen) == 8, "forward and backward on four ranks"
     assert len({name[-1] for name in chosen}) == 1
 
 
+HOVERED = """
+const bar = document.querySelectorAll("#figure-gantt .bars .point")[3];
+const trace = bar.closest(".trace").__data__[0].trace;
+return [trace.x[bar.__data__.i], trace.base[bar.__data__.i]];
+"""
 CHOSEN = """
 const names = (bars) => [...bars.querySelectorAll(".point")].filter((bar) => bar.style.opacity === "")
   .map((bar) => bars.__data__[0].trace.customdata[bar.__data__.i][0]);

@@ -8,7 +8,7 @@ import pytest
 
 from project.run_folder import write_summary
 from project.sweep.jobs import jobs, write_sweep
-from project.sweep.table import best, said_bytes, sweep_table
+from project.sweep.table import best, sweep_table
 from tests.harness.sweep_folders import FINISHED, finished_job, printed, refused_job
 
 
@@ -57,8 +57,8 @@ def test_the_sweep_table_fits_80_columns_with_planned_below_measured(tmp_path: P
     assert max(map(len, lines)) <= 80
     assert "…" not in text
     first = next(i for i, line in enumerate(lines) if line.split()[:1] == ["0"])
-    assert "1.500 s" in lines[first]
-    assert "0.200 s" in lines[first + 1]
+    assert "1.5 s" in lines[first]
+    assert "200 ms" in lines[first + 1]
     assert any("parallel.tp=3" in line and "failed" in line for line in lines)
 
 
@@ -69,12 +69,6 @@ def test_a_sweep_names_the_best_of_its_completed_jobs(tmp_path: Path) -> None:
     write_summary(tmp_path / "2", FINISHED | {"status": "failed"})
     fastest = next(iter(best(jobs(tmp_path))))
     assert fastest.startswith("fastest: job 1 (pp2 tp2 ep2, 1F1B")
-
-
-def test_sizes_in_the_sweep_table_have_three_figures() -> None:
-    assert [said_bytes(size) for size in (0, 999, 1234, 999_600, 12.34e9, 5e15)] == [
-        *("0 B", "999 B", "1.23 kB", "1 MB", "12.3 GB", "5e+03 TB"),
-    ]
 
 
 @pytest.mark.parametrize("beginning", ["=", "+", "-", "@", "\t", "\r"])

@@ -8,7 +8,6 @@ from pydantic import BaseModel, Strict
 
 from project.command_line.command import Command, Config
 from project.planner.config import cluster_of, step_of
-from project.planner.document.sheet import number
 from project.planner.machine.cluster_file import cluster_faults
 from project.planner.memory.peak import peak
 from project.planner.search.candidate import Objective
@@ -21,6 +20,7 @@ from project.preflight.settings import Trainer
 from project.run_folder import read_summary
 from project.spec.fault import Fault, said
 from project.spec.record import Must, record_faults
+from project.spec.units import number
 from project.spec.untrusted import Unreadable
 
 _NEEDED = (

@@ -4,8 +4,9 @@ from typing import Any
 
 from project.planner.cost.traffic import by_axis
 from project.planner.document.plan import Plan
-from project.planner.document.sheet import Sheet, number
+from project.planner.document.sheet import Sheet
 from project.planner.memory.peak import activation_peaks
+from project.spec.units import number
 
 UNITS = {
     "step_time_s": "s",

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from project.planner.document.derived import Derived
-from project.planner.document.sheet import Sheet, number, spans
+from project.planner.document.sheet import Sheet, spans
 from project.planner.machine.source import source_of_figures, source_of_results
 from project.spec.cost import layer_flops_per_token
 from project.spec.partition import Part
 from project.spec.schedules.in_flight import InFlight
+from project.spec.units import number
 
 MOST_RANKS = 64  # rows of the sheet of ranks
 MOST_COLUMNS = 4  # pipeline ranks that fit a terminal

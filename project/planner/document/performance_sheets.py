@@ -5,9 +5,10 @@ from typing import Any
 
 from project.planner.document.derived import Derived
 from project.planner.document.plan import Plan
-from project.planner.document.sheet import Sheet, number
+from project.planner.document.sheet import Sheet
 from project.planner.machine.source import source_of_results
 from project.planner.timeline import Timeline
+from project.spec.units import number
 
 STRIP = 60  # characters of a timeline
 MOST_STRIPS = 16  # on a terminal

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from project.planner.document.sheet import Sheet, number
+from project.planner.document.sheet import Sheet
 from project.planner.search.branch_and_bound import WANTED, Found
 from project.planner.search.candidate import Candidate, Objective, objective_value
 from project.planner.search.outcome import AS_WELL, REACH, Outcome
 from project.planner.search.sensitivity import Turn, applying, unstable
 from project.spec.layout import ParallelLayout
+from project.spec.units import number
 
 COMMANDS = "To run them"
 WORSE = {"time": "take longer", "memory": "hold more", "cost": "cost more a token"}

@@ -1,4 +1,4 @@
-"""A table that is printed on a terminal and written as Markdown, and its numbers as text."""
+"""A table that is printed on a terminal and written as Markdown."""
 
 from __future__ import annotations
 
@@ -44,28 +44,6 @@ class Sheet:
 
 def _escaped(row: tuple[str, ...]) -> list[str]:
     return [cell.replace("|", "\\|").replace("\n", " ") for cell in row]
-
-
-def number(value: float | None, unit: str) -> str:
-    """A value in its unit, scaled to three digits: 54.6 MB, 12.3 ms; `-` for None."""
-    if value is None:
-        return "-"
-    if unit == "B":
-        return scaled(value, (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1)))
-    if unit == "s":
-        return scaled(value, (("s", 1), ("ms", 1e-3), ("us", 1e-6)))
-    if unit == "FLOP":
-        return scaled(value, (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("FLOP", 1)))
-    if unit == "tokens/s":
-        return f"{value:,.0f} tokens/s"
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:.3g}"
-
-
-def scaled(value: float, units: tuple[tuple[str, float], ...]) -> str:
-    if value == 0:
-        return f"0 {units[-1][0] if units[-1][1] == 1 else units[0][0]}"
-    name, size = next(((name, size) for name, size in units if abs(value) >= size), units[-1])
-    return f"{value / size:.3g} {name}" if abs(value) < 1000 * size else f"{value / size:,.0f} {name}"
 
 
 def spans(numbers: list[int]) -> str:

@@ -10,8 +10,9 @@ from project.planner.document.performance_sheets import (
     timeline_sheet,
 )
 from project.planner.document.plan import Plan, as_json
-from project.planner.document.sheet import Sheet, number
+from project.planner.document.sheet import Sheet
 from project.planner.machine.source import source_of_figures, source_of_results, weakest
+from project.spec.units import number
 
 
 def sheets(plan: Plan, whole: bool = False) -> Iterator[Sheet]:
