@@ -27,7 +27,8 @@ def test_a_run_goes_on_from_its_checkpoint(runs: Runs) -> None:
 
 @pytest.mark.parametrize("dispatch", [[], ["model.capacity_factor=1.0", "model.capacity_group=8"]])
 def test_the_device_that_is_not_there_computes(runs: Runs, dispatch: list[str]) -> None:
-    overrides = [*SIZE, *dispatch, "parallel.pp=2", "parallel.tp=2", "parallel.ep=2", "parallel.microbatches=4"]
+    layout = ["parallel.pp=2", "parallel.tp=2", "parallel.ep=2", "parallel.microbatches=4"]
+    overrides = [*SIZE, *dispatch, *layout, "trainer.precision=32-true"]
     outcome = runs.train(overrides)
     assert outcome.losses == pytest.approx(runs.on_the_host(overrides), rel=1e-5), outcome.output
 

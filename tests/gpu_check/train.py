@@ -16,6 +16,7 @@ from typing import Any
 from project import train
 from project.engine import host
 from project.run_folder import write_atomically
+from project.state.checkpoint import agreement
 from project.strategy.launcher import ForkLauncher
 from tests.gpu_check import collectives
 from tests.gpu_check.device import PretendedDevice
@@ -30,6 +31,7 @@ def main(reports: Path, *overrides: str) -> None:
     seen = Seen()
     collectives.pretend()
     host._DRIVERS = ("/dev/null",)  # a driver's files, of which there are none
+    agreement.PATIENCE_S = 600.0  # a slow disk would add waits
     report(seen, reports)
     sys.argv[1:] = [*overrides, "trainer.accelerator=cuda"]
     with PretendedDevice(seen), seen.calls():
