@@ -24,9 +24,8 @@ from project.observe.throughput import Median
 from project.run_folder import layout_entry, mark_failed, mark_interrupted, read_summary, write_summary
 from project.spec.cost import active_parameters, total_parameters
 from project.spec.disk import NotWritten
+from project.spec.figures import MEDIANS
 from project.spec.units import number
-
-MEDIANS = {name: f"train/{name}" for name in ("step_time_s", "tokens_per_second", "mfu")}
 
 
 class RunSummary(Callback):
@@ -107,7 +106,7 @@ class RunSummary(Callback):
 
     def record_step(self, trainer: L.Trainer) -> None:
         for name, median in self.medians.items():
-            if (value := logged(trainer, MEDIANS[name])) is not None:
+            if (value := logged(trainer, f"train/{name}")) is not None:
                 median.add(value)
             self.summary[name] = median.value
         assert self.load is not None

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -49,6 +49,8 @@ def stand_somewhere() -> None:
 
 
 HARDWARE = Hardware(torch_build, ask_driver)
+_LISTS_ITS_JOBS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""The sweeper that asks for no result of a job."""
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
@@ -97,7 +99,7 @@ def check(
         reason = f"cannot be composed: {error} {error.__cause__ or ''}".strip().splitlines()[0]
         refuse([Fault("--config-name", name, reason)], environ)
     around = Surroundings(environ, gpus, hardware, memory=memory)
-    faults, warnings = _sweep(composed) if sweeps else _run(composed, command, around)
+    faults, warnings = _sweep(composed, command, around) if sweeps else _run(composed, command, around)
     if faults:
         refuse(faults, environ)
     if warnings and speaks(environ):
@@ -163,9 +165,21 @@ def _log_faults(hydra: DictConfig) -> Iterator[Fault]:
                 yield Fault(key, file, f"cannot be opened: there is no folder {folder}")
 
 
-def _sweep(composed: Composed) -> Found:
-    with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (_, folder):
-        return [*composed.faults, *folder_faults("hydra.sweep.dir", folder)], []
+def _sweep(composed: Composed, command: Command, around: Surroundings) -> Found:
+    with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (cfg, folder):
+        optimizes = OmegaConf.select(composed.cfg.hydra, "sweeper._target_") != _LISTS_ITS_JOBS
+        objective = _objective_faults(cfg, command, around) if optimizes and not composed.faults else ()
+        return [*composed.faults, *objective, *folder_faults("hydra.sweep.dir", folder)], []
+
+
+def _objective_faults(cfg: DictConfig, command: Command, around: Surroundings) -> Iterable[Fault]:
+    """None of a configuration that cannot be resolved, or lacks a key: its job says so."""
+    try:
+        config: Any = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:
+        return ()
+    complete = not OmegaConf.missing_keys(cfg) and all(at(config, key) is not None for key in command.needed)
+    return command.objective_faults(config, around) if complete else ()
 
 
 def _found(cfg: DictConfig, command: Command, around: Surroundings) -> Found:

@@ -1,6 +1,6 @@
 """A command that Hydra configures, as a record; and the resolvers that the configuration files use as `${name:...}`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ class Command:
     """The checks of a command's configuration and the words of its help.
 
     `name` is that of the script and of the configuration file. `faults` lists what forbids the run. `warnings` is
-    called only where there are no faults, and lists what merely makes the run slow or strange.
+    called only where there are no faults, and lists what merely makes the run slow or strange. `objective_faults` lists
+    what forbids a sweep to optimize the runs' objective.
 
     `purpose`, `example` and `groups` (of configs/) are what `--help` shows. `missing` says, of a key that the user must
     give, what to give. `needed` are the keys without which nothing can be checked. `paths` and `texts` are the keys
@@ -39,6 +40,7 @@ class Command:
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     warnings: Callable[[Config, Surroundings], list[str]] = lambda config, around: []
+    objective_faults: Callable[[Config, Surroundings], Iterable[Fault]] = lambda config, around: []
 
 
 def register_resolvers() -> None:

@@ -4,10 +4,8 @@ from bisect import insort
 from typing import NamedTuple
 
 from project.spec.cost import train_flops_per_token
+from project.spec.figures import WARMUP_STEPS
 from project.spec.model import ModelConfig
-
-# The first steps allocate memory and connect ranks, so they are not typical.
-WARMUP_STEPS = 2
 
 
 class Lap(NamedTuple):

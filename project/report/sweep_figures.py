@@ -39,7 +39,7 @@ class Axis(NamedTuple):
 
 def parallel_coordinates(jobs: Sequence[Job]) -> go.Figure | None:
     """Lines of the completed jobs over the columns in which they differ; None for fewer than two axes. A colour is a
-    job's rank by step time, so that one very slow job leaves the others theirs.
+    job's rank by step time, so that one very slow job leaves the others theirs; one for all where a job has none.
 
     plotly's own parallel coordinates need WebGL, say nothing on hover and cannot be made out on a dark ground.
     """
@@ -49,9 +49,7 @@ def parallel_coordinates(jobs: Sequence[Job]) -> go.Figure | None:
     axes += [result_axis(name, rows) for name in RESULT_AXES if varies(rows, name, RESULTS[name][1])]
     if len(axes) < 2:
         return None
-    order = sorted(range(len(done)), key=lambda index: rows[index].get("step_time_s") or 0)
-    first, last = BETWEEN
-    shades = [first + (last - first) * order.index(index) / max(1, len(done) - 1) for index in range(len(done))]
+    shades = by_step_time(done) if are_timed(done) else [BETWEEN[0]] * len(done)
     chart = go.Figure()
     for index, (job, colour) in enumerate(zip(done, sample_colorscale(AMOUNTS, shades), strict=True)):
         chart.add_trace(
@@ -86,6 +84,17 @@ def parallel_coordinates(jobs: Sequence[Job]) -> go.Figure | None:
         meta={"kind": "lines", "least_width": 86 * len(axes)},
     )
     return chart
+
+
+def are_timed(jobs: Sequence[Job]) -> bool:
+    return all(job.row.get("step_time_s") is not None for job in jobs)
+
+
+def by_step_time(jobs: Sequence[Job]) -> list[float]:
+    """Each job's part of the colour scale by its rank."""
+    order = sorted(range(len(jobs)), key=lambda index: jobs[index].row["step_time_s"])
+    first, last = BETWEEN
+    return [first + (last - first) * order.index(index) / max(1, len(jobs) - 1) for index in range(len(jobs))]
 
 
 def varies(rows: Sequence[dict[str, Any]], name: str, form: Form) -> bool:

@@ -6,8 +6,9 @@ from pathlib import Path
 from project.report.escaped import escape
 from project.report.page import Section, Tile, cells, page, table, tiles
 from project.report.style import Form
-from project.report.sweep_figures import RESULTS, parallel_coordinates, time_against_memory
+from project.report.sweep_figures import RESULTS, are_timed, parallel_coordinates, time_against_memory
 from project.run_folder import write_atomically
+from project.spec.figures import WARMUP_STEPS
 from project.sweep.jobs import Job, read_sweep
 
 BEST: tuple[tuple[str, str, Callable], ...] = (
@@ -49,14 +50,17 @@ def best(jobs: Sequence[Job]) -> list[Tile]:
 
 
 def sections(jobs: Sequence[Job]) -> list[Section]:
+    done = [job for job in jobs if job.status == "completed"]
+    colours = ", from green for the quickest step to blue for the slowest" if are_timed(done) else ""
     return [
         Section(
             "coordinates",
             "Choices and results",
-            "A line is a job, from green for the quickest step to blue for the slowest. Hover to follow one, click to "
-            "open its report.",
+            f"A line is a job{colours}. Hover to follow one, click to open its report.",
             figure=parallel_coordinates(jobs),
-            absent="Fewer than two jobs were completed.",
+            absent="The completed jobs differ in fewer than two columns."
+            if len(done) > 1
+            else "Fewer than two jobs were completed.",
             wide=True,
         ),
         Section(
@@ -64,7 +68,9 @@ def sections(jobs: Sequence[Job]) -> list[Section]:
             "Time against memory",
             "Nothing is better in both than a job on the front. A click opens a job's report.",
             figure=time_against_memory(jobs),
-            absent="No job was completed.",
+            absent=f"No completed job has a step time, the median without the first {WARMUP_STEPS} steps."
+            if done
+            else "No job was completed.",
             wide=True,
         ),
         Section(

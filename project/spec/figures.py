@@ -37,6 +37,9 @@ FIGURES: dict[str, Callable[[Figures], float | None]] = {
 """Of a figure that each rank has, the largest: a run is as slow, and needs as much memory, as its largest rank."""
 
 
+MEDIANS = ("step_time_s", "tokens_per_second", "mfu")
+"""Figures that are medians over the steps after the first `WARMUP_STEPS`, which allocate memory and connect ranks."""
+WARMUP_STEPS = 2
 MORE_IS_BETTER = ("tokens_per_second", "mfu")
 
 

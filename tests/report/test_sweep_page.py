@@ -93,3 +93,17 @@ def test_a_column_that_is_the_same_for_all_jobs_is_no_axis(folder: Path) -> None
 
 def test_a_folder_s_name_is_quoted_in_a_sweep_page_s_links() -> None:
     assert Job({"job": "a b/#1"}).link == "a%20b/%231/report.html"
+
+
+def test_the_page_of_runs_that_were_too_short_for_a_median_says_what_is_missing(tmp_path: Path) -> None:
+    for job, microbatches in enumerate((4, 8)):
+        layout = {"schedule": "1F1B", "microbatches": microbatches}
+        finished_job(
+            tmp_path / str(job), "trainer.max_steps=2", layout=layout, step_time_s=None, tokens_per_second=None
+        )
+    write_sweep(tmp_path, jobs(tmp_path))
+    said = write_sweep_page(tmp_path).read_text()
+    assert "2 of 2 jobs completed" in said
+    assert "No completed job has a step time, the median without the first 2 steps." in said
+    assert "No job was completed." not in said
+    assert "quickest" not in said, "no colour for a step time that there is not"

@@ -20,6 +20,7 @@ from project.planner.config import cluster_of
 from project.planner.machine.cluster_file import cluster_faults
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults, on_gpus, shared_memory_faults, with_precision
+from project.preflight.objective import objective_faults
 from project.preflight.objects import object_faults
 from project.preflight.ranks import rank_faults
 from project.preflight.settings import at, setting_faults
@@ -154,6 +155,7 @@ TRAIN = Command(
     needed=_NEEDED,
     faults=faults,
     warnings=warnings,
+    objective_faults=objective_faults,
     purpose="Trains a model under a parallel layout.",
     example="+experiment=tp4_ep4_pp4 model=small trainer.max_steps=60",
     groups=(
