@@ -1,6 +1,7 @@
 """The Hydra callback that keeps a sweep's folder: `hydra.callbacks` in `configs/train.yaml`."""
 
 import atexit
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from project.sweep.jobs import Job, begun_since, jobs, write_sweep
 
@@ -32,7 +33,12 @@ class SweepFolder(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             self.sweep_folder = Path(config.hydra.sweep.dir).absolute()
-            self.write()
+            found = self.write()
+            trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+            if trials and len(found) >= trials and not any(job.status == "completed" for job in found):
+                # Optuna would choose the best of none, with a traceback. The interpreter's exit concludes the sweep.
+                print("No job was completed, so that none is the best.", file=sys.stderr)
+                raise SystemExit(1)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """

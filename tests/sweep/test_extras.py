@@ -49,6 +49,16 @@ def test_optuna_maximizes_an_objective_that_should_be_large(tmp_path: Path) -> N
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_optuna_whose_jobs_all_fail_ends_without_a_traceback(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    study = ["+sweep=optuna", "hydra.sweeper.n_trials=2", "objective=tokens_per_second"]
+    done = sweep_script(tmp_path, SCRIPT, *study, "parallel.microbatches=choice(3,5)")
+    assert done.returncode == 1
+    assert "No job was completed, so that none is the best." in done.stderr
+    assert "0 of 2 jobs completed" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_optuna_weighs_several_objectives(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     study = ["hydra.sweeper.n_trials=3", "objective=[tokens_per_second,val_loss]", "parallel.microbatches=choice(1,2)"]
