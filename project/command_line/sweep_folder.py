@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from project.command_line.sweep_size import number_of_jobs
 from project.sweep.jobs import Job, begun_since, jobs, write_sweep
 
 
@@ -24,8 +25,10 @@ class SweepFolder(Callback):
 
     def __init__(self, table: bool = True) -> None:
         self.table = table
+        self.config: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.config = config  # to which callbacks after this one may add
         self.sweep_folder = Path(config.hydra.sweep.dir).absolute()
         self.started = time.time()
         atexit.register(self.conclude_if_begun)
@@ -50,7 +53,7 @@ class SweepFolder(Callback):
 
     def write(self) -> list[Job]:
         found = jobs(self.sweep_folder)
-        write_sweep(self.sweep_folder, found)
+        write_sweep(self.sweep_folder, found, number_of_jobs(self.config) if self.config else None)
         return found
 
     def conclude_if_begun(self) -> None:
@@ -66,5 +69,5 @@ class SweepFolder(Callback):
         if self.table:
             from project.sweep.table import print_sweep
 
-            print_sweep(found, self.sweep_folder)
+            print_sweep(found, self.sweep_folder, number_of_jobs(self.config) if self.config else None)
         return found

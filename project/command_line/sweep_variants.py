@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from project.command_line.refusal import refuse
+from project.command_line.sweep_size import announcement
 from project.spec.layout import ParallelLayout
 from project.spec.legality.layouts import unusable_values
 from project.spec.sections import layout_of, model_of
@@ -45,6 +46,7 @@ class SweepVariants(Callback):
             ConfigStore.instance().store(group=GROUP, name=name, node=dataclasses.asdict(layout), provider="sweep")
         _sweep_over(config, list(named))
         config.parallel.update(dataclasses.asdict(found[0]))  # a launcher may ask how many ranks there are
+        print(announcement(config, found), flush=True)
 
 
 def _sweep_over(config: DictConfig, names: list[str]) -> None:

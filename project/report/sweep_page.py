@@ -23,17 +23,18 @@ BEST: tuple[tuple[str, str, Callable], ...] = (
 def write_sweep_page(folder: str | Path) -> Path:
     """Writes the page from the folder's `sweep.json`, and returns its path."""
     folder = Path(folder).absolute()
-    jobs = read_sweep(folder)
+    jobs, number = read_sweep(folder)
     path = folder / "report.html"
-    write_atomically(path, page(f"{folder.name}: sweep report", header(folder.name, jobs), sections(jobs)))
+    write_atomically(path, page(f"{folder.name}: sweep report", header(folder.name, jobs, number), sections(jobs)))
     return path
 
 
-def header(name: str, jobs: Sequence[Job]) -> str:
+def header(name: str, jobs: Sequence[Job], number: int) -> str:
+    """`number` is that of the sweep's jobs, begun or not."""
     done = sum(job.status == "completed" for job in jobs)
-    status = "completed" if done == len(jobs) else "failed"
+    status = "completed" if done == number else "failed"
     return (
-        f'<h1>{escape(name)}<span class="status {status}">{done} of {len(jobs)} jobs completed</span></h1>'
+        f'<h1>{escape(name)}<span class="status {status}">{done} of {number} jobs completed</span></h1>'
         f"{tiles(best(jobs))}"
     )
 

@@ -209,6 +209,7 @@ class Sweep(Form):
     """`sweep.json`."""
 
     jobs: list[Row]
+    number: Count | None = None
 
 
 def read_form(form: type[BaseModel], path: Path, inside: Path | None = None) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from project.configs import CONFIGS
 from project.run_folder import LAYOUT_KEYS, read_summary, write_atomically
-from project.spec.fault import plain
+from project.spec.fault import plain, said
 from project.spec.figures import FIGURES, figure
 from project.spec.run_files import Sweep, read_form
-from project.spec.untrusted import Unreadable, read_yaml
+from project.spec.untrusted import Unreadable, as_mapping, read_yaml
 
 DEGREES = ("pp", "dp", "tp", "ep", "etp")
 PLANNED = ("step_time_s", "tokens_per_second", "mfu", "bubble", "peak_memory_bytes", "communication_bytes")
@@ -75,13 +76,30 @@ def jobs(sweep_folder: str | Path) -> list[Job]:
 
 
 def _overrides(path: Path, sweep_folder: Path) -> list[str]:
-    """The job's overrides as they were typed; none where the file holds something else."""
+    """The job's overrides as they can be typed; none where the file holds something else."""
     try:
         content = read_yaml(path, sweep_folder)
+        if not isinstance(content, list):
+            return []
+        return [typed for override in content for typed in _typed(str(override), path.parent, sweep_folder)]
     except Unreadable as error:
         warnings.warn(f"skipped {error}", stacklevel=2)
         return []
-    return [str(override) for override in content] if isinstance(content, list) else []
+
+
+def _typed(override: str, hydra: Path, sweep_folder: Path) -> list[str]:
+    """The override; in place of the choice of a layout that the sweep itself has made, the keys by which it differs
+    from `parallel=single`."""
+    group, _, name = override.partition("=")
+    config = hydra / "config.yaml"
+    if group != "parallel" or (CONFIGS / "parallel" / f"{name}.yaml").exists() or not config.exists():
+        return [override]
+    made = as_mapping(config, read_yaml(config, sweep_folder)).get("parallel")
+    single = as_mapping(config, read_yaml(CONFIGS / "parallel" / "single.yaml"))
+    if not isinstance(made, dict):
+        return [override]
+    changed = {key: value for key, value in made.items() if key in single and value != single[key]}
+    return ["parallel=single", *(f"parallel.{key}={said(value)}" for key, value in changed.items())]
 
 
 def _summary(job: Path) -> dict[str, Any]:
@@ -111,18 +129,20 @@ def begun_since(sweep_folder: str | Path, time: float) -> bool:
     return any(path.stat().st_mtime >= time for path in Path(sweep_folder).glob(f"**/{OVERRIDES}"))
 
 
-def read_sweep(sweep_folder: str | Path) -> list[Job]:
-    """The jobs as `sweep.json` has them.
+def read_sweep(sweep_folder: str | Path) -> tuple[list[Job], int]:
+    """The jobs as `sweep.json` has them, and how many there were to be.
 
     Raises:
         Unreadable: for a file that no sweep has written so.
     """
-    return [Job(row) for row in read_form(Sweep, Path(sweep_folder) / "sweep.json", Path(sweep_folder))["jobs"]]
+    content = read_form(Sweep, Path(sweep_folder) / "sweep.json", Path(sweep_folder))
+    return [Job(row) for row in content["jobs"]], max(content.get("number") or 0, len(content["jobs"]))
 
 
-def write_sweep(sweep_folder: str | Path, found: Sequence[Job]) -> None:
-    """Writes both files. A list in `sweep.json` is a cell of words in `sweep.csv`, and null an empty one. Words that a
-    spreadsheet would take for a formula begin with an apostrophe in `sweep.csv`."""
+def write_sweep(sweep_folder: str | Path, found: Sequence[Job], number: int | None = None) -> None:
+    """Writes both files. `number` is that of the sweep's jobs, begun or not, where it is known. A list in `sweep.json`
+    is a cell of words in `sweep.csv`, and null an empty one. Words that a spreadsheet would take for a formula begin
+    with an apostrophe in `sweep.csv`."""
     folder, rows = Path(sweep_folder), [job.row for job in found]
     text = io.StringIO()
     table = csv.DictWriter(text, list(rows[0]) if rows else ["job"], lineterminator="\n")
@@ -131,7 +151,9 @@ def write_sweep(sweep_folder: str | Path, found: Sequence[Job]) -> None:
         {key: _cell(value) for key, value in (row | {"overrides": " ".join(row["overrides"])}).items()} for row in rows
     )
     write_atomically(folder / "sweep.csv", text.getvalue())
-    write_atomically(folder / "sweep.json", json.dumps({"jobs": rows}, indent=2, allow_nan=False) + "\n")
+    write_atomically(
+        folder / "sweep.json", json.dumps({"jobs": rows, "number": number}, indent=2, allow_nan=False) + "\n"
+    )
 
 
 def _cell(value: Any) -> Any:

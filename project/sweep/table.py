@@ -48,8 +48,9 @@ def best(jobs: list[Job]) -> Iterator[str]:
             yield f"{question}: job {job.name} ({', '.join(_in_words(job))})"
 
 
-def print_sweep(found: list[Job], folder: Path) -> None:
-    """Prints the table, the best jobs, the unfinished ones with their reasons, and the folder."""
+def print_sweep(found: list[Job], folder: Path, number: int | None = None) -> None:
+    """Prints the table, the best jobs, the unfinished ones with their reasons, and the folder. `number` is that of the
+    sweep's jobs, begun or not, where it is known."""
     console = Console()
     console.print(sweep_table(found))
     for line in best(found):
@@ -58,8 +59,10 @@ def print_sweep(found: list[Job], folder: Path) -> None:
     for job in unfinished:
         reason = f": {job.row['error']}" if job.row["error"] else ""
         console.print(plain(f"job {job.name} {job.status}{reason}"), markup=False, highlight=False)
-    count = f"{len(found) - len(unfinished)} of {len(found)} jobs completed"
-    again = "; resume=auto with this hydra.sweep.dir runs the others again" if unfinished else ""
+    not_begun = max((number or 0) - len(found), 0)
+    count = f"{len(found) - len(unfinished)} of {len(found) + not_begun} jobs completed"
+    count += f", {not_begun} not begun" if not_begun else ""
+    again = "; resume=auto with this hydra.sweep.dir runs the others" if unfinished or not_begun else ""
     console.print(f"{count}{again}\nsweep folder: {folder}", soft_wrap=True, highlight=False)
 
 

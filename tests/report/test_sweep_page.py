@@ -78,14 +78,14 @@ def test_a_sweep_s_page_has_planned_figures_under_measured_ones(page: Path, brow
 
 
 def test_a_sweep_s_pareto_front_has_the_jobs_that_none_beats_in_both(folder: Path) -> None:
-    chart = time_against_memory(read_sweep(folder))
+    chart = time_against_memory(read_sweep(folder)[0])
     assert chart is not None
     names = {points.name: [one["name"] for one in points.customdata] for points in chart.data if points.customdata}
     assert names == {"on the front": ["3", "1", "0"], "others": ["2"]}
 
 
 def test_a_column_that_is_the_same_for_all_jobs_is_no_axis(folder: Path) -> None:
-    chart = parallel_coordinates(read_sweep(folder))
+    chart = parallel_coordinates(read_sweep(folder)[0])
     assert chart is not None
     headings = [words.text for words in chart.layout.annotations if "<b>" in words.text]
     assert headings == [f"<b>{name}</b>" for name in ("schedule", "microbatches", "memory", "step time")]

@@ -93,6 +93,7 @@ def test_ctrl_c_ends_the_sweep_whole(tmp_path: Path) -> None:
         assert "Traceback" not in stderr
         assert summary(tmp_path / "0")["status"] == "interrupted"
         assert [row["status"] for row in rows(tmp_path)] == ["interrupted"]
-        assert "0 of 1 jobs completed" in stdout
+        assert "0 of 3 jobs completed, 2 not begun; resume=auto with this hydra.sweep.dir runs" in stdout
+        assert "0 of 3 jobs completed" in (tmp_path / "report.html").read_text()
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)

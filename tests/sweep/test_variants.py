@@ -1,12 +1,16 @@
 """The jobs of `+sweep=...`, run by a script that trains nothing."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from project.command_line.check import check
+from project.commands.train.command import TRAIN
 from project.spec.layout import ParallelLayout
 from project.spec.schedules.table import SCHEDULES
+from project.sweep.jobs import jobs as read_jobs
 from project.sweep.variants import variant_names
 from tests.harness.script import script_of, sweep_script
 
@@ -89,3 +93,24 @@ def test_a_variant_is_named_by_what_sets_it_apart() -> None:
     both = [replace(one, schedule="ZBVZeroBubble", virtual_stages=2), one]
     assert list(variant_names(both)) == ["ZBVZeroBubble_v2", "1F1B_v1"]
     assert list(variant_names([one, replace(one, recompute="full")])) == ["recomputenone", "recomputefull"]
+
+
+def test_a_sweep_says_how_many_jobs_it_has_and_about_how_long_they_take(tmp_path: Path) -> None:
+    asked = ["+sweep=layouts", "sweep.world_size=2", "model=tiny", "trainer.max_steps=60", "seed=1,2"]
+    said = sweep_script(tmp_path, SCRIPT, *asked).stdout.splitlines()[0]
+    assert re.fullmatch(
+        r"14 jobs of 60 steps, about [\d.]+ (s|min) by the plan for cpu_here, besides the start of each", said
+    )
+
+
+def test_what_a_sweep_says_that_a_job_sets_can_be_typed(tmp_path: Path) -> None:
+    result = sweep_script(tmp_path, SCRIPT, "+sweep=layouts", "sweep.world_size=2", "model=tiny")
+    assert result.returncode == 0
+    found = [job.row["overrides"] for job in read_jobs(tmp_path / "sweep")]
+    assert found[:3] == [
+        ["parallel.tp=2", "parallel.ep=2"],
+        ["parallel.pp=2"],
+        ["parallel.dp=2", "parallel.microbatches=4"],
+    ]
+    for overrides in found:
+        check(["model=tiny", "parallel=single", *overrides], TRAIN, {}, gpus=lambda: 0)
