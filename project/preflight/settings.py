@@ -11,6 +11,7 @@ from project.spec.fault import Fault
 from project.spec.figures import FIGURES
 from project.spec.precision import Asked
 from project.spec.record import AboveZero, Count, Flag, FlagOrNull, FromZero, Must, Number, Word, record_faults
+from project.spec.sections import unknown_keys
 
 NotNegative = Annotated[Number, Ge(0), Must("a number, 0 or more")]
 Share = Annotated[Number, Ge(0), Le(1), Must("a number from 0 to 1")]
@@ -131,7 +132,7 @@ class Training(BaseModel):
     final_fraction: Share
 
 
-SECTIONS: dict[str, type] = {
+SECTIONS: dict[str, type[BaseModel]] = {
     "": Run,
     "trainer": Trainer,
     "watchdog": Watchdog,
@@ -141,12 +142,23 @@ SECTIONS: dict[str, type] = {
 }
 
 
+CLOSED = ("watchdog", "checkpoint", "training")
+"""Sections that may have the keys of their record alone."""
+DATAMODULE = (
+    *("corpus", "seq_len", "batch_size", "vocab_size", "seed", "tokenizer", "end_of_text", "cache_dir"),
+    *("val_fraction", "num_workers", "pin_memory", "show_progress"),
+)
+"""Keys of `data` besides those of its corpus: the arguments of `TokenDataModule`."""
+
+
 def setting_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     """Keys and sections that the configuration does not have are passed over."""
     for name, record in SECTIONS.items():
         section = config.get(name) if name else config
         if isinstance(section, Mapping):
             yield from record_faults(record, name, section)
+            if name in CLOSED:
+                yield from unknown_keys(name, section, list(record.model_fields))
     yield from _vocabulary_faults(config)
 
 

@@ -138,7 +138,7 @@ def is_built(drawn: list[str], tmp_path: Path) -> bool:
     """Whether training is accepted with these overrides, whereupon all that a run is made of can be built."""
     from hydra.utils import instantiate
 
-    from project.spec.sections import model_of
+    from project.spec.sections import model_of, without_hydra_keys
     from project.training.module import MoEModule
     from project.training.optimizer import OptimizerConfig
 
@@ -149,7 +149,9 @@ def is_built(drawn: list[str], tmp_path: Path) -> bool:
     if not built_or_refused(cfg):
         return False
     data = instantiate(cfg.data, _convert_="all")
-    MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, None)
+    MoEModule(
+        model_of(cfg.model), OptimizerConfig(**without_hydra_keys(cfg.training)), cfg.seed, cfg.data.seq_len, None
+    )
     if "data" not in " ".join(drawn):
         data.prepare()
     return True

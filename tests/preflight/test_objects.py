@@ -1,13 +1,16 @@
 """Callbacks, loggers and whatever else is built by its `_target_` are checked before anything starts; so are sizes that
 no machine has, nodes that nobody has started, and groups that were deleted."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from project.data.datamodule import TokenDataModule
 from project.preflight.machine import machine_memory
 from project.preflight.objects import RECORDS
+from project.preflight.settings import DATAMODULE
 
 CHECKPOINT = "callbacks.checkpoint"
 CASES = {
@@ -66,6 +69,12 @@ CASES = {
     "parallel.tp=100000000": "is more than 1048576 ranks",
     "model.d_model=100000000": "weights, gradients and optimizer need 708 TB on the 1 ranks of this machine",
     "model.num_experts=10000000": "more than the",
+    "+training.foo=1": "training.foo=1: is no key of training; legal: learning_rate, weight_decay, betas",
+    "+watchdog.foo=1": "watchdog.foo=1: is no key of watchdog; legal: not_finite, timeout_s",
+    "+checkpoint.every=1": "checkpoint.every=1: is no key of checkpoint; legal: asynchronous",
+    "+data.foo=1": "data.foo=1: is no key of data;",
+    "+training={minutes:x}": "training.minutes=x: is no key of training;",
+    "+data={minutes:x}": "data.minutes=x: is no key of data;",
     "~trainer.max_steps": "trainer.max_steps=null: must not be left out",
     "~data": "data=null: must not be left out",
     "~data._target_": "data._target_=null: must not be left out",
@@ -134,3 +143,8 @@ def test_every_record_is_of_something_that_there_is_and_takes_its_keys() -> None
         taken = signature(resolve_name(target)).parameters
         open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
         assert open_ended or record.model_fields.keys() <= taken.keys(), target
+
+
+def test_the_keys_of_data_are_the_datamodule_s_arguments() -> None:
+    parameters = inspect.signature(TokenDataModule).parameters
+    assert set(DATAMODULE) == {name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD}

@@ -23,7 +23,7 @@ from project.preflight.machine import Surroundings, folder_faults, on_gpus, shar
 from project.preflight.objective import objective_faults
 from project.preflight.objects import object_faults
 from project.preflight.ranks import rank_faults
-from project.preflight.settings import at, setting_faults
+from project.preflight.settings import DATAMODULE, at, setting_faults
 from project.preflight.speed import machine_warnings
 from project.spec.fault import Fault, said
 from project.spec.sections import layout_of, model_of, unknown_keys
@@ -123,7 +123,9 @@ def _corpus_faults(config: Mapping[str, Any], data_is_faulty: bool) -> list[Faul
     counts = {key: value for key in fallback if type(value := config["data"].get(key)) is int and value >= 1}
     data = {**config["data"], **fallback, **counts}
     try:
-        return corpus_faults(data, instantiate(data["corpus"]))
+        corpus = instantiate(data["corpus"])
+        known = [*DATAMODULE, *(name for name in config["data"] if name in vars(corpus) or hasattr(type(corpus), name))]
+        return [*unknown_keys("data", config["data"], known), *corpus_faults(data, corpus)]
     except (InstantiationException, TypeError) as error:  # a value of a type that the corpus cannot take
         reason = str(error.__cause__ or error).splitlines()[0]
         return [] if data_is_faulty else [Fault("data.corpus", data["corpus"].get("_target_"), reason)]

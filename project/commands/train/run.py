@@ -40,7 +40,7 @@ from project.run_folder import (
 from project.spec.disk import NotWritten, writing
 from project.spec.fault import Fault, Told, said
 from project.spec.figures import objective
-from project.spec.sections import model_of
+from project.spec.sections import model_of, without_hydra_keys
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
 from project.strategy.ranks import flight_record_in
@@ -146,7 +146,9 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
             logger.continue_run_of(Path(resumed).parent.parent)
     tokenizer = data.prepared and data.prepared.tokenizer_file
     weights = initial_weights(cfg.init_from, tokenizer)
-    module = MoEModule(model_of(cfg.model), OptimizerConfig(**cfg.training), cfg.seed, cfg.data.seq_len, weights)
+    module = MoEModule(
+        model_of(cfg.model), OptimizerConfig(**without_hydra_keys(cfg.training)), cfg.seed, cfg.data.seq_len, weights
+    )
     with flight_record_in(run_folder, os.environ):
         trainer.fit(module, data, ckpt_path=resumed)
 
