@@ -12,7 +12,7 @@ from dotenv import find_dotenv, load_dotenv
 from omegaconf import DictConfig
 
 from project.command_line.check import checked, stand_somewhere
-from project.command_line.refusal import leads
+from project.command_line.refusal import leads, shows_progress
 from project.commands.lost_output import output_may_be_lost
 from project.commands.train.command import TRAIN
 from project.configs import CONFIGS
@@ -26,6 +26,8 @@ FOLLOWER = ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra.job_logging.ha
 def run(cfg: DictConfig) -> float | tuple[float | None, ...] | None:
     from hydra.core.hydra_config import HydraConfig
 
+    if "torch" not in sys.modules and shows_progress(cfg, os.environ):
+        print("The configuration is sound. Loads torch and Lightning.", flush=True)
     from project.commands.train.run import train
 
     with output_may_be_lost():

@@ -155,6 +155,7 @@ def test_ctrl_c_ends_all_ranks_at_once(tmp_path: Path) -> None:
         assert time.monotonic() - start < 5
         assert process.returncode == 130
         assert "Traceback" not in stderr
+        assert re.search(r"\nInterrupted; (its last checkpoint is step=\d+|no checkpoint was saved)", stderr)
         assert summary(tmp_path)["status"] == "interrupted"
         with pytest.raises(ProcessLookupError):
             os.killpg(process.pid, 0)
@@ -167,3 +168,16 @@ def test_a_corpus_too_short_for_a_batch_is_refused_before_any_rank_starts(tmp_pa
     assert "data.files" in done.stderr
     assert "give more text" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_start_says_what_it_does_and_where_it_goes_on(tmp_path: Path) -> None:
+    arguments = [*RANKS_4, "logger=csv", f"hydra.run.dir={tmp_path}", "resume=auto"]
+    first = run(*arguments, "trainer.max_steps=1").stdout.splitlines()
+    assert first[:3] == [
+        "The configuration is sound. Loads torch and Lightning.",
+        "Begins at step 0: this experiment has no checkpoint yet.",
+        "Starts the ranks, 4 in all.",
+    ]
+    second = run(*arguments, "trainer.max_steps=2").stdout.splitlines()
+    assert second[1] == f"Resumes from {tmp_path}/checkpoints/step=1.ckpt"
+    assert run(*arguments, "trainer.max_steps=3", "verbosity=quiet").stdout == ""

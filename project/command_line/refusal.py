@@ -14,6 +14,7 @@ from typing import NoReturn, Self
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from project.spec.fault import Fault, plain
 
@@ -65,6 +66,11 @@ def leads(environ: Mapping[str, str]) -> bool:
 def speaks(environ: Mapping[str, str]) -> bool:
     """Whether this is the one process of its machine that prints."""
     return environ.get("LOCAL_RANK", environ.get("SLURM_LOCALID", "0")) == "0"
+
+
+def shows_progress(cfg: DictConfig, environ: Mapping[str, str]) -> bool:
+    """Whether this process says what it does while a run begins."""
+    return speaks(environ) and bool(OmegaConf.select(cfg, "callbacks.progress"))
 
 
 def in_sweep() -> bool:

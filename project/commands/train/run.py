@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from project.command_line.check import check_job
-from project.command_line.refusal import InvalidConfig, failed, in_sweep, leads, refuse
+from project.command_line.refusal import InvalidConfig, failed, in_sweep, leads, refuse, shows_progress
 from project.commands.quiet import quiet
 from project.commands.train.command import TRAIN
 from project.commands.train.starting_point import checkpoint_of, goes_no_further, initial_weights
@@ -41,6 +41,7 @@ from project.spec.disk import NotWritten, writing
 from project.spec.fault import Fault, Told, said
 from project.spec.figures import objective
 from project.spec.sections import model_of, without_hydra_keys
+from project.state.checkpoint.last import FOLDER, named, written
 from project.strategy.hybrid import HybridParallelStrategy
 from project.strategy.launcher import RankFailed, one_line
 from project.strategy.ranks import flight_record_in
@@ -104,7 +105,7 @@ def train(cfg: DictConfig, run_folder: Path) -> float | tuple[float | None, ...]
             raise
         if leads(os.environ):
             mark(mark_interrupted, run_folder)
-            print(f"Interrupted; the run's folder: {run_folder}", file=sys.stderr)
+            print(f"\nInterrupted; {last_saved(run_folder)}: {run_folder}", file=sys.stderr)
         raise SystemExit(130) from None
     finally:
         refused = getattr(sys.exception(), "code", None) == 2  # the folder may be a living run's
@@ -135,22 +136,34 @@ def fit(cfg: DictConfig, run_folder: Path) -> None:
         for name in (TOKENIZER, TOKENIZER_CONFIG):
             with writing(run_folder / name):
                 shutil.copyfile(data.prepared.folder / name, run_folder / name)
-    strategy = cast(HybridParallelStrategy, trainer.strategy)
-    resumed = cast(Any, strategy.found_first(partial(checkpoint_of, cfg, run_folder)))
-    if isinstance(resumed, Fault):
-        refuse([resumed], os.environ)
-    if cfg.resume:
-        log.info("resumes from %s", resumed or "nothing: there is no checkpoint of this experiment yet")
-    for logger in trainer.loggers:
-        if resumed and isinstance(logger, RunFolderWandb):
-            logger.continue_run_of(Path(resumed).parent.parent)
+    resumed = resumed_from(cfg, run_folder, trainer)
     tokenizer = data.prepared and data.prepared.tokenizer_file
     weights = initial_weights(cfg.init_from, tokenizer)
-    module = MoEModule(
-        model_of(cfg.model), OptimizerConfig(**without_hydra_keys(cfg.training)), cfg.seed, cfg.data.seq_len, weights
-    )
+    optimizer = OptimizerConfig(**without_hydra_keys(cfg.training))
+    module = MoEModule(model_of(cfg.model), optimizer, cfg.seed, cfg.data.seq_len, weights)
+    strategy = cast(HybridParallelStrategy, trainer.strategy)
+    if shows_progress(cfg, os.environ) and strategy.new_launcher() is not None:
+        print(f"Starts the ranks, {strategy.layout.world_size} in all.", flush=True)
     with flight_record_in(run_folder, os.environ):
         trainer.fit(module, data, ckpt_path=resumed)
+
+
+def resumed_from(cfg: DictConfig, run_folder: Path, trainer: L.Trainer) -> str | None:
+    """The path of the checkpoint that all ranks resume from, which is said, and whose W&B run goes on. Ends the command
+    (`refuse`) where the one that was asked for is damaged."""
+    strategy = cast(HybridParallelStrategy, trainer.strategy)
+    found = cast(Any, strategy.found_first(partial(checkpoint_of, cfg, run_folder)))
+    if isinstance(found, Fault):
+        refuse([found], os.environ)
+    if cfg.resume:
+        begun = f"Resumes from {found}" if found else "Begins at step 0: this experiment has no checkpoint yet."
+        log.info(begun)
+        if shows_progress(cfg, os.environ):
+            print(begun, flush=True)
+    for logger in trainer.loggers:
+        if found and isinstance(logger, RunFolderWandb):
+            logger.continue_run_of(Path(found).parent.parent)
+    return found
 
 
 def trainer_of(cfg: DictConfig, started: float, planned: dict[str, Any] | None) -> L.Trainer:
@@ -167,6 +180,12 @@ def trainer_of(cfg: DictConfig, started: float, planned: dict[str, Any] | None) 
     except Unsupported as error:
         fault = Fault("callbacks", said(list(cfg.callbacks)), str(error))
     refuse([fault], os.environ)
+
+
+def last_saved(run_folder: Path) -> str:
+    """Which checkpoint an interrupted run has, in words."""
+    saved = max(named(run_folder / FOLDER), key=written, default=None)
+    return f"its last checkpoint is {saved.name}; resume=auto goes on" if saved else "no checkpoint was saved"
 
 
 def mark(how: Callable[..., None], run_folder: Path, *words: str) -> None:

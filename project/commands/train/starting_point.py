@@ -34,8 +34,9 @@ CLOCK = r"\d\d-\d\d-\d\d"
 
 
 def resume_faults(resume: object) -> Iterator[Fault]:
-    """Faults that show before the checkpoint is read. `resume` is null; `auto`, the newest whole checkpoint of the same
-    experiment; or the path of a checkpoint or of a run, which stands for its last checkpoint."""
+    """Faults that show before the checkpoint is read. `resume` is null; `auto`, the newest whole checkpoint in the
+    run's own folder, or else the furthest of the same experiment's other runs; or the path of a checkpoint or of a run,
+    which stands for its last checkpoint."""
     if resume is None or resume == "auto":
         return
     if not isinstance(resume, str) or not resume:
@@ -60,12 +61,13 @@ def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:
     if cfg.resume is None:
         return None
     from project.state.checkpoint.form import check_state
-    from project.state.checkpoint.newest import newest_whole, tidy
+    from project.state.checkpoint.newest import furthest_whole, newest_whole, tidy
     from project.state.checkpoint.reader import Checkpoint
 
     if cfg.resume == "auto":
         folders = folders_of(cfg, run_folder)
-        found = newest_whole(folders, belonging_to(cfg), warn)
+        belongs = belonging_to(cfg)
+        found = newest_whole(folders[:1], belongs, warn) or furthest_whole(folders[1:], belongs, warn)
         for folder in folders:
             tidy(folder)
         if found is not None:

@@ -1,7 +1,7 @@
 """The checkpoint that a run resumes from."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,42 @@ def newest_whole(
 ) -> Checkpoint | None:
     """The checkpoint in `folders` that was written last, among the whole ones with optimizer state whose `meta`
     satisfies `belongs`. Its checksums have been compared; damaged checkpoints are skipped with a warning."""
-    for path in sorted((each for folder in folders for each in named(folder)), key=written, reverse=True):
+    paths = sorted((each for folder in folders for each in named(folder)), key=written, reverse=True)
+    return next(whole(opened(paths, belongs, warn), warn), None)
+
+
+def furthest_whole(
+    folders: Iterable[Path],
+    belongs: Callable[[Mapping[str, Any]], bool],
+    warn: Callable[[str], None] = log.warning,
+) -> Checkpoint | None:
+    """As `newest_whole`, but the one of most steps, and of these the newest: the last start of an experiment may have
+    been a trial of two steps."""
+    found = opened((each for folder in folders for each in named(folder)), belongs, warn)
+    steps = lambda one: (one.meta.get("global_step", 0), written(one.path))  # noqa: E731
+    return next(whole(sorted(found, key=steps, reverse=True), warn), None)
+
+
+def opened(
+    paths: Iterable[Path], belongs: Callable[[Mapping[str, Any]], bool], warn: Callable[[str], None]
+) -> Iterator[Checkpoint]:
+    for path in paths:
         try:
             checkpoint = Checkpoint(path)
             if belongs(checkpoint.meta) and not weights_alone(checkpoint.files):
-                checkpoint.verify()
-                check_state(checkpoint)
-                return checkpoint
+                yield checkpoint
         except CheckpointError as error:
             warn(f"skipped {error}")
-    return None
+
+
+def whole(checkpoints: Iterable[Checkpoint], warn: Callable[[str], None]) -> Iterator[Checkpoint]:
+    for checkpoint in checkpoints:
+        try:
+            checkpoint.verify()
+            check_state(checkpoint)
+            yield checkpoint
+        except CheckpointError as error:
+            warn(f"skipped {error}")
 
 
 def tidy(folder: Path) -> None:

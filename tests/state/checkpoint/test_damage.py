@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from project.commands.train.starting_point import checkpoint_of, resume_faults
 from project.spec.layout import ParallelLayout
 from project.state.checkpoint.manifest import MANIFEST, META, CheckpointError, Hashed, manifest_text
-from project.state.checkpoint.newest import newest_whole, tidy
+from project.state.checkpoint.newest import furthest_whole, newest_whole, tidy
 from project.state.checkpoint.reader import Checkpoint
 from tests.harness.case import SMALL, Case
 from tests.harness.checkpoint_files import reseal, write_checkpoint
@@ -80,6 +80,19 @@ def test_resume_auto_takes_the_newest_whole_checkpoint_and_warns_of_damaged_ones
     assert found is not None
     assert found.path.name == "step=2.ckpt"
     assert said in caplog.text
+
+
+def test_of_other_runs_the_one_that_came_furthest_is_gone_on_with(tmp_path: Path) -> None:
+    for number, (step, time) in enumerate([(60, 1), (40, 2), (60, 3), (2, 4)]):
+        folder = write_checkpoint(tmp_path / str(number) / f"step={step}.ckpt")
+        meta = json.loads((folder / META).read_text())
+        (folder / META).write_text(json.dumps(meta | {"global_step": step}))
+        reseal(folder)
+        os.utime(folder / MANIFEST, (time, time))
+    folders = [tmp_path / str(number) for number in range(4)]
+    found = furthest_whole(folders, lambda meta: True)
+    assert found is not None
+    assert found.path == folders[2] / "step=60.ckpt", "the newest of the furthest, not the newest of all"
 
 
 def test_resume_auto_skips_checkpoints_of_another_experiment(tmp_path: Path) -> None:
