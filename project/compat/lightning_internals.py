@@ -51,8 +51,10 @@ class OwnSignalHandlers(_SignalConnector):
 
 
 def replace_signal_handlers(trainer: L.Trainer, register: Callable[[], None]) -> None:
-    """Has the Trainer call `register` where it would register its own handlers of signals."""
+    """Has the Trainer call `register` where it would register its own handlers of signals, and the ranks not ask one
+    another before each batch whether one of those was called: a collective, and a wait for its result."""
     trainer._signal_connector = OwnSignalHandlers(trainer, register)
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 def connect_ranks(environment: ClusterEnvironment, backend: str, **options: Any) -> None:

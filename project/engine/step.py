@@ -45,8 +45,8 @@ from project.spec.partition import stages_of
 
 
 class Sums(NamedTuple):
-    """One batch's sums over microbatches, stages and replicas, float64, the same on every rank: the mean loss over the
-    targets that count, and their number, two scalars; and the model's statistics."""
+    """One batch's sums over microbatches, stages and replicas, float64, on the host, the same on every rank: the mean
+    loss over the targets that count, and their number, two scalars; and the model's statistics."""
 
     loss: Tensor
     counted: Tensor
@@ -292,19 +292,20 @@ class Step:
     # -- 3. what is summed once ---------------------------------------------------------------------------------------
 
     def sum_over_ranks(self, of_rank: Sequence[Tensor], of_stage: Sequence[Tensor]) -> list[Tensor]:
-        """Each tensor's sum over all ranks, in float64, by one all-reduce. The tensor-parallel ranks of a stage have
-        the same `of_stage`, of which the first one's counts: zeros from the others change no bit."""
+        """Each tensor's sum over all ranks, in float64 and on the host, by one all-reduce and one copy: the only time
+        in a batch that the host waits for its device. The tensor-parallel ranks of a stage have the same `of_stage`, of
+        which the first one's counts: zeros from the others change no bit."""
         if self.mesh.tp.get_local_rank() != 0:
             of_stage = [torch.zeros_like(tensor) for tensor in of_stage]
         tensors = [*of_rank, *of_stage]
         flat = torch.cat([tensor.double().flatten() for tensor in tensors])
         dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
+        parts = flat.cpu().split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
     def read(self, square: Tensor, flags: Tensor) -> None:
-        """Reads the window's sums on the host, once. Gradients were divided by all places and multiplied by the fp16
-        scale; `correction` takes both back."""
+        """Takes norm and loss of the window from its sums. Gradients were divided by all places and multiplied by the
+        fp16 scale; `correction` takes both back."""
         of_loss = [self.mean_loss.counted(), self.mean_loss.so_far()]
         scalars = torch.stack([square, *(tensor.to(square) for tensor in of_loss)])
         total, targets, self.loss, *raised = torch.cat((scalars, flags)).tolist()

@@ -100,6 +100,7 @@ class HybridParallelStrategy(LaunchedStrategy):
         self._mesh: Mesh | None = None
         self._step: Step | None = None
         self._last_of_window = False
+        self._losses: list[Tensor] = []  # that the present training_step was given
 
     # -- ranks --------------------------------------------------------------------------------------------------------
 
@@ -257,10 +258,12 @@ class HybridParallelStrategy(LaunchedStrategy):
         """Runs the schedule over one batch, all microbatches, forward and (in training) backward. The gradients are
         summed over ranks after `training_step`, which may call this several times, and may add to them.
 
-        Returns the mean loss over the targets of all replicas that count, the same on every rank."""
+        Returns the mean loss over the targets of all replicas that count, the same on every rank, on its device."""
         if train:
-            return self.step.train_batch(inputs, targets, last=False, **model_kwargs).loss
-        return self.evaluate_batch(inputs, targets, **model_kwargs).loss
+            loss = self.step.train_batch(inputs, targets, last=False, **model_kwargs).loss.to(self.root_device)
+            self._losses.append(loss)
+            return loss
+        return self.evaluate_batch(inputs, targets, **model_kwargs).loss.to(self.root_device)
 
     def evaluate_batch(self, inputs: Tensor, targets: Tensor, **model_kwargs: Any) -> Sums:
         """Runs the forwards alone (`Step.evaluate_batch`). A rank that was told to stop tells the others."""
@@ -275,7 +278,9 @@ class HybridParallelStrategy(LaunchedStrategy):
         """Runs the only schedule of a `training_step`, forward and backward, and sums `statistics` along with the loss
         (`Step.train_batch`). In an optimizer step's last batch the gradients are complete when it returns, so that one
         all-reduce has loss, statistics and norm: nothing else in `training_step` may change them."""
-        return self.step.train_batch(inputs, targets, statistics, last=self._last_of_window, **model_kwargs)
+        sums = self.step.train_batch(inputs, targets, statistics, last=self._last_of_window, **model_kwargs)
+        self._losses.append(sums.loss)
+        return sums
 
     def predict_batch(self, inputs: Tensor, **model_kwargs: Any) -> Tensor:
         """The model's outputs for one batch, whole, on every rank of a replica."""
@@ -310,9 +315,9 @@ class HybridParallelStrategy(LaunchedStrategy):
         losses = self.step.mean_loss.losses
         if losses and self.trained.trainer.fit_loop.epoch_loop.batch_idx % self.step.accumulate == 0:
             self.step.clear()
-        before = len(self.step.mean_loss.losses)
+        self._losses = []
         returned = super().training_step(*args, **kwargs)
-        check_returned(returned, self.step.mean_loss.losses[before:])
+        check_returned(returned, self._losses)
         return returned
 
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:

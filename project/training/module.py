@@ -21,8 +21,8 @@ class MoEModule(SplitTransformer, HybridModule):
     """A `SplitTransformer` with the steps and the optimizer that Lightning asks for.
 
     Attributes:
-        expert_load: assignments `[layers, experts]` of the optimizer step so far, the same on every rank.
-        router_entropy: `[layers]`, in nats, the mean over the optimizer step so far, the same on every rank.
+        expert_load: assignments `[layers, experts]` of the optimizer step so far, the same on every rank, on its host.
+        router_entropy: `[layers]`, in nats, the mean over the optimizer step so far, likewise.
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class MoEModule(SplitTransformer, HybridModule):
 
     def evaluate(self, stage: str, batch: dict[str, Tensor]) -> None:
         loss, count, _ = self.strategy.evaluate_batch(batch["tokens"], batch["targets"])
-        replicas = self.strategy.mesh.dp.get_group()  # which all know the mean already; Lightning insists
-        self.log(f"{stage}/loss", loss, batch_size=int(count), sync_dist=True, sync_dist_group=replicas)
+        # All replicas know the mean already; Lightning insists on summing it, which NCCL does on its devices alone.
+        on_device, replicas = loss.to(self.strategy.root_device), self.strategy.mesh.dp.get_group()
+        self.log(f"{stage}/loss", on_device, batch_size=int(count), sync_dist=True, sync_dist_group=replicas)
 
     def predict_step(self, batch: dict[str, Tensor], batch_idx: int) -> Any:
         """Returns logits `[B, S, V]`."""
@@ -96,9 +97,10 @@ class MoEModule(SplitTransformer, HybridModule):
         the batch's end finds both moved."""
         super().optimizer_step(*args, **kwargs)
         if self.config.expert_balance == "bias" and self.strategy.took_step:
+            load_LE = self.expert_load.to(self.strategy.root_device)
             blocks = {index: block for part in self.parts for index, block in cast(Transformer, part).layers.items()}
             for index, block in blocks.items():
                 if int(index) not in self.config.moe_layers:
                     continue
                 bias = cast(Block, block).moe.router.expert_bias
-                bias.copy_(updated_bias(bias, self.expert_load[int(index)].to(bias), self.config.bias_update_rate))
+                bias.copy_(updated_bias(bias, load_LE[int(index)].to(bias), self.config.bias_update_rate))

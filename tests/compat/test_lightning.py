@@ -172,6 +172,15 @@ def test_signal_handlers_are_ours_while_fitting_and_put_back_afterwards(tmp_path
     assert signal.getsignal(signal.SIGUSR1) == before, "handlers would outlive the run"
 
 
+def test_lightning_asks_the_ranks_for_signals_where_it_is_told_not_to(tmp_path: Path) -> None:
+    with_own = trainer(tmp_path)
+    lightning_internals.replace_signal_handlers(with_own, lambda: None)
+    loop = type(with_own.fit_loop.epoch_loop)
+    assert callable(loop._broadcast_sigterm_tensor), "each batch would begin with a collective and a wait"
+    assert "self._broadcast_sigterm_tensor()" in inspect.getsource(loop.advance)
+    assert with_own.fit_loop.epoch_loop._broadcast_sigterm_tensor() is None
+
+
 def test_ranks_are_connected_by_their_environment(tmp_path: Path) -> None:
     """In a process of its own, which has no process group yet."""
     script = """
