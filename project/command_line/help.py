@@ -69,6 +69,7 @@ MODEL: dict[str, tuple[str, str]] = {
     "capacity_factor": ("null or above 0", "room of an expert; 1 fits an even load"),
     "capacity_group": ("divides data.seq_len / tp", "consecutive tokens that share it"),
     "rope_theta": ("above 0", "base of the rotary embedding"),
+    "qk_norm": ("true or false", "a norm of each head's query and key"),
     "norm_eps": ("0 or more", "added to a mean square"),
     "init_std": ("0 or more", "of the initial weights"),
 }

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from project.model.norm import RMSNorm
 from project.spec.model import ModelConfig
 
 
@@ -21,11 +22,15 @@ class Attention(nn.Module):
         self.wk = nn.Linear(config.d_model, kv_out, bias=False)
         self.wv = nn.Linear(config.d_model, kv_out, bias=False)
         self.wo = nn.Linear(q_out, config.d_model, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
 
     def forward(self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor) -> Tensor:
         q_BSHC = self.wq(x_BSD).unflatten(-1, (-1, self.head_dim))
         k_BSKC = self.wk(x_BSD).unflatten(-1, (-1, self.head_dim))
         v_BSKC = self.wv(x_BSD).unflatten(-1, (-1, self.head_dim))
+        if self.q_norm is not None and self.k_norm is not None:
+            q_BSHC, k_BSKC = self.q_norm(q_BSHC), self.k_norm(k_BSKC)
         q_BSHC, k_BSKC = apply_rope(q_BSHC, cos_SC, sin_SC), apply_rope(k_BSKC, cos_SC, sin_SC)
         out_BHSC = F.scaled_dot_product_attention(
             q_BSHC.transpose(1, 2),

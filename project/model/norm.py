@@ -1,4 +1,7 @@
-"""Root-mean-square layer normalisation (Zhang and Sennrich, arXiv 1910.07467), computed in at least fp32."""
+"""Root-mean-square layer normalisation (Zhang and Sennrich, arXiv 1910.07467), computed in at least fp32.
+
+Shapes: D the normalised width, after any other dims.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +13,10 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim))
         self.eps = eps
 
-    def forward(self, x_BSD: Tensor) -> Tensor:
-        wide = torch.promote_types(x_BSD.dtype, torch.float32)
-        normed_BSD = torch.nn.functional.rms_norm(x_BSD.to(wide), x_BSD.shape[-1:], eps=self.eps)
-        return (self.weight * normed_BSD).to(compute_dtype(x_BSD))
+    def forward(self, x_D: Tensor) -> Tensor:
+        wide = torch.promote_types(x_D.dtype, torch.float32)
+        normed_D = torch.nn.functional.rms_norm(x_D.to(wide), x_D.shape[-1:], eps=self.eps)
+        return (self.weight * normed_D).to(compute_dtype(x_D))
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from pydantic import Strict
 
-from project.spec.record import AboveZero, Count, Must, Number
+from project.spec.record import AboveZero, Count, Flag, Must, Number
 
 FromZero = Annotated[int, Strict(), Ge(0), Must("a whole number of at least 0")]
 NotNegative = Annotated[Number, Ge(0), Must("a number of at least 0")]
@@ -14,7 +14,7 @@ NotNegative = Annotated[Number, Ge(0), Must("a number of at least 0")]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Mixtral-like decoder; the defaults are the reference document's system. Values of another type than the
+    """A Mixtral-like decoder, or with other choices a Qwen3, a Qwen3-MoE or a Llama; the defaults are the reference document's system. Values of another type than the
     annotations' are faults (`project.spec.legality.layouts`), not errors.
 
     `expert_balance` keeps tokens spread over the experts by an auxiliary loss, by a bias on the router's scores that no
@@ -22,6 +22,9 @@ class ModelConfig:
 
     The first `num_dense_layers` layers have one feed-forward network instead, as wide as the experts that a token
     passes through (DeepSeek-V2 and -V3 are built so).
+
+    With `qk_norm` each head's query and key are normalised before they are rotated, by a norm that all heads of a layer
+    share (Qwen3, arXiv 2505.09388).
 
     With a `capacity_factor` an expert takes at most `ceil(factor * G * top_k / num_experts)` tokens of every
     `capacity_group` G consecutive tokens of a sequence (GShard's groups, arXiv 2006.16668); what is beyond is dropped.
@@ -49,6 +52,7 @@ class ModelConfig:
     capacity_factor: Annotated[AboveZero | None, Must("null or a number above 0")] = None
     capacity_group: Count = 64
     rope_theta: AboveZero = 10_000.0
+    qk_norm: Flag = False
     norm_eps: NotNegative = 1e-5
     init_std: NotNegative = 0.02
 

@@ -240,11 +240,39 @@ def _attention(config: ModelConfig, how: Implementation, shape: Shape, width: Wi
         of.norm("attention_norm", "input_layernorm.weight"),
         Operation("attention", "attention", keeps=kept, sends=of.gather()),
         Operation("attention", "attention", weights, linear(S, q + 2 * kv, D), keeps=projected),
+        *_head_norms(of, q, kv),
         Operation("rotary", "attention", moved=(rotated, rotated), kernels=(2, 2), keeps=(Keep(tables),)),
         _attention_core(of, q),
         Operation("attention", "attention", (output,), linear(S, D, q), keeps=of.casts(q * D), sends=of.scatter(e)),
         of.residual("attention", how.operations // 2 - 1),
     )
+
+
+def _head_norms(of: _Sizes, q: int, kv: int) -> Table:
+    """Norms of each head's query and key, of weights that all heads share. As `_Sizes.norm`."""
+    if not of.config.qk_norm:
+        return ()
+    C, compute, wide = of.config.head_dim, of.width.compute, of.width.wide
+
+    def norm(name: str, width: int) -> Operation:
+        bytes_of = of.S * width * compute
+        if of.how.eager:
+            keeps: tuple[Keep, ...] = (Keep(of.S * (2 * width + width // C) * wide),)
+        else:
+            keeps = Keep(bytes_of), Keep(bytes_of, "kernel")
+        weight = Weight(f"attention.{name}.weight", (C,), (None,), f"self_attn.{name}.weight")
+        return Operation(
+            f"attention.{name}",
+            "norms",
+            (weight,),
+            NONE,
+            (2 * bytes_of, 3 * bytes_of),
+            (1, 1),
+            keeps=keeps,
+            recomputed="kernel",
+        )
+
+    return norm("q_norm", q), norm("k_norm", kv)
 
 
 def _attention_core(of: _Sizes, q: int) -> Operation:

@@ -47,6 +47,7 @@ _OVER_DP = (
     product("model.num_heads", "model.head_dim").over("parallel.tp"),
     product("model.num_kv_heads", "model.head_dim").over("parallel.tp"),
     product("model.d_model"),
+    product("model.head_dim").where(lambda v: v["model.qk_norm"], "model.qk_norm"),
     product("model.vocab_size").over("parallel.tp"),
     _DENSE_WIDTH.over("parallel.tp"),
     _SHARED_WIDTH.over("parallel.tp"),
