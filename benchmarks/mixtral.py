@@ -3,7 +3,7 @@
 from typing import Any
 
 from project.spec.model import ModelConfig
-from project.state.weights.mixtral import to_mixtral
+from project.state.weights.families import to_config_json
 
 
 def mixtral(config: ModelConfig, **more: Any) -> Any:
@@ -11,5 +11,5 @@ def mixtral(config: ModelConfig, **more: Any) -> Any:
     arguments of its configuration."""
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    saved = to_mixtral(config, "float32", None)
+    saved = to_config_json(config, "float32", None)
     return MixtralForCausalLM(MixtralConfig.from_dict(saved, output_router_logits=True, **more))

@@ -49,9 +49,9 @@ def ranks() -> Iterator[RankPools]:
 @pytest.fixture(scope="session")
 def saved_by_transformers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with `transformers`' own initial weights, in several files."""
-    from tests.harness.mixtral import saved_mixtral  # which imports transformers
+    from tests.harness.of_transformers import saved_model  # which imports transformers
 
-    return saved_mixtral(tmp_path_factory.mktemp("theirs"))
+    return saved_model(tmp_path_factory.mktemp("theirs"))
 
 
 @pytest.fixture(scope="session")

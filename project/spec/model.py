@@ -14,8 +14,9 @@ NotNegative = Annotated[Number, Ge(0), Must("a number of at least 0")]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Mixtral-like decoder, or with other choices a Qwen3, a Qwen3-MoE or a Llama; the defaults are the reference document's system. Values of another type than the
-    annotations' are faults (`project.spec.legality.layouts`), not errors.
+    """A Mixtral-like decoder, or with other choices a Qwen3, a Qwen3-MoE or a Llama; the defaults are the reference
+    document's system. Values of another type than the annotations' are faults (`project.spec.legality.layouts`), not
+    errors.
 
     `expert_balance` keeps tokens spread over the experts by an auxiliary loss, by a bias on the router's scores that no
     gradient touches (DeepSeek-V3, arXiv 2412.19437), or not at all.

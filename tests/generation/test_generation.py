@@ -11,7 +11,7 @@ from project.spec.layout import ParallelLayout
 from project.state.weights.source import open_weights
 from tests.harness.a_run import Run
 from tests.harness.case import Case
-from tests.harness.mixtral import transformers
+from tests.harness.of_transformers import transformers
 from tests.harness.ranks import RankPools
 from tests.harness.trainer import trainer
 

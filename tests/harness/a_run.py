@@ -11,7 +11,7 @@ from project.state.weights.conversion import to_hf
 from project.state.weights.source import open_weights
 from project.strategy.hybrid import HybridParallelStrategy
 from tests.harness.case import Case
-from tests.harness.mixtral import CONFIG
+from tests.harness.of_transformers import CONFIG
 from tests.harness.outcome import merged
 from tests.harness.ranks import RankPools
 from tests.harness.saving import Ending, run

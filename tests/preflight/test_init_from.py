@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.harness.mixtral import CONFIG
+from tests.harness.of_transformers import CONFIG
 
 MODEL = [
     *(f"model.{key}={getattr(CONFIG, key)}" for key in ("num_layers", "d_model", "num_heads", "num_kv_heads")),

@@ -60,9 +60,9 @@ def config(folder: Path, put: Put) -> None:
 def index(folder: Path, put: Put) -> None:
     from project.spec.model import ModelConfig
     from project.state.weights.conversion import write_json
-    from project.state.weights.mixtral import to_mixtral
+    from project.state.weights.families import to_config_json
 
-    write_json(folder / "config.json", to_mixtral(ModelConfig(), "float32", None))
+    write_json(folder / "config.json", to_config_json(ModelConfig(), "float32", None))
     put(folder / "model.safetensors.index.json")
     with pytest.raises(WeightsError):
         open_weights(folder)
@@ -71,9 +71,9 @@ def index(folder: Path, put: Put) -> None:
 def tensors(folder: Path, put: Put) -> None:
     from project.spec.model import ModelConfig
     from project.state.weights.conversion import write_json
-    from project.state.weights.mixtral import to_mixtral
+    from project.state.weights.families import to_config_json
 
-    write_json(folder / "config.json", to_mixtral(ModelConfig(), "float32", None))
+    write_json(folder / "config.json", to_config_json(ModelConfig(), "float32", None))
     put(folder / "model.safetensors")
     with pytest.raises(WeightsError):
         open_weights(folder)

@@ -37,8 +37,8 @@ class Shape(NamedTuple):
 
 class Weight(NamedTuple):
     """A parameter: its name relative to the layer, its whole shape, and for each dim the axis that divides it. `theirs`
-    is its name in a MixtralForCausalLM's layer, `{expert}` standing for the first dim's index; None where a Mixtral has
-    no such weight."""
+    is its name in the layer of transformers' model of the same family (`names.py`), `{expert}` standing for the first
+    dim's index; None where no family has such a weight."""
 
     name: str
     shape: tuple[int, ...]

@@ -20,6 +20,7 @@ from math import ceil
 from typing import NamedTuple
 
 from project.spec.layer.implementation import Implementation
+from project.spec.layer.names import names_of
 from project.spec.layer.operation import (
     EXPERT,
     NONE,
@@ -37,6 +38,7 @@ from project.spec.layer.operation import (
 from project.spec.model import ModelConfig
 from project.spec.precision import BOOL, DOUBLE, FLOAT, INT32, INT64, Width
 
+MATRICES = ("w1", "w3", "w2")
 GROUPED_ALIGNMENT = 16  # bytes: rows of the matrices that a grouped product takes
 
 
@@ -210,7 +212,9 @@ class _Sizes:
         """One network of `width` columns divided over tp: the whole sequence comes in, each rank's share goes out."""
         kept = (Keep(self.gathered),) if self.how.eager and keeps_input else ()
         yield Operation(module, part, keeps=kept, sends=self.gather())
-        names = tuple((f"{module}.{name}.weight", None) for name in ("w1", "w3", "w2"))
+        called = names_of(self.config)
+        theirs = called.of(called.dense) if part == "feed_forward" and not self.config.moe_layers else (None,) * 3
+        names = tuple(zip((f"{module}.{name}.weight" for name in MATRICES), theirs, strict=True))
         inward, kernel, outward = self.feed_forward(
             part, names, (width, self.D), ("tp", None), self.S, width // self.shape.tp
         )
@@ -303,7 +307,8 @@ def _attention_core(of: _Sizes, q: int) -> Operation:
 
 
 def _dense(of: _Sizes) -> Iterator[Operation]:
-    yield of.norm("feed_forward_norm", None)
+    # Hugging Face's families have no name for it in a model of both kinds of layer.
+    yield of.norm("feed_forward_norm", None if of.config.moe_layers else "post_attention_layernorm.weight")
     yield from of.split_feed_forward("feed_forward", "feed_forward", of.config.dense_d_ff)
     yield of.residual("feed_forward", of.how.operations // 2 - 1)
 
@@ -331,7 +336,7 @@ def _router(of: _Sizes) -> Iterator[Operation]:
     """
     config, how, shape, width = of.config, of.how, of.shape, of.width
     E, k, wide, T = config.num_experts, config.top_k, width.wide, of.T
-    gate = Weight("moe.router.weight", (E, of.D), (None, None), "block_sparse_moe.gate.weight")
+    gate = Weight("moe.router.weight", (E, of.D), (None, None), names_of(config).router)
     kernels = how.expert_operations + how.per_expert * (E // shape.ep) - 1
     scores = 6 * T * E * wide
     inputs = (T + (E if width.widens else 0)) * of.D * wide
@@ -386,8 +391,8 @@ def _experts(of: _Sizes) -> Iterator[Operation]:
         sends=there,
     )
     yield Operation("moe.experts", "experts", keeps=(Keep(here * D * e + ends),))
-    theirs = "block_sparse_moe.experts.{expert}."
-    names = tuple((f"moe.experts.{name}", f"{theirs}{name}.weight") for name in ("w1", "w3", "w2"))
+    theirs = names_of(config).of(names_of(config).expert)
+    names = tuple(zip((f"moe.experts.{name}" for name in MATRICES), theirs, strict=True))
     yield from of.feed_forward("experts", names, (E, config.d_ff, D), ("ep", "etp", None), each, hidden, local, here)
     yield Operation(
         "moe.dispatch",

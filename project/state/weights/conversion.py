@@ -18,7 +18,7 @@ from project.spec.layout import ParallelLayout
 from project.state.checkpoint.manifest import META, TOKENIZER, tensor_file
 from project.state.checkpoint.partial import PartialFolder
 from project.state.checkpoint.tensor_file import Chunk, write_tensors
-from project.state.weights.mixtral import mixtral_name, to_mixtral, unholdable
+from project.state.weights.families import their_name, to_config_json, unholdable
 from project.state.weights.source import CONFIG, INDEX
 from project.state.weights.weights import Weights, WeightsError, matrices, parameters
 
@@ -30,10 +30,11 @@ Progress = Callable[[int, int], None]
 def to_hf(
     weights: Weights, folder: Path, progress: Progress, tokenizer: Path | None = None, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Writes a folder that `MixtralForCausalLM.from_pretrained` opens, and `AutoTokenizer` if there is a tokenizer.
+    """Writes a folder that `AutoModelForCausalLM.from_pretrained` opens, and `AutoTokenizer` if there is a tokenizer.
 
     Raises:
-        WeightsError: if the model is not a Mixtral, the weights are damaged, or the folder is not empty.
+        WeightsError: if no family of transformers' can hold the model, the weights are damaged, or the folder is not
+            empty.
     """
     refuse_taken(folder)
     faults = unholdable(weights.config)
@@ -44,7 +45,10 @@ def to_hf(
         raise WeightsError([str(fault) for fault in faults])
     weights.check_tensors()
     weights.verify()
-    of = {mixtral_name(name, expert): (name, expert, shape) for name, expert, shape in matrices(weights.config)}
+    of = {
+        their_name(weights.config, name, expert): (name, expert, shape)
+        for name, expert, shape in matrices(weights.config)
+    }
     chunks = [whole(theirs, weights.dtype(name), shape) for theirs, (name, _, shape) in of.items()]
     watched = Watched(chunks, progress)
     with new_folder(folder) as partial:
@@ -55,7 +59,7 @@ def to_hf(
 def write_description(folder: Path, weights: Weights, dtypes: set[torch.dtype], tokenizer: Path | None) -> None:
     number, end = (tokenizer and known_ending(tokenizer)) or (None, None)
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
-    config = to_mixtral(weights.config, str(dtype).removeprefix("torch."), number)
+    config = to_config_json(weights.config, str(dtype).removeprefix("torch."), number)
     write_json(folder / CONFIG, config)
     write_json(folder / "generation_config.json", {"eos_token_id": number, "pad_token_id": number})
     if tokenizer:

@@ -36,20 +36,25 @@ _WRITERS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"^(layers\.\d|embed_tokens\.|norm\.)",
-        "is of a model without a head (MixtralModel)",
-        "save the MixtralForCausalLM",
+        "is of a model without a head",
+        "save the one that has it (...ForCausalLM)",
     ),
     (
         r"^(model\.model\.|language_model\.|transformer\.|state_dict\.|model\.language_model\.)",
         "has the prefix of another model around it",
-        "save the MixtralForCausalLM in it, by its save_pretrained(folder)",
+        "save the ...ForCausalLM in it, by its save_pretrained(folder)",
     ),
     (
         r"q_norm|k_norm|shared_expert|qkv_proj|\.mlp\.(gate|up|down)_proj|self_attn\..*bias",
-        "is no part of a Mixtral",
-        "what the config.json calls a mixtral is another model",
+        "is no part of the family that the config.json names",
+        "the weights are another model's",
     ),
 )
+
+
+def general(name: str) -> str:
+    """The name without the number of its layer, `{expert}` in place of its expert's."""
+    return re.sub(r"\.experts\.\d+\.", ".experts.{expert}.", re.sub(r"^model\.layers\.\d+\.", "", name))
 
 
 def told_apart(names: Iterable[str]) -> Iterator[str]:

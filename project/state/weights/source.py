@@ -1,5 +1,5 @@
-"""Opens the weights at a path: a checkpoint of this project, a run's folder, or the folder of a MixtralForCausalLM, as
-`save_pretrained` writes it and the Hugging Face hub has it. Only reading a checkpoint or a tensor imports torch.
+"""Opens the weights at a path: a checkpoint of this project, a run's folder, or the folder of a model of transformers,
+as `save_pretrained` writes it and the Hugging Face hub has it. Only reading a checkpoint or a tensor imports torch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from project.spec.model import ModelConfig
 from project.spec.untrusted import Unreadable, read_json, regular
 from project.state.checkpoint.last import FOLDER, checkpoint_at
 from project.state.checkpoint.manifest import MANIFEST, TOKENIZER, CheckpointError
-from project.state.weights.foreign import told_apart
-from project.state.weights.mixtral import mixtral_name
-from project.state.weights.mixtral_config import from_mixtral, mixtral_faults
+from project.state.weights.config_json import config_json_faults, from_config_json
+from project.state.weights.families import names, their_name
+from project.state.weights.foreign import general, told_apart
 from project.state.weights.weights import LISTED, Matrix, Weights, WeightsError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def open_weights(path: str | Path) -> Weights:
     if not folder.is_dir():
         raise WeightsError([f"{folder}: is no folder; relative paths are from {Path.cwd()}"])
     if (folder / CONFIG).exists():
-        return MixtralFolder(folder)
+        return HuggingFaceFolder(folder)
     if (folder / ADAPTER).exists():
         merge = "save the merged model: model.merge_and_unload().save_pretrained(folder)"
         raise WeightsError([f"{folder}: has an adapter alone ({ADAPTER}); {merge}"])
@@ -146,8 +146,9 @@ class Stored(NamedTuple):
     kind: str
 
 
-class MixtralFolder(Weights):
-    """A Mixtral's weights in Hugging Face's format. It opens no pickle, and only `read` imports torch.
+class HuggingFaceFolder(Weights):
+    """Weights in Hugging Face's format, of one of `families.FAMILIES`. It opens no pickle, and only `read` imports
+    torch.
 
     Raises:
         WeightsError: if the config describes a model that this project cannot compute, or files are missing.
@@ -156,9 +157,9 @@ class MixtralFolder(Weights):
     def __init__(self, path: Path) -> None:
         self.path = path
         content = self._json(CONFIG)
-        if faults := list(mixtral_faults(content)):
+        if faults := list(config_json_faults(content)):
             raise WeightsError([f"{path / CONFIG}: {fault}" for fault in faults])
-        self.config = from_mixtral(content)
+        self.config = from_config_json(content)
         self.stored = self._headers()
 
     @property
@@ -167,24 +168,25 @@ class MixtralFolder(Weights):
         return _own_file(file, self.path)
 
     def called(self, name: str, index: int | None = None) -> str:
-        return mixtral_name(name, index)
+        return their_name(self.config, name, index)
 
     def shape(self, name: str, index: int | None = None) -> tuple[int, ...] | None:
-        stored = self.stored.get(mixtral_name(name, index))
+        stored = self.stored.get(their_name(self.config, name, index))
         return None if stored is None else stored.shape
 
     def dtype(self, name: str) -> torch.dtype:
         return self.read(name, 0).dtype  # only the name of a stacked parameter has the index
 
     def kind(self, name: str, index: int | None = None) -> str:
-        return self.stored[mixtral_name(name, index)].kind
+        return self.stored[their_name(self.config, name, index)].kind
 
     def strangers(self, known: Sequence[Matrix]) -> list[str]:
-        names = self.stored.keys() - {mixtral_name(name, index) for name, index, _ in known}
+        names = self.stored.keys() - {their_name(self.config, name, index) for name, index, _ in known}
         return sorted(name for name in names if not name.endswith(_NOT_LEARNT))
 
     def other_writers(self) -> list[str]:
-        return list(told_apart(self.stored))
+        ours = set(names(self.config).values())
+        return list(told_apart(name for name in self.stored if general(name) not in ours))
 
     def compare_checksums(self) -> None:
         """No-op: the format has no checksums."""
@@ -193,7 +195,7 @@ class MixtralFolder(Weights):
         """A view of the memory-mapped file: only the elements that are used are read, and freed with the view."""
         from safetensors import safe_open
 
-        theirs = mixtral_name(name, index)
+        theirs = their_name(self.config, name, index)
         with safe_open(self.stored[theirs].file, "pt") as file:
             return file.get_tensor(theirs)
 

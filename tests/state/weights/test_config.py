@@ -5,27 +5,27 @@ from typing import Any
 import pytest
 
 from project.spec.model import ModelConfig
-from project.state.weights.mixtral import to_mixtral
-from project.state.weights.mixtral_config import THEIR_DEFAULT_THETA, from_mixtral, mixtral_faults
+from project.state.weights.config_json import config_json_faults, from_config_json
+from project.state.weights.families import MIXTRAL, to_config_json
 
 MODEL = ModelConfig(num_layers=2, d_model=32, num_heads=4, num_kv_heads=2, head_dim=16, d_ff=48, vocab_size=96)
-CONFIG = to_mixtral(MODEL, "bfloat16", 2)
+CONFIG = to_config_json(MODEL, "bfloat16", 2)
 NO_ROPE = {key: value for key, value in CONFIG.items() if not key.startswith("rope")}
 
 
 def faults(config: dict[str, Any]) -> list[str]:
-    return [f"{fault.key}={fault.value}" for fault in mixtral_faults(config)]
+    return [f"{fault.key}={fault.value}" for fault in config_json_faults(config)]
 
 
 def test_a_config_that_we_wrote_is_read_as_the_model_that_it_was_written_of() -> None:
     assert not faults(CONFIG)
-    assert from_mixtral(CONFIG) == MODEL
+    assert from_config_json(CONFIG) == MODEL
 
 
 @pytest.mark.parametrize(
     ("rope", "theta"),
     [
-        ({}, THEIR_DEFAULT_THETA),
+        ({}, MIXTRAL.theta),
         ({"rope_theta": 5e5}, 5e5),
         ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, 5e5),
         ({"rope_scaling": {"rope_theta": 5e5, "type": "default"}}, 5e5),
@@ -35,7 +35,7 @@ def test_a_config_that_we_wrote_is_read_as_the_model_that_it_was_written_of() ->
 )
 def test_the_base_of_positions_is_read_from_each_place_where_transformers_has_it(rope: dict, theta: float) -> None:
     assert not faults(NO_ROPE | rope)
-    assert from_mixtral(NO_ROPE | rope).rope_theta == theta
+    assert from_config_json(NO_ROPE | rope).rope_theta == theta
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from project.model.init import reset_buffers
 from project.model.transformer import Transformer
 from project.state.checkpoint.reader import Checkpoint
 from project.state.weights.conversion import from_hf, to_hf
-from project.state.weights.source import MixtralFolder, open_weights
+from project.state.weights.source import HuggingFaceFolder, open_weights
 from tests.harness.a_run import CASE, TEXTS, Run
-from tests.harness.mixtral import CONFIG, mixtral, transformers
+from tests.harness.of_transformers import CONFIG, theirs_of, transformers
 from tests.harness.outcome import relative
 
 
@@ -58,10 +58,10 @@ def test_weights_converted_to_hugging_face_and_back_are_bit_identical(
 
 
 def test_converting_keeps_bf16_weights_in_bf16(tmp_path: Path) -> None:
-    mixtral(CONFIG).bfloat16().save_pretrained(tmp_path / "theirs")
+    theirs_of(CONFIG).bfloat16().save_pretrained(tmp_path / "theirs")
     from_hf(open_weights(tmp_path / "theirs"), tmp_path / "ckpt", unwatched)
     to_hf(open_weights(tmp_path / "ckpt"), tmp_path / "hf", unwatched)
-    theirs, back = MixtralFolder(tmp_path / "theirs"), MixtralFolder(tmp_path / "hf")
+    theirs, back = HuggingFaceFolder(tmp_path / "theirs"), HuggingFaceFolder(tmp_path / "hf")
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["dtype"] == "bfloat16"
     assert theirs.config == back.config
     assert theirs.stored.keys() == back.stored.keys()
@@ -73,7 +73,7 @@ def test_converting_keeps_bf16_weights_in_bf16(tmp_path: Path) -> None:
 
 
 def test_a_model_config_survives_conversion_in_both_directions(exported: Path) -> None:
-    assert MixtralFolder(exported).config == CASE.model
+    assert HuggingFaceFolder(exported).config == CASE.model
     theirs = transformers.MixtralConfig.from_pretrained(exported)
     assert theirs.rope_parameters["rope_theta"] == CASE.model.rope_theta
     assert (theirs.head_dim, theirs.num_key_value_heads, theirs.rms_norm_eps) == (16, 2, 1e-5)

@@ -16,7 +16,7 @@ from project.training.module import MoEModule
 from project.training.optimizer import OptimizerConfig
 from tests.harness.a_run import CASE, Run, train
 from tests.harness.case import Case, batches
-from tests.harness.mixtral import CONFIG, transformers
+from tests.harness.of_transformers import CONFIG, transformers
 from tests.harness.outcome import Outcome, merged
 from tests.harness.ranks import RankPools
 from tests.harness.trainer import trainer

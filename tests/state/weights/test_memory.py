@@ -9,7 +9,7 @@ from project.spec.cost import total_parameters
 from project.spec.model import ModelConfig
 from project.state.checkpoint.tensor_file import header
 from project.state.weights.conversion import whole, write_json
-from project.state.weights.mixtral import mixtral_name, to_mixtral
+from project.state.weights.families import their_name, to_config_json
 from project.state.weights.weights import matrices
 from tests.harness.command import run
 from tests.harness.paths import ROOT
@@ -41,9 +41,9 @@ def peak(*arguments: str) -> int:
 
 def hollow_mixtral(folder: Path) -> None:
     """Writes a model of zeros as a sparse file."""
-    chunks = [whole(mixtral_name(m.name, m.expert), torch.float32, m.shape) for m in matrices(CONFIG)]
+    chunks = [whole(their_name(CONFIG, m.name, m.expert), torch.float32, m.shape) for m in matrices(CONFIG)]
     folder.mkdir()
-    write_json(folder / "config.json", to_mixtral(CONFIG, "float32", None))
+    write_json(folder / "config.json", to_config_json(CONFIG, "float32", None))
     with (folder / "model.safetensors").open("wb") as file:
         size = file.write(header(chunks)) + sum(chunk.nbytes for chunk in chunks)
         file.truncate(size)

@@ -1,6 +1,7 @@
-"""Reads the `config.json` of a MixtralForCausalLM as a model of this project, or says which of its keys it cannot hold.
+"""Reads the `config.json` of one of transformers' models as a model of this project, or says which of its keys it
+cannot hold.
 
-A key that would change what the model computes is a fault, whether Mixtral itself reads it or only a relative whose
+A key that would change what the model computes is a fault, whether its family itself reads it or only a relative whose
 configuration was renamed: such weights were not trained with what this model computes.
 """
 
@@ -11,15 +12,10 @@ from typing import Any
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 from project.spec.record import hints, rejected, words_of
-from project.state.weights.mixtral import KEYS, WE_HOLD
-
-# MixtralConfig's own, for what a `config.json` leaves out.
-THEIR_DEFAULTS = {"rms_norm_eps": 1e-5, "initializer_range": 0.02, "router_aux_loss_coef": 0.001}
-THEIR_DEFAULT_THETA = 1_000_000.0
+from project.state.weights.families import FAMILIES, OTHERWISE, WE_HOLD, Family
 
 # The values that mean what this model computes, for keys of other models. Null always does.
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "architectures": (["MixtralForCausalLM"],),
     "norm_topk_prob": (True,),
     "decoder_sparse_step": (1,),
     "moe_layer_freq": (1,),
@@ -50,48 +46,68 @@ _WITHOUT_EFFECT = re.compile(
 _SECTIONS = ("rope_parameters", "rope_scaling")
 
 
-def mixtral_faults(content: object) -> Iterator[Fault]:
+def config_json_faults(content: object) -> Iterator[Fault]:
     """The faults of a `config.json` whose model this project cannot compute; keys are its own."""
-    if not isinstance(content, Mapping) or content.get("model_type") != "mixtral":
-        kind = content.get("model_type") if isinstance(content, Mapping) else content
-        yield Fault(
-            "model_type", _short(kind), "is not the config of a Mixtral; model_type=mixtral is what can be read"
-        )
+    kind = content.get("model_type") if isinstance(content, Mapping) else content
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if not isinstance(content, Mapping) or family is None:
+        yield Fault("model_type", _short(kind), f"is none of what can be read: {', '.join(FAMILIES)}")
         return
-    found = [*_number_faults(content), *_held_faults(content), *_rope_faults(content)]
+    found = [
+        *_number_faults(content, family),
+        *_held_faults(content, family),
+        *_said_faults(content, family),
+        *_rope_faults(content),
+    ]
     yield from found
-    if not found and content["num_experts_per_tok"] > content["num_local_experts"]:
-        most = content["num_local_experts"]
-        yield Fault("num_experts_per_tok", content["num_experts_per_tok"], f"is more than num_local_experts={most}")
+    if not found and family.has_experts:
+        numbers = _numbers(content, family)
+        chosen, most = numbers["num_experts_per_tok"], numbers["num_local_experts"]
+        if chosen > most:
+            yield Fault("num_experts_per_tok", chosen, f"is more than num_local_experts={most}")
 
 
-def from_mixtral(content: Mapping[str, Any]) -> ModelConfig:
+def from_config_json(content: Mapping[str, Any]) -> ModelConfig:
     """The model of a `config.json` without faults. Training options, which it does not have, are our defaults."""
-    numbers = _numbers(content)
-    return ModelConfig(**{ours: numbers[theirs] for ours, theirs in KEYS.items()}, rope_theta=float(_theta(content)))
+    family = FAMILIES[content["model_type"]]
+    numbers = _numbers(content, family)
+    shared = {ours: numbers[theirs] for ours, theirs in family.keys.items()}
+    dense = {} if family.has_experts else {"num_dense_layers": shared["num_layers"], "num_experts": 1, "top_k": 1}
+    theta = float(_theta(content, family))
+    return ModelConfig(**shared, **dense, qk_norm=family.model_type.startswith("qwen3"), rope_theta=theta)
 
 
-def _number_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
-    numbers = _numbers(content)
-    values = {ours: numbers.get(theirs) for ours, theirs in KEYS.items()}
+def _number_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
+    numbers = _numbers(content, family)
+    values = {ours: numbers.get(theirs) for ours, theirs in family.keys.items()}
     for ours in rejected(ModelConfig, values):
-        yield Fault(KEYS[ours], _short(values[ours]), f"must be {words_of(hints(ModelConfig)[ours])}")
-    experts = content.get("num_experts")  # transformers takes it as another name of num_local_experts
-    if experts is not None and experts != content.get("num_local_experts"):
-        yield Fault("num_experts", _short(experts), f"but num_local_experts={_short(content.get('num_local_experts'))}")
+        yield Fault(family.keys[ours], _short(values[ours]), f"must be {words_of(hints(ModelConfig)[ours])}")
+    for other, key in OTHERWISE.items():
+        if None not in (content.get(other), content.get(key)) and content[other] != content[key]:
+            yield Fault(other, _short(content[other]), f"but {key}={_short(content[key])}")
 
 
-def _held_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
+def _held_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
     """The faults of keys for which this model has one value, and of keys that it does not have."""
     for key, value in content.items():
-        if not isinstance(key, str) or (value is None and key not in WE_HOLD):
+        if not isinstance(key, str) or (value is None and key not in WE_HOLD) or key in family.says:
             continue
-        held = WE_HOLD.get(key, NEUTRAL.get(key))
+        if key in family.without and content.get(family.without[key]) in (None, False):
+            continue
+        held = ([family.architecture],) if key == "architectures" else WE_HOLD.get(key, NEUTRAL.get(key))
         if held is not None:
             if not any(_same(value, one) for one in held):
                 yield Fault(key, _short(value), f"is nothing that this model has; {key}={said(held[0])} is")
         elif _CHANGES.search(key) and not _WITHOUT_EFFECT.fullmatch(key) and not _is_neutral(key, value):
             yield Fault(key, _short(value), "would change what the model computes, and this model does not have it")
+
+
+def _said_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
+    """The faults of what the family may say, and our model has one value of."""
+    for key, held in family.says.items():
+        value = content[key] if content.get(key) is not None else family.absent.get(key, held)
+        if not _same(value, held):
+            yield Fault(key, _short(value), f"is nothing that this model has; {key}={said(held)} is")
 
 
 def _rope_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
@@ -119,19 +135,21 @@ def _rope_faults(content: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(key, _short(theta), f"but {next(iter(thetas))}={_short(first)}; write the one that is meant")
 
 
-def _theta(content: Mapping[str, Any]) -> Any:
+def _theta(content: Mapping[str, Any], family: Family) -> Any:
     places = [content, *(content.get(name) or {} for name in _SECTIONS)]
     given = [place["rope_theta"] for place in places if place.get("rope_theta") is not None]
-    return given[0] if given else THEIR_DEFAULT_THETA
+    return given[0] if given else family.theta
 
 
-def _numbers(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of `KEYS`, with Mixtral's defaults for absent ones."""
-    given = {key: content[key] for key in KEYS.values() if content.get(key) is not None}
+def _numbers(content: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    """The values of the family's keys, with its defaults for absent ones."""
+    given = {key: content[key] for key in family.keys.values() if content.get(key) is not None}
+    others = {key: content[other] for other, key in OTHERWISE.items() if content.get(other) is not None}
     heads, width = given.get("num_attention_heads"), given.get("hidden_size")
+    derived = {}
     if type(heads) is int and type(width) is int and heads > 0:
-        given = {"num_key_value_heads": heads, "head_dim": width // heads} | given
-    return THEIR_DEFAULTS | given
+        derived = {"num_key_value_heads": heads, "head_dim": width // heads}
+    return {**derived, **family.defaults, **others, **given}
 
 
 def _is_neutral(key: str, value: object) -> bool:

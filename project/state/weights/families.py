@@ -1,0 +1,158 @@
+"""The families of transformers' models that a model of this project can be one of: their keys, and our model as their
+`config.json`. `config_json` reads one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from project.spec.cost import tables, weights
+from project.spec.fault import Fault, said
+from project.spec.model import ModelConfig
+
+# Our key, and that of all families. `rope_theta` is in a section of its own.
+COMMON = {
+    "num_layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "d_ff": "intermediate_size",
+    "vocab_size": "vocab_size",
+    "max_seq_len": "max_position_embeddings",
+    "norm_eps": "rms_norm_eps",
+    "init_std": "initializer_range",
+}
+OF_EXPERTS = {
+    "num_experts": "num_local_experts",
+    "top_k": "num_experts_per_tok",
+    "auxiliary_coefficient": "router_aux_loss_coef",
+}
+OTHERWISE = {"num_experts": "num_local_experts"}
+"""Other names of theirs, which they take for the same."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """`keys` are those that both have, ours first. `defaults` and `theta` are what transformers takes for keys that a
+    `config.json` leaves out. `says` is what the file says besides, in every model that we can compute; `absent` is
+    what transformers takes for those where they are left out. `without` names keys that have no effect while another
+    one is false."""
+
+    model_type: str
+    architecture: str
+    keys: Mapping[str, str]
+    theta: float
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    says: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_experts(self) -> bool:
+        return "num_experts" in self.keys
+
+
+_WINDOWS = {"sliding_window": "use_sliding_window", "max_window_layers": "use_sliding_window"}
+_NUMBERS = {"initializer_range": 0.02, "router_aux_loss_coef": 0.001}
+MIXTRAL = Family(
+    *("mixtral", "MixtralForCausalLM", COMMON | OF_EXPERTS, 1e6),
+    defaults=_NUMBERS | {"rms_norm_eps": 1e-5},
+)
+QWEN3_MOE = Family(
+    *("qwen3_moe", "Qwen3MoeForCausalLM", COMMON | OF_EXPERTS | {"d_ff": "moe_intermediate_size"}, 1e4),
+    defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 4},
+    says={"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
+    absent={"norm_topk_prob": False},
+    without=_WINDOWS,
+)
+QWEN3 = Family(
+    *("qwen3", "Qwen3ForCausalLM", COMMON, 1e4),
+    defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "head_dim": 128},
+    without=_WINDOWS,
+)
+LLAMA = Family("llama", "LlamaForCausalLM", COMMON, 1e4, defaults=_NUMBERS | {"rms_norm_eps": 1e-6})
+FAMILIES = {family.model_type: family for family in (MIXTRAL, QWEN3_MOE, QWEN3, LLAMA)}
+
+# What the families would compute differently: our key, the values that they can hold, and why not the others.
+HELD: dict[str, tuple[tuple[object, ...], str]] = {
+    "num_shared_experts": ((0,), "has no expert that every token goes to"),
+    "score": (("softmax",), "routes by a softmax"),
+    "expert_balance": (("auxiliary", "none"), "has no bias in its router, and would send tokens to other experts"),
+    "capacity_factor": ((None,), "drops no token"),
+}
+
+# What we would compute differently: their key, and the values that our model has. An absent key has the first.
+WE_HOLD: dict[str, tuple[object, ...]] = {
+    "hidden_act": ("silu", "swish"),
+    "tie_word_embeddings": (False,),
+    "sliding_window": (None,),
+    "attention_dropout": (0.0,),
+    "router_jitter_noise": (0.0,),
+    "quantization_config": (None,),
+}
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family that computes what the model does, if one does (`unholdable`)."""
+    if config.moe_layers:
+        return QWEN3_MOE if config.qk_norm else MIXTRAL
+    return QWEN3 if config.qk_norm else LLAMA
+
+
+@lru_cache(maxsize=64)
+def names(config: ModelConfig) -> dict[str, str]:
+    """A parameter's name in its layer, and its name in the files that `save_pretrained` writes and `from_pretrained`
+    reads, in transformers 4 and 5 alike. In memory transformers 5 stacks the experts as we do, with w1 and w3 in
+    one."""
+    return {weight.name: weight.theirs for table in tables(config) for weight in weights(table) if weight.theirs}
+
+
+def their_name(config: ModelConfig, ours: str, index: int | None = None) -> str:
+    """The family's name of a parameter, or of one expert's matrix of a stacked one."""
+    if not ours.startswith("layers."):
+        return names(config)[ours]
+    _, layer, name = ours.split(".", 2)
+    return f"model.layers.{layer}.{names(config)[name]}".format(expert=index)
+
+
+def unholdable(config: ModelConfig) -> list[Fault]:
+    """The faults of a model that its family cannot compute."""
+    called = family_of(config).architecture.removesuffix("ForCausalLM")
+    found = [
+        Fault(f"model.{key}", said(value), f"a {called} {why}; it can hold model.{key}={said(held[0])}")
+        for key, (held, why) in HELD.items()
+        if config.moe_layers and (value := getattr(config, key)) not in held
+    ]
+    if config.moe_layers and config.num_dense_layers:
+        why = f"a {called} has experts in every layer; it can hold model.num_dense_layers=0"
+        found.append(Fault("model.num_dense_layers", said(config.num_dense_layers), why))
+    return found
+
+
+def to_config_json(config: ModelConfig, dtype: str, end_of_text: int | None) -> dict[str, Any]:
+    """The `config.json` of a model that its family can hold; `dtype` is torch's word for it."""
+    assert not unholdable(config)
+    family = family_of(config)
+    numbers = {theirs: getattr(config, ours) for ours, theirs in family.keys.items()}
+    if not family.has_experts:
+        numbers["intermediate_size"] = config.dense_d_ff
+    elif config.expert_balance == "none":
+        numbers["router_aux_loss_coef"] = 0.0
+    return {
+        "architectures": [family.architecture],
+        "model_type": family.model_type,
+        **numbers,
+        **({"num_experts": config.num_experts} if family is QWEN3_MOE else {}),  # as transformers 4 calls it
+        **family.says,
+        **{key: held[0] for key, held in WE_HOLD.items() if held[0] is not None},
+        "sliding_window": None,
+        "rope_parameters": {"rope_theta": config.rope_theta, "rope_type": "default"},
+        "rope_theta": config.rope_theta,  # where transformers 4 looks
+        "dtype": dtype,
+        "torch_dtype": dtype,  # as transformers 4 calls it
+        "bos_token_id": None,
+        "eos_token_id": end_of_text,
+        "pad_token_id": None,
+        "use_cache": True,
+    }
