@@ -124,6 +124,19 @@ def object_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
         for where, target in _targets(key, config[key]):
             if where != "trainer":
                 yield from _import_faults(where, target)
+            if where == "data":
+                yield from _datamodule_faults(target)
+
+
+def _datamodule_faults(target: str) -> Iterator[Fault]:
+    """The fault of something importable that is no class of data modules that prepare their files."""
+    try:
+        found = pkgutil.resolve_name(target)
+    except Exception:  # a fault already
+        return
+    if not (isinstance(found, type) and callable(getattr(found, "prepare", None))):
+        nearest = SHIPPED[1]
+        yield Fault("data._target_", target, f"is no TokenDataModule, nor a class derived from it; nearest {nearest}")
 
 
 def _described(key: str, node: Any) -> Iterator[Fault]:

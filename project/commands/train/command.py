@@ -124,6 +124,8 @@ def _corpus_faults(config: Mapping[str, Any], data_is_faulty: bool) -> list[Faul
     data = {**config["data"], **fallback, **counts}
     try:
         corpus = instantiate(data["corpus"])
+        if not callable(getattr(corpus, "faults", None)):
+            raise TypeError("is no corpus; project.data.corpus.Corpus says what one has")
         known = [*DATAMODULE, *(name for name in config["data"] if name in vars(corpus) or hasattr(type(corpus), name))]
         return [*unknown_keys("data", config["data"], known), *corpus_faults(data, corpus)]
     except (InstantiationException, TypeError) as error:  # a value of a type that the corpus cannot take
