@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     out.add_argument("source", metavar="CKPT", help="a checkpoint, or a run's folder: its last one")
     out.add_argument("target", metavar="DIR", type=Path, help="the folder to be made")
     out.add_argument("--tokenizer", type=Path, help="a tokenizer.json; else the run's own")
-    back = commands.add_parser("from_hf", help="the folder of a MixtralForCausalLM as a checkpoint, for init_from")
+    back = commands.add_parser("from_hf", help="the folder of a model of transformers as a checkpoint, for init_from")
     back.add_argument("source", metavar="DIR", help="a folder with config.json and safetensors")
     back.add_argument("target", metavar="CKPT", type=Path, help="the checkpoint to be made")
     return parser.parse_args()

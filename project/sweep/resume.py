@@ -1,5 +1,6 @@
 """Jobs that are already done when a sweep is started again."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,18 @@ def is_done(cfg: Any, run_folder: Path) -> bool:
 
 def _comparable(cfg: Any) -> dict[str, Any]:
     """The configuration without `resume`, as where a run starts from does not change its result, and without the
-    modules of classes, as a class that has moved makes the same run."""
+    modules of classes, as a class that has moved makes the same run; layout and model with the defaults of keys that an
+    older version did not have."""
     config = OmegaConf.to_container(cfg, resolve=True) if isinstance(cfg, DictConfig) else cfg
     assert isinstance(config, dict)
-    sections = {key: without_hydra_keys(config[key]) for key in SECTIONS if isinstance(config.get(key), dict)}
+    sections = {key: filled(key, config[key]) for key in SECTIONS if isinstance(config.get(key), dict)}
     return {str(key): _without_modules(value) for key, value in {**config, **sections}.items() if key != "resume"}
+
+
+def filled(name: str, section: dict[str, Any]) -> dict[str, Any]:
+    """The section's own keys, with the record's defaults for those that it lacks."""
+    defaults = {field.name: field.default for field in fields(SECTIONS[name])}
+    return defaults | without_hydra_keys(section)
 
 
 def _without_modules(value: Any) -> Any:

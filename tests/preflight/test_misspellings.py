@@ -21,7 +21,7 @@ CASES = {
     ],
     "+experiment=nope model=huge data=txet logger=3 training= debug=nope trainer=null": [
         "+experiment=nope: there is no such choice; legal: ",
-        "model=huge: there is no such choice; legal: moe_8x4, small, tiny",
+        "model=huge: there is no such choice; legal: llama3_8b, mixtral_8x22b",
         "data=txet: there is no such choice; legal: hf, stdlib, synthetic, text; nearest text",
         "logger=3: there is no such choice; legal: csv, wandb",
         "training: there is no such choice",

@@ -71,7 +71,7 @@ CASES = {
     "model.num_experts=10000000": "more than the",
     "data={_target_:os.getcwd}": "data._target_=os.getcwd: is no TokenDataModule, nor a class derived from it",
     "data._target_=datetime.timedelta": "data._target_=datetime.timedelta: is no TokenDataModule",
-    "data.corpus={_target_:os.getcwd}": "data.corpus=os.getcwd: is no corpus; project.data.corpus.Corpus says what one has",
+    "data.corpus={_target_:os.getcwd}": "data.corpus=os.getcwd: is no corpus; project.data.corpus.Corpus says",
     "data.corpus._target_=builtins.dict": "data.corpus=builtins.dict: is no corpus; project.data.corpus.Corpus says",
     "+training.foo=1": "training.foo=1: is no key of training; legal: learning_rate, weight_decay, betas",
     "+watchdog.foo=1": "watchdog.foo=1: is no key of watchdog; legal: not_finite, timeout_s",

@@ -27,7 +27,7 @@ def test_a_fault_ends_training_with_status_2_and_no_traceback(tmp_path: Path) ->
 
 def test_help_is_still_hydras_and_ends_with_the_legal_values(tmp_path: Path) -> None:
     result = run("--help", cwd=tmp_path, env=environment(NO_COLOR="1"))
-    assert "model: moe_8x4, small, tiny" in result.stdout
+    assert "model: llama3_8b, mixtral_8x22b" in result.stdout
     assert key_help() in result.stdout
     assert command_help(TRAIN) in result.stdout
 

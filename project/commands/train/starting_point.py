@@ -18,7 +18,7 @@ from project.data.tokenizer import same_tokenizer
 from project.run_folder import read_summary
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
-from project.spec.sections import without_hydra_keys
+from project.spec.sections import model_of
 from project.spec.untrusted import Unreadable, as_mapping, read_yaml
 from project.state.checkpoint.last import FOLDER, checkpoint_at, named
 from project.state.checkpoint.manifest import CheckpointError, read_manifest, weights_alone
@@ -121,8 +121,9 @@ def goes_no_further(cfg: DictConfig, run_folder: Path) -> bool:
 
 
 def own(value: Any) -> Any:
-    """A section without Hydra's keys: its `_target_` is a matter of where a class lies."""
-    return without_hydra_keys(value) if isinstance(value, Mapping) else value
+    """The model of a section: Hydra's keys are a matter of where a class lies, and an older version's section lacks
+    keys that have come since, whose defaults it computes."""
+    return model_of(value) if isinstance(value, Mapping) else value
 
 
 def warn(text: str) -> None:

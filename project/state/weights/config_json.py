@@ -90,7 +90,9 @@ def _number_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault
 def _held_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
     """The faults of keys for which this model has one value, and of keys that it does not have."""
     for key, value in content.items():
-        if not isinstance(key, str) or (value is None and key not in WE_HOLD) or key in family.says:
+        if not isinstance(key, str) or (value is None and key not in WE_HOLD):
+            continue
+        if key in family.says or key in family.keys.values():
             continue
         if key in family.without and content.get(family.without[key]) in (None, False):
             continue

@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from tokenizers import Tokenizer
 
 from project.model.init import reset_buffers
 from project.model.transformer import Transformer
 from project.state.checkpoint.reader import Checkpoint
+from project.state.weights.config_json import config_json_faults
 from project.state.weights.conversion import from_hf, to_hf
+from project.state.weights.families import to_config_json
 from project.state.weights.source import HuggingFaceFolder, open_weights
 from tests.harness.a_run import CASE, TEXTS, Run
-from tests.harness.of_transformers import CONFIG, theirs_of, transformers
+from tests.harness.of_transformers import CONFIG, FAMILIES, saved_model, theirs_of, transformers
 from tests.harness.outcome import relative
 
 
@@ -77,3 +80,47 @@ def test_a_model_config_survives_conversion_in_both_directions(exported: Path) -
     theirs = transformers.MixtralConfig.from_pretrained(exported)
     assert theirs.rope_parameters["rope_theta"] == CASE.model.rope_theta
     assert (theirs.head_dim, theirs.num_key_value_heads, theirs.rms_norm_eps) == (16, 2, 1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_of_each_family_comes_and_goes_back_bit_identical(family: str, tmp_path: Path) -> None:
+    saved_model(tmp_path / "theirs", FAMILIES[family])
+    opened = open_weights(tmp_path / "theirs")
+    assert opened.config == FAMILIES[family]
+    from_hf(opened, tmp_path / "ckpt", unwatched)
+    to_hf(open_weights(tmp_path / "ckpt"), tmp_path / "hf", unwatched)
+    before, after = (transformers.AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("theirs", "hf"))
+    assert type(before) is type(after)
+    assert before.config.model_type == family
+    for name, weight in before.state_dict().items():
+        assert torch.equal(weight, after.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob=false"),
+        ("qwen3_moe", {"norm_topk_prob": None}, "norm_topk_prob=false"),
+        ("qwen3_moe", {"mlp_only_layers": [0]}, "mlp_only_layers=[0]"),
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step=2"),
+        ("qwen3_moe", {"num_experts": 8}, "num_experts=8"),
+        ("qwen3", {"use_sliding_window": True}, "use_sliding_window=true"),
+        ("qwen3", {"attention_bias": True}, "attention_bias=true"),
+        ("llama", {"mlp_bias": True}, "mlp_bias=true"),
+        ("llama", {"tie_word_embeddings": True}, "tie_word_embeddings=true"),
+        ("llama", {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_parameters.rope_type=llama3"),
+        ("llama", {"architectures": ["MistralForCausalLM"]}, "architectures=[MistralForCausalLM]"),
+    ],
+)
+def test_what_a_family_may_have_and_this_model_has_not_is_refused_by_its_key(
+    family: str, changes: dict, said: str
+) -> None:
+    content = to_config_json(FAMILIES[family], "float32", None)
+    assert not list(config_json_faults(content))
+    assert said in [f"{fault.key}={fault.value}" for fault in config_json_faults(content | changes)]
+
+
+def test_windows_that_are_switched_off_are_none() -> None:
+    content = to_config_json(FAMILIES["qwen3"], "float32", None)
+    off = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
+    assert not list(config_json_faults(content | off))

@@ -128,7 +128,10 @@ def with_an_adapter(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         (stacked, "(gate_up_proj, down_proj), as transformers 5 does in memory; write the files by model.save"),
         (lambda all: {n.removeprefix("model."): t for n, t in all.items() if "lm_head" not in n}, "without a head"),
         (lambda all: all | {"lm_head.weight_scale": torch.ones(1)}, "dequantized"),
-        (lambda all: all | {"model.layers.0.self_attn.q_norm.weight": torch.ones(1)}, "no part of a Mixtral"),
+        (
+            lambda all: all | {"model.layers.0.self_attn.q_norm.weight": torch.ones(1)},
+            "no part of the family",
+        ),
     ],
 )
 def test_tensors_of_another_writer_are_named_with_the_way_to_save_them(

@@ -153,7 +153,10 @@ def test_converting_onto_a_full_disk_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_converting_a_config_that_is_not_mixtral_s_is_refused(exported: Path, tmp_path: Path, refusal: Refusal) -> None:
-    (tmp_path / "llama").mkdir()
-    (tmp_path / "llama" / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    assert "model_type=llama: is not the config of a Mixtral" in refusal("from_hf", tmp_path / "llama", tmp_path / "c")
+def test_converting_a_config_of_a_family_that_is_not_known_is_refused(
+    exported: Path, tmp_path: Path, refusal: Refusal
+) -> None:
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    said = refusal("from_hf", tmp_path / "gpt2", tmp_path / "c")
+    assert "model_type=gpt2: is none of what can be read: mixtral, qwen3_moe, qwen3, llama" in said
