@@ -34,9 +34,16 @@ def contradictions(
         *_sums(claims),
         *_latency_and_throughput(claims, statements),
         *_arithmetic(statements),
-        *map_contradictions(places, value.get("model.num_experts"), replicas, value.get("gpus")),
+        *map_contradictions(
+            places, value.get("model.num_experts"), replicas, value.get("gpus"), value.get("parallel.dp", 1)
+        ),
         *_map_against_degrees(places, said),
     ]
+
+
+def _lines(*numbers: int) -> str:
+    distinct = sorted(set(numbers))
+    return f"line{'s' if len(distinct) > 1 else ''} {', '.join(map(str, distinct))}"
 
 
 def _replicas(value: dict[str, Any]) -> int:
@@ -63,8 +70,8 @@ def _product(said: dict[str, Fact]) -> Iterator[str]:
     whole = {"tp", "pp", "dp"} <= degrees.keys()
     if ranks != gpus.value and (whole or (ranks and gpus.value % ranks)):
         product = " x ".join(f"{axis} {fact.value}" for axis, fact in degrees.items())
-        lines = ", ".join(str(line) for line in sorted({fact.line for fact in (*degrees.values(), gpus)}))
-        yield f"lines {lines}: {product} = {ranks}, but the document has {gpus.value} GPUs"
+        lines = _lines(*(fact.line for fact in (*degrees.values(), gpus)))
+        yield f"{lines}: {product} = {ranks}, but the document has {gpus.value} GPUs"
     dp, tp, ep = (said[key].value if (key := f"parallel.{axis}") in said else None for axis in ("dp", "tp", "ep"))
     if dp and tp and ep and (dp * tp) % ep:
         yield f"ep {ep} does not divide dp {dp} x tp {tp} = {dp * tp}, the ranks of a stage"
@@ -78,8 +85,8 @@ def _divisions(said: dict[str, Fact], statements: list[Statement]) -> Iterator[s
     ):
         if of in said and by in said and said[by].value and said[of].value % said[by].value:
             axis = by.partition(".")[2]
-            lines = f"lines {said[of].line}, {said[by].line}"
-            yield f"{lines}: {said[of].value} {what} do not divide by {axis} {said[by].value}"
+            lines, parts = _lines(said[of].line, said[by].line), said[by].value
+            yield f"{lines}: {said[of].value} {what} do not divide by {axis} {parts}"
     experts, ep = said.get("model.num_experts"), said.get("parallel.ep")
     for statement in statements:
         hit = re.search(r"\bexperts?\b[^.;]*?\b(\d{1,6}) (?:on each|per (?:gpu|rank)|each)\b", statement.words)
@@ -113,8 +120,8 @@ def _sums(claims: list[dict[str, Any]]) -> Iterator[str]:
             parts.setdefault(claim["quantity"], claim["claimed"])
         elif claim["quantity"] == "memory_bytes" and len(parts) > 1:
             total, added = claim["claimed"], sum(parts.values())
-            below = claim["relation"] == "at_most" and added <= total
-            if not below and abs(added - total) > 0.05 * total:
+            listed_all = len(parts) > 3 and claim["relation"] != "at_most"
+            if added > 1.05 * total or (listed_all and added < 0.95 * total):
                 listed = " + ".join(f"{size / 1e9:g}" for size in parts.values())
                 yield (
                     f"line {claim['line']}: the parts of the memory are {listed} = {added / 1e9:g} GB, "
@@ -133,7 +140,7 @@ def _latency_and_throughput(claims: list[dict[str, Any]], statements: list[State
         implied = 1 / (1 - latency["claimed"])
         if abs(implied - gain["claimed"]) > 0.1 * implied:
             yield (
-                f"lines {latency['line']}, {gain['line']}: at the same batch size a latency reduced by "
+                f"{_lines(latency['line'], gain['line'])}: at the same batch size a latency reduced by "
                 f"{latency['claimed']:.0%} is a throughput of {implied:g}x, not {gain['claimed']:g}x"
             )
 

@@ -10,6 +10,8 @@ from project.documents.statements import Statement
 _N = r"(\d+)"
 _IS = r"(?:\s*(?:=|:|is|of|degree|size|\()\s*)*\s*"
 
+_OWN = r"\b(?<!ffn )(?<!ff )(?<!expert )(?<!experts of )(?<!forward )"  # the model's, not an expert's
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -96,7 +98,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         rf"\btoken_dim{_IS}{_N}",
         rf"\bd_?model{_IS}{_N}",
         rf"\bmodel (?:dim(?:ension)?|width){_IS}{_N}",
-        rf"\bhidden[ _]size{_IS}{_N}",
+        rf"{_OWN}hidden[ _]size{_IS}{_N}",
         rf"\bembedding (?:dim(?:ension)?|size){_IS}{_N}",
         rf"(?<![a-z_])d{_IS}(\d{{3,}})\b",
     ),
@@ -108,7 +110,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
         rf"\bexpert hidden(?: size| dim(?:ension)?)?{_IS}{_N}",
         rf"\bexperts? of hidden(?: size)? {_N}",
     ),
-    "hidden": (rf"\bhidden(?: dim(?:ension)?)?{_IS}{_N}",),
+    "hidden": (rf"{_OWN}hidden(?: dim(?:ension)?)?{_IS}{_N}",),
     "model.vocab_size": (rf"\bvocab(?:ulary)?(?:[ _]size)?{_IS}{_N}", rf"(?<![a-z])v{_IS}(\d{{4,}})\b"),
     "gpus": (
         rf"\b{_N}\s*x?\s*(?:nvidia )?(?:h100|a100|h200|b200)s?\b",
@@ -122,6 +124,7 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 _NOT_WHOLE_MODEL = re.compile(
     r"\b(?:each|every|owns?|holds?|per stage|per gpu|sequential|keeps?|takes?|stage \d)\b|layers \d+\s*-"
 )
+_LONGEST = 12  # digits of a number that counts anything
 _OF_PART = ("model.num_layers", "gpus")
 _SCHEDULES = (
     (r"interleaved zero.?bubble|zb-?v", "ZBVZeroBubble"),
@@ -137,21 +140,32 @@ _WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "eight": 8, "ten
 def facts_of(statement: Statement) -> list[Fact]:
     """All facts of a statement, at most one value a key."""
     words = re.sub(r"\b(" + "|".join(_WORDS) + r")\b", lambda one: str(_WORDS[one[0]]), statement.words)
-    part = _NOT_WHOLE_MODEL.search(words)
     found: dict[str, Any] = {}
     for key, patterns in PATTERNS.items():
-        if (key in _OF_PART and part) or re.search(r"\b(?:gpu|tp rank|pp rank) \d+:", words):
-            continue
-        for pattern in patterns:
-            if hit := re.search(pattern, words):
-                digits = hit[1]
-                if len(digits) < 12 and (key != "parallel.pp" or "into" not in hit[0] or "virtual" not in words):
-                    found.setdefault(key, int(digits))
-                break
+        if (value := _value(key, patterns, words)) is not None:
+            found[key] = value
     if re.search(r"\bacross \d+ gpus", words) and any(key.startswith("parallel.") for key in found):
         found.pop("gpus", None)  # those of one axis
     found |= dict(_named(words))
     return [Fact(key, value, statement.line, statement.text) for key, value in found.items()]
+
+
+def _value(key: str, patterns: tuple[str, ...], words: str) -> int | None:
+    """The first number that one of the patterns finds; counts of a part of the model are passed over."""
+    for pattern in patterns:
+        for hit in re.finditer(pattern, words):
+            of_part = key in _OF_PART and _NOT_WHOLE_MODEL.search(_clause(words, hit))
+            of_virtual = key == "parallel.pp" and "into" in hit[0] and "virtual" in words
+            if not of_part and not of_virtual and len(hit[1]) < _LONGEST:
+                return int(hit[1])
+    return None
+
+
+def _clause(words: str, hit: re.Match[str]) -> str:
+    """The part of a sentence that the hit is in."""
+    begun = max(words.rfind(sign, 0, hit.start()) for sign in ",;.(") + 1
+    ends = [end for sign in ",;.)" if (end := words.find(sign, hit.end())) >= 0]
+    return words[begun : min(ends, default=len(words))]
 
 
 def _named(words: str) -> Iterator[tuple[str, Any]]:

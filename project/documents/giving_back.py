@@ -93,7 +93,7 @@ def _remarks(document: Mapping[str, Any]) -> list[str]:
 
 
 def _replaced(line: str, claim: Mapping[str, Any]) -> str:
-    """The line with the claimed number, in the document's own unit, struck out and ours beside it."""
+    """The line with the claimed number, in the document's own unit, after ours."""
     for hit in re.finditer(r"(\d[\d,']*(?:\.\d+)?)(\s*)([KMGTkmgt]i?B\b|%|[x\u00d7]|[A-Za-z]+)?", line):
         value = float(re.sub(r"[^\d.]", "", hit[1]))
         unit = plain(hit[3] or "")
@@ -101,6 +101,7 @@ def _replaced(line: str, claim: Mapping[str, Any]) -> str:
         if unit.startswith("tflop"):
             scale = 1e12
         if abs(value * scale - claim["claimed"]) <= 1e-9 * abs(claim["claimed"]):
-            ours = f"{claim['found'] / scale:.3g}{hit[2]}{hit[3] or ''}"
-            return f"{line[: hit.start()]}~~{hit[0]}~~ {ours}{line[hit.end() :]}"
+            ours = f"{claim['found'] / scale:.3g}{hit[2] + hit[3] if hit[3] else ''}"
+            was = hit[0].rstrip()
+            return f"{line[: hit.start()]}**{ours}** (not {was}){line[hit.start() + len(was) :]}"
     return line

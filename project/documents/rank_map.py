@@ -68,7 +68,9 @@ def differences(place: Place, rank: dict[str, object]) -> Iterator[str]:
         yield f"layers {', '.join(map(str, layers))}"
 
 
-def map_contradictions(places: list[Place], experts: int | None, replicas: int, gpus: int | None) -> Iterator[str]:
+def map_contradictions(
+    places: list[Place], experts: int | None, replicas: int, gpus: int | None, dp: int
+) -> Iterator[str]:
     """GPUs that are placed twice or not there, and experts that a stage has more than `replicas` times or nowhere."""
     lines = defaultdict(list)
     for place in places:
@@ -79,6 +81,14 @@ def map_contradictions(places: list[Place], experts: int | None, replicas: int, 
     if gpus is not None and places and len(lines) not in (gpus, 0) and max(lines) + 1 == gpus:
         lost = sorted(set(range(gpus)) - set(lines))
         yield f"the rank map leaves out GPU {', '.join(map(str, lost[:8]))}"
+    held_by = defaultdict(list)
+    for place in places:
+        if place.tp is not None and place.pp is not None:
+            held_by[place.pp, place.dp, place.tp].append(place)
+    for (pp, at_dp, tp), same in held_by.items():
+        if len(same) > (dp if at_dp is None else 1):
+            lines_of_them = ", ".join(str(place.line) for place in same)
+            yield f"lines {lines_of_them}: TP rank {tp} of stage {pp} is {len(same)} GPUs"
     stages: dict[int | None, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for place in places:
         if place.expert is not None:

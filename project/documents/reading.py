@@ -49,15 +49,17 @@ def reading(path: Path, text: str) -> Reading:
     for statement in every:
         if statement.line in mapped:
             continue
-        if is_inference(statement):
+        heading = bool(statement.section) and statement.text == statement.section[-1]
+        if is_inference(statement) and not heading:
             declined.append(statement)
             continue
         found, claimed = facts_of(statement), claims_of(statement)
         facts += found
         for claim in claimed:
             claims.setdefault((claim["quantity"], claim["relation"], claim["claimed"]), {**claim, "lines": []})
-            claims[claim["quantity"], claim["relation"], claim["claimed"]]["lines"].append(claim["line"])
-        heading = statement.section and statement.text == statement.section[-1]
+            claims[claim["quantity"], claim["relation"], claim["claimed"]]["lines"] += range(
+                claim["line"], claim["line"] + statement.lines
+            )
         introduces = statement.label and not statement.text
         if not (found or claimed or heading or introduces) and re.search(r"\w", statement.words):
             unread.append(statement)

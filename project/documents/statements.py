@@ -11,6 +11,7 @@ from markdown_it.token import Token
 from project.spec.untrusted import Unreadable, read_text
 
 LARGEST = 4 << 20  # bytes; a book has fewer
+WRAPPED = 72  # characters: a line of prose that is as long and ends without a stop goes on in the next
 LONGEST_LINE = 20_000  # characters
 SUFFIXES = (".md", ".markdown", ".txt")
 _SAME = str.maketrans("\u00d7\u2715\u00f7\u2013\u2014\u2212\u2248\u2192\u00a0", "xx/---~> ")
@@ -19,13 +20,15 @@ _SAME = str.maketrans("\u00d7\u2715\u00f7\u2013\u2014\u2212\u2248\u2192\u00a0", 
 @dataclass(frozen=True)
 class Statement:
     """`line` counts from 1. `label` is a table's first cell or the bold term before a colon, `text` what is said of it,
-    `words` both, in lower case, with one spelling of signs and numbers. `row` is True for a table's row."""
+    `words` both, in lower case, with one spelling of signs and numbers. `row` is True for a table's row. `lines` is the
+    number of lines, more than one for wrapped prose."""
 
     line: int
     section: tuple[str, ...]
     label: str
     text: str
     row: bool = False
+    lines: int = 1
 
     @property
     def words(self) -> str:
@@ -105,8 +108,8 @@ def _statements(tokens: list[Token]) -> Iterator[Statement]:
             if opened.type == "heading_open":
                 depth = int(opened.tag[1:])
                 section = [*(one for one in section if one[0] < depth), (depth, token.content)]
-            for offset, said in enumerate(token.content.split("\n")):
-                yield _statement(said, at + offset, _names(section))
+            for offset, lines in _sentences(token.content.split("\n")):
+                yield _statement(" ".join(lines), at + offset, _names(section), len(lines))
         elif token.type in ("fence", "code_block", "html_block"):
             at = (token.map or [at])[0] + (token.type == "fence")
             for offset, said in enumerate(token.content.splitlines()):
@@ -114,15 +117,26 @@ def _statements(tokens: list[Token]) -> Iterator[Statement]:
                     yield _statement(visible.strip(), at + offset, _names(section))
 
 
+def _sentences(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a paragraph, those of wrapped prose together, with the place of the first."""
+    begun, together = 0, list[str]()
+    for place, line in enumerate(lines):
+        together.append(line)
+        wrapped = len(line) >= WRAPPED and line[-1] not in ".;:!?" and place + 1 < len(lines)
+        if not wrapped or re.match(r"\W*(?:\*\*|[\u2705\u2713\u2611\u274c\u2717*-])", lines[place + 1]):
+            yield begun, together
+            begun, together = place + 1, []
+
+
 def _names(section: list[tuple[int, str]]) -> tuple[str, ...]:
     return tuple(name for _, name in section)
 
 
-def _statement(said: str, at: int, section: tuple[str, ...]) -> Statement:
+def _statement(said: str, at: int, section: tuple[str, ...], lines: int = 1) -> Statement:
     bold = re.match(r"\s*(?:[✅✓☑❌✗]\s*)?\*\*(.+?)\*\*\s*:?\s*(.*)$", said)
     if bold and (bold[1].endswith(":") or ":" in said[: bold.end(1) + 4]):
-        return Statement(at + 1, section, bold[1].rstrip(": "), bold[2].lstrip(": "))
-    return Statement(at + 1, section, "", said.strip())
+        return Statement(at + 1, section, bold[1].rstrip(": "), bold[2].lstrip(": "), lines=lines)
+    return Statement(at + 1, section, "", said.strip(), lines=lines)
 
 
 def _row(cells: list[str], header: list[str], at: int, section: tuple[str, ...]) -> Iterator[Statement]:
