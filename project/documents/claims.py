@@ -81,24 +81,27 @@ def _memory(words: str) -> Iterator[dict[str, Any]]:
 
 def _rates(words: str, heading: str) -> Iterator[dict[str, Any]]:
     words_and_heading = f"{heading.rpartition('/')[2]} {words}" if "improvement" in words else words
-    if hit := re.search(rf"latency[^.;]*?{_NUMBER}\s*%|{_NUMBER}\s*% (?:less|lower|reduced|shorter) latency", words):
+    if hit := re.search(
+        rf"latency[^.;]{{0,80}}?{_NUMBER}\s*%|{_NUMBER}\s*% (?:less|lower|reduced|shorter) latency", words
+    ):
         yield _claim("latency_reduction", "at_least", float(hit[1] or hit[2]) / 100)
     if hit := re.search(
-        rf"(?:throughput|speed-?up)[^.;]*?{_NUMBER}\s*(?:x|times|fold)"
+        rf"(?:throughput|speed-?up)[^.;]{{0,80}}?{_NUMBER}\s*(?:x|times|fold)"
         rf"|{_NUMBER}\s*(?:x|times)\s*(?:the |more |higher )*(?:throughput|faster|speed-?up)",
         words_and_heading,
     ):
         yield _claim("throughput_gain", "at_least", float(hit[1] or hit[2]))
     if hit := re.search(
-        rf"\bgpu(?:s)?\b[^.;,]*?utili[sz]\w+\W*{_NUMBER}\s*%|\bgpus[^.;,]*?{_NUMBER}\s*% (?:utili|busy)", words
+        rf"\bgpu(?:s)?\b[^.;,]{{0,80}}?utili[sz]\w+\W*{_NUMBER}\s*%|\bgpus[^.;,]{{0,80}}?{_NUMBER}\s*% (?:utili|busy)",
+        words,
     ):
         yield _claim("pipeline_utilization", "at_least", float(hit[1] or hit[2]) / 100)
     if hit := re.search(rf"expert utili[sz]ation\W*{_NUMBER}\s*%", words):
         yield _claim("expert_utilization", "at_least", float(hit[1]) / 100)
-    if hit := re.search(rf"\bbubble\b[^.;]*?{_NUMBER}\s*%", words):
+    if hit := re.search(rf"\bbubble\b[^.;]{{0,80}}?{_NUMBER}\s*%", words):
         most = re.search(_MOST + r"\s*~?\s*$", words[: hit.start(1)])
         yield _claim("bubble", "at_most" if most else "about", float(hit[1]) / 100)
-    if hit := re.search(rf"{_NUMBER}\s*% mfu|\bmfu\b[^.;]*?{_NUMBER}\s*%", words):
+    if hit := re.search(rf"{_NUMBER}\s*% mfu|\bmfu\b[^.;]{{0,80}}?{_NUMBER}\s*%", words):
         yield _claim("mfu", "at_least", float(hit[1] or hit[2]) / 100)
     if hit := re.search(rf"{_NUMBER}\s*tflop/?s?(?:/s)?\s*(?:/|per|a|each)\s*gpu", words):
         yield _claim("flops_per_gpu", "at_least", float(hit[1]) * 1e12)
@@ -127,10 +130,10 @@ def _counts(words: str) -> Iterator[dict[str, Any]]:
     if hit := re.search(r"\b(\d+)(?: gpus)? available|available gpus\W*(\d+)", words):
         yield _claim("gpus_available", "at_least", int(hit[1] or hit[2]))
     billions = rf"(?<![\w.]){_NUMBER}\s*(b|m|billion|million)\b"
-    if hit := re.search(rf"total param\w*[^.;,]*?{billions}|{billions} (?:total )?param", words):
+    if hit := re.search(rf"total param\w*[^.;,]{{0,80}}?{billions}|{billions} (?:total )?param", words):
         value, unit = (hit[1], hit[2]) if hit[1] else (hit[3], hit[4])
         yield _claim("parameters_total", "about", float(value) * (1e9 if unit[0] == "b" else 1e6), 0.05)
-    if hit := re.search(rf"{billions}[^.;,]{{0,12}}\bactive|active param\w*[^.;,]*?{billions}", words):
+    if hit := re.search(rf"{billions}[^.;,]{{0,12}}\bactive|active param\w*[^.;,]{{0,80}}?{billions}", words):
         value, unit = (hit[1], hit[2]) if hit[1] else (hit[3], hit[4])
         yield _claim("parameters_active", "about", float(value) * (1e9 if unit[0] == "b" else 1e6), 0.05)
 

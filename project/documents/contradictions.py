@@ -89,7 +89,7 @@ def _divisions(said: dict[str, Fact], statements: list[Statement]) -> Iterator[s
             yield f"{lines}: {said[of].value} {what} do not divide by {axis} {parts}"
     experts, ep = said.get("model.num_experts"), said.get("parallel.ep")
     for statement in statements:
-        hit = re.search(r"\bexperts?\b[^.;]*?\b(\d{1,6}) (?:on each|per (?:gpu|rank)|each)\b", statement.words)
+        hit = re.search(r"\bexperts?\b[^.;]{0,80}?\b(\d{1,6}) (?:on each|per (?:gpu|rank)|each)\b", statement.words)
         hit = hit or re.search(
             r"\b(\d{1,6}) of (?:the )?\d{1,6} experts|\b(\d{1,6}) experts (?:per|on each) (?:gpu|rank)", statement.words
         )

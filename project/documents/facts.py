@@ -8,7 +8,7 @@ from typing import Any
 from project.documents.statements import Statement
 
 _N = r"(\d+)"
-_IS = r"(?:\s*(?:=|:|is|of|degree|size|\()\s*)*\s*"
+_IS = r"\s*(?:(?:=|:|is|of|degree|size|\()\s*){0,4}"
 
 _OWN = r"\b(?<!ffn )(?<!ff )(?<!expert )(?<!experts of )(?<!forward )"  # the model's, not an expert's
 

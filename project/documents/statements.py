@@ -10,9 +10,10 @@ from markdown_it.token import Token
 
 from project.spec.untrusted import Unreadable, read_text
 
-LARGEST = 4 << 20  # bytes; a book has fewer
+LARGEST = 1 << 20  # bytes; a book has fewer
 WRAPPED = 72  # characters: a line of prose that is as long and ends without a stop goes on in the next
-LONGEST_LINE = 20_000  # characters
+MOST_WRAPPED = 12  # lines of a sentence
+LONGEST_LINE = 4_000  # characters
 SUFFIXES = (".md", ".markdown", ".txt")
 _SAME = str.maketrans("\u00d7\u2715\u00f7\u2013\u2014\u2212\u2248\u2192\u00a0", "xx/---~> ")
 
@@ -42,7 +43,7 @@ class Statement:
 def plain(text: str) -> str:
     """Lower case, ASCII signs, and numbers without thousands separators."""
     text = re.sub(r"[*_`]{1,3}(?=\S)|(?<=\S)[*`]{1,3}", lambda mark: "_" if mark[0] == "_" else "", text)
-    text = text.translate(_SAME).lower()
+    text = re.sub(r"\s+", " ", text.translate(_SAME).lower())
     return re.sub(r"(?<![\d.])\d{1,3}(?:[,'\u202f]\d{3})+(?![\d])", lambda one: re.sub(r"\D", "", one[0]), text)
 
 
@@ -122,7 +123,9 @@ def _sentences(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
     begun, together = 0, list[str]()
     for place, line in enumerate(lines):
         together.append(line)
-        wrapped = len(line) >= WRAPPED and line[-1] not in ".;:!?" and place + 1 < len(lines)
+        wrapped = (
+            len(together) < MOST_WRAPPED and len(line) >= WRAPPED and line[-1] not in ".;:!?" and place + 1 < len(lines)
+        )
         if not wrapped or re.match(r"\W*(?:\*\*|[\u2705\u2713\u2611\u274c\u2717*-])", lines[place + 1]):
             yield begun, together
             begun, together = place + 1, []

@@ -1,8 +1,10 @@
 """Documents written from random layouts, in several hands, are read back."""
 
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,3 +89,14 @@ def test_a_layout_that_was_written_down_is_read_back(layout: dict[str, int], han
 @given(st.text(alphabet=st.sampled_from(list("TPEDx=4% |-*#:.,GBs\n[]()<>~0123456789 abcdelmnoprtuy`")), max_size=400))
 def test_any_text_is_read_without_an_error(text: str) -> None:
     settings_of(reading(Path("x.md"), text))
+
+
+HOSTILE = ("= : is of ", "tensor parallel ", "latency ", "1 x 2 * 3 ", " ", "[", "**a* ", ">", "12 experts ")
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_line_of_repeated_words_is_read_in_seconds(piece: str) -> None:
+    """A pattern that tries every way to divide a line would not end in a lifetime."""
+    began = time.monotonic()
+    reading(Path("x.md"), "tensor parallelism " + piece * (4000 // len(piece)) + "x")
+    assert time.monotonic() - began < 20
