@@ -53,8 +53,9 @@ def settings_of(reading: Reading) -> Settings:
 
 
 def overrides(found: Settings, typed: list[str], with_cluster: bool) -> list[str]:
-    """Arguments for Hydra, without those of a group that is `typed`: `model=tiny` replaces the document's model."""
-    chosen = {argument.lstrip("+").partition("=")[0] for argument in typed}
+    """Arguments for Hydra, without those of a model, a layout or a cluster that is `typed`: `model=tiny` replaces the
+    document's model. `data=text` names a corpus, and leaves the document's batch."""
+    chosen = {argument.lstrip("+").partition("=")[0] for argument in typed} & {"model", "parallel", "cluster"}
     groups = [f"{name}={choice}" for name, choice in found.groups.items() if with_cluster and name not in chosen]
     values = found.said | {key: value for key, (value, _) in found.assumed.items()}
     kept = [

@@ -27,4 +27,4 @@ def test_a_document_is_trained_as_it_says_and_its_claims_lie_beside_the_run(tmp_
         "throughput_gain": 6,
     }
     assert all(entry["verdict"] == "holds" for entry in plan["document"]["settings"])
-    assert "<th>line</th>" in (tmp_path / "run/report.html").read_text()
+    assert '<th scope="col">line</th>' in (tmp_path / "run/report.html").read_text()
