@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from project.command_line.command import Command, register_resolvers
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
+from project.command_line.document import with_document
 from project.command_line.help import register_help
 from project.command_line.refusal import in_sweep, refuse, report_warnings, speaks
 from project.command_line.standard_streams import open_standard_streams
@@ -54,8 +55,11 @@ _LISTS_ITS_JOBS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
-    """The arguments for Hydra, values that are meant verbatim quoted, after `check`."""
+    """The arguments for Hydra, after `check`: values that are meant verbatim quoted, and what a strategy document
+    says."""
     quoted = verbatim(argv, texts=command.texts, paths=command.paths)
+    if command.reads_documents:
+        quoted = with_document(quoted, command.name, environ)
     check(quoted, command, environ)
     return quoted
 

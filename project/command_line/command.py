@@ -27,7 +27,8 @@ class Command:
 
     `purpose`, `example` and `groups` (of configs/) are what `--help` shows. `missing` says, of a key that the user must
     give, what to give. `needed` are the keys without which nothing can be checked. `paths` and `texts` are the keys
-    whose values are taken as the shell gave them (`project.command_line.check.verbatim`).
+    whose values are taken as the shell gave them (`project.command_line.check.verbatim`). `reads_documents` says that
+    `document=FILE.md` configures it (`project.command_line.document`).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Command:
     needed: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
+    reads_documents: bool = False
     warnings: Callable[[Config, Surroundings], list[str]] = lambda config, around: []
     objective_faults: Callable[[Config, Surroundings], Iterable[Fault]] = lambda config, around: []
 

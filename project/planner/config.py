@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from project.configs import CONFIGS
+from project.documents.entry import document_entry
+from project.documents.reading import read_document
+from project.documents.statements import is_document
 from project.planner.document.claims import read_claims
 from project.planner.document.comparison import planned_figures
 from project.planner.document.plan import Plan, as_json, make_plan
@@ -51,8 +55,15 @@ def claims_path(document: str) -> Path:
 
 
 def plan_of(config: Config) -> Plan:
-    """Makes the plan of a configuration, and checks the claims that `config["document"]` names."""
-    claims = read_claims(claims_path(config["document"])) if config.get("document") else []
+    """Makes the plan of a configuration, and checks the claims that `config["document"]` names: a file of claims, or a
+    strategy document in Markdown."""
+    document = str(config.get("document") or "")
+    if is_document(document):
+        read = read_document(Path(document).expanduser())
+        plan = make_plan(step_of(config), cluster_of(config), read.claims)
+        settled_now = {**config, "trainer": {**config["trainer"], "precision": plan.derived.step.precision}}
+        return replace(plan, document=document_entry(read, settled_now, as_json(plan)["ranks"]))
+    claims = read_claims(claims_path(document)) if document else []
     return make_plan(step_of(config), cluster_of(config), claims)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any
 
+from project.documents.statements import is_document
 from project.planner.config import claims_path, cluster_of, step_of
 from project.planner.document.claims import claim_faults
 from project.planner.document.derived import derive
@@ -79,7 +80,7 @@ def memory_faults(config: Any, room: float) -> Iterator[Fault]:
 def document_faults(config: Any) -> Iterator[Fault]:
     """Faults of the file of claims that `document` names, for a configuration whose layout and cluster have none: a
     claim names a quantity of its plan."""
-    if config.get("document"):
+    if config.get("document") and not is_document(config["document"]):
         known = quantities(derive(step_of(config), cluster_of(config)))
         yield from claim_faults("document", claims_path(str(config["document"])), known)
 

@@ -182,8 +182,17 @@ def load_choice(run: Run) -> Choice | None:
 
 def claims(run: Run) -> str:
     """The strategy document's claims with their verdicts, as an HTML table; empty where nothing is claimed."""
+    told = run.plan.get("claims") or ()
     header = ("claim", "claimed", "found", "verdict", "derivation")
-    return table(header, [claim_row(claim) for claim in run.plan.get("claims") or ()])
+    if any("line" in claim for claim in told):  # of a strategy document
+        return table(("line", *header), [[*cells([line_of(claim)]), *claim_row(claim)] for claim in told])
+    return table(header, [claim_row(claim) for claim in told])
+
+
+def line_of(claim: dict[str, Any]) -> str:
+    """The lines of the document that say so."""
+    lines = claim.get("lines")
+    return ", ".join(map(str, lines)) if isinstance(lines, list) else str(claim.get("line", ""))
 
 
 def claim_row(claim: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Strict
 
 from project.command_line.command import Command, Config
+from project.documents.statements import is_document
 from project.planner.config import cluster_of, step_of
 from project.planner.machine.cluster_file import cluster_faults
 from project.planner.memory.peak import peak
@@ -25,20 +26,22 @@ from project.spec.untrusted import Unreadable
 
 _NEEDED = (
     *("model", "parallel", "cluster", "data.batch_size", "data.seq_len"),
-    *("trainer.precision", "trainer.accumulate_grad_batches", "search", "calibrate", "objective"),
+    *("trainer.precision", "trainer.accumulate_grad_batches", "search", "calibrate", "objective", "strict"),
 )
 _OF_TRAINER = ("precision", "accumulate_grad_batches")  # the keys of the section that a plan reads
 
 
 class Choices(BaseModel):
     search: Annotated[bool, Strict(), Must("true or false")]
+    strict: Annotated[bool, Strict(), Must("true or false")]
     calibrate: Annotated[bool, Strict(), Must("true or false")]
     objective: Objective
 
 
 def faults(config: Config, around: Surroundings) -> list[Fault]:
     """Faults of the layout, the cluster and the trainer together; where there are none, those of the claims, and then
-    whether the layout fits."""
+    whether the layout fits. A strategy document's layout may be illegal, or not fit: its claims are told all the same.
+    """
     places = list(folder_faults("hydra.run.dir", around.run_folder))
     if config.get("compare") is not None:
         return [*_compared(config["compare"]), *places]
@@ -47,13 +50,14 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         return [*_not_measurable(around), *places]
     if found:
         return [*found, *places]
+    of_document = is_document(config.get("document")) and config["search"] is not True
     found = [
-        *model_and_layout_faults(config),
+        *([] if of_document else model_and_layout_faults(config)),
         *cluster_faults(config["cluster"]),
         *record_faults(Trainer, "trainer", {key: config["trainer"][key] for key in _OF_TRAINER}),
         *places,
     ]
-    if found or config["search"] is True:  # a search is for other layouts, whatever the given one needs
+    if found or of_document or config["search"] is True:  # a search is for other layouts, whatever this one needs
         return found
     return list(_too_few(config)) or list(document_faults(config)) or list(_too_large(config))
 
@@ -130,4 +134,5 @@ PLAN = Command(
     example="+experiment=tp4_ep4_pp4 cluster=h100_2x8",
     groups=("model", "parallel", "experiment", "data", "trainer", "cluster"),
     paths=("compare", "document"),
+    reads_documents=True,
 )

@@ -166,5 +166,6 @@ TRAIN = Command(
         *("model", "parallel", "experiment", "data", "training", "trainer"),
         *("callbacks", "logger", "debug", "verbosity", "sweep"),
     ),
-    paths=("resume", "init_from"),
+    paths=("resume", "init_from", "document"),
+    reads_documents=True,
 )

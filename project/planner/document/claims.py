@@ -96,7 +96,7 @@ def _checked(claim: Mapping[str, Any], found: Quantity) -> dict[str, Any]:
         "difference": apart,
         "source": found.source,
         "derivation": found.how,
-    }
+    } | {key: claim[key] for key in ("line", "lines") if key in claim}
 
 
 def _holds(relation: str, found: float, claimed: float, within: float) -> bool:

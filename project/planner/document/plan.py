@@ -18,11 +18,13 @@ from project.spec.partition import stages_of
 
 @dataclass(frozen=True)
 class Plan:
-    """`claims` are checked (`project.planner.document.claims.check`)."""
+    """`claims` are checked (`project.planner.document.claims.check`). `document` is what a strategy
+    document in Markdown says besides (`project.documents.entry`), None where there is none."""
 
     derived: Derived
     quantities: dict[str, Quantity]
     claims: list[dict[str, Any]]
+    document: dict[str, Any] | None = None
 
 
 def make_plan(step: Step, cluster: Cluster, claims: Iterable[Mapping[str, Any]] = ()) -> Plan:
@@ -59,7 +61,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
             for timed in found.timeline.actions
         ],
         "claims": plan.claims,
-    }
+    } | ({"document": plan.document} if plan.document is not None else {})
 
 
 def _rank(found: Derived, rank: int) -> dict[str, Any]:

@@ -84,6 +84,9 @@ def _memory(found: Derived) -> dict[str, Quantity]:
         "weight_bytes": _derived(at_most.weights, "B", _weights(found)),
         "gradient_bytes": _derived(at_most.gradients, "B", "as wide as the weights"),
         "optimizer_bytes": _derived(at_most.optimizer, "B", "Adam's two moments, each as wide as a weight"),
+        "state_bytes": _derived(
+            max(of.weights + of.gradients + of.optimizer for of in found.memories), "B", "weights, gradients, optimizer"
+        ),
         "activation_bytes": _derived(at_most.activations, "B", flying),
         "logits_bytes": _derived(at_most.logits, "B", "on the last stage, of each microbatch in flight, fp32"),
         "recomputation_bytes": _derived(at_most.recomputation, "B", f"recompute {layout.recompute}: one layer's"),
@@ -120,6 +123,11 @@ def _split(found: Derived) -> dict[str, Quantity]:
         formula = f"{schedule.bubble_formula} with {sizes}, even stages"
     return {
         "layers_per_stage": _derived(largest, "1", "the largest stage"),
+        "layers_per_rank": _derived(
+            max(sum(len(part.layers) for part in found.step.parts_on(rank)) for rank in range(layout.pp)),
+            "1",
+            f"the pipeline rank that has most; {layout.virtual_stages} stage(s) on it",
+        ),
         "sequential_layers": _derived(config.num_layers, "1", in_turn),
         "attention_parallelization": _derived(layout.tp, "1", "heads over tp"),
         "expert_parallelization": _derived(layout.ep * layout.etp, "1", "experts over ep, slices over etp"),
@@ -170,6 +178,12 @@ def _speed(found: Derived, flops: float) -> dict[str, tuple[float, str, str]]:
     return {
         "step_time_s": (seconds, "s", whole),
         "tokens_per_second": (tokens / seconds, "tokens/s", f"{tokens:,} tokens a step"),
+        "tokens_per_second_per_gpu": (
+            tokens / seconds / layout.world_size,
+            "tokens/s",
+            f"{tokens:,} tokens a step, {layout.world_size} GPUs",
+        ),
+        "flops_per_gpu": (flops / (seconds * layout.world_size), "FLOP/s", "model FLOPs of a step, by GPU"),
         "mfu": (mfu, "1", f"model FLOPs over {layout.world_size} x {rate:.3g} FLOP/s"),
         "hfu": (mfu * (1 + _computed_again(step)), "1", "recomputed forwards counted"),
     }
