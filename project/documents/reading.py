@@ -10,6 +10,7 @@ from project.documents.contradictions import contradictions
 from project.documents.facts import Fact, facts_of
 from project.documents.rank_map import Place, rank_map
 from project.documents.statements import Statement, read_markdown, statements
+from project.spec.untrusted import Unreadable
 
 MOST_STATEMENTS = 20_000
 
@@ -35,12 +36,15 @@ class Reading:
 
 
 def read_document(path: Path) -> Reading:
-    """Raises `Unreadable` for a file that is no text of bounded size."""
+    """Raises `Unreadable` for a file that is no text of bounded size, and as `reading`."""
     return reading(path, read_markdown(path))
 
 
 def reading(path: Path, text: str) -> Reading:
-    every = statements(text)[:MOST_STATEMENTS]
+    """Raises `Unreadable` for more statements than are read: none is dropped."""
+    every = statements(text)
+    if len(every) > MOST_STATEMENTS:
+        raise Unreadable(path, f"says {len(every):,} things, more than the {MOST_STATEMENTS:,} that are read")
     facts: list[Fact] = []
     claims: dict[tuple[Any, ...], dict[str, Any]] = {}
     declined, unread = [], []

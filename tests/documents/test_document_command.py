@@ -89,6 +89,7 @@ BAD = {
     "blank.md": (b"\n \n", "is empty"),
     "large.md": (b"x" * (LARGEST + 1), f"at most {LARGEST} are read"),
     "line.md": (b"TP=4 " * 1_000, "has a line of more than"),
+    "long.md": (b"- a\n" * 20_001, "says 20,001 things, more than the 20,000 that are read"),
     "program.md": (b"import sys\nprint(sys.argv)\n", "says nothing of a model or a layout"),
 }
 
