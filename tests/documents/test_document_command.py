@@ -16,6 +16,7 @@ from project.planner.document.quantities import quantities
 from tests.documents.test_documents import FOUND, WRITTEN
 from tests.harness.command import run
 from tests.harness.paths import ROOT
+from tests.harness.reported_run import CLAIM
 
 PLAN_PY = [sys.executable, "-c", "from project import plan; plan.main()"]
 
@@ -142,7 +143,7 @@ def test_html_scripts_unknown_units_and_long_numbers_are_data(tmp_path: Path) ->
 def test_a_script_in_a_cell_is_escaped_in_the_page() -> None:
     from project.report.run_page import claim_row
 
-    row = "".join(claim_row({"claim": "Weights: <script>alert(2)</script>", "verdict": "fails"}))
+    row = "".join(claim_row(CLAIM | {"claim": "Weights: <script>alert(2)</script>"}))
     assert "<script>" not in row
 
 
