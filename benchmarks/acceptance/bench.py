@@ -49,6 +49,12 @@ class Failed(Exception):
     """A program ended as it should not, or a number is not what it should be; the message is one line."""
 
 
+def environment() -> dict[str, str]:
+    """This process's, in which this project is found first, and then what was found before."""
+    before = os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *([before] if before else [])])}
+
+
 @dataclass
 class Bench:
     """`gpus` is the number of devices, or of processes on a CPU. Runs leave their folders in `folder`."""
@@ -71,7 +77,7 @@ class Bench:
 
     def command(self, *command: str, statuses: tuple[int, ...] = (0,)) -> str:
         """Returns what a program of this project's Python says. Raises `Failed` for another status, or out of time."""
-        environ = os.environ | {"PYTHONPATH": str(ROOT)}
+        environ = environment()
         let_threads_sleep(environ)
         try:
             done = subprocess.run(

@@ -1,7 +1,6 @@
 """Stage A: does the project compute on GPUs what it computes elsewhere, and go on from its checkpoints."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.acceptance.bench import ROOT, Bench, Failed, logged, told
+from benchmarks.acceptance.bench import ROOT, Bench, Failed, environment, logged, told
 from benchmarks.acceptance.stage import Found, Stage, Task
 from project.planner.search.space import overrides
 from project.spec.layout import ParallelLayout
@@ -115,9 +114,8 @@ def watchdog(bench: Bench) -> Found:
     options = [*bench.size.small, "trainer.max_steps=100000", "trainer.limit_val_batches=0", "watchdog.timeout_s=15"]
     ours = ["project/train.py", "logger=csv", *overrides(layout).split(), f"trainer.accelerator={bench.accelerator}"]
     command = [sys.executable, *ours, *options, "callbacks.checkpoint=null", f"hydra.run.dir={run}"]
-    environ = os.environ | {"PYTHONPATH": str(ROOT)}
     with (bench.folder / "stopped.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=subprocess.STDOUT)
     try:
         until(bench, lambda: (run / "metrics.csv").exists() and len(logged(run, "train/loss")) > 2, "the third step")
         ranks = psutil.Process(process.pid).children()
