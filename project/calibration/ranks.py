@@ -4,6 +4,8 @@ import os
 import socket
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -18,35 +20,47 @@ def device_of(backend: str, rank: int) -> torch.device:
 
 def on_ranks(ranks: int, measure: Callable[[int], Any], backend: str = "gloo") -> list[Any]:
     """The results of `measure(rank)` on every rank, in order. The ranks form one process group and have one thread
-    each. An exception on a rank is raised here."""
+    each. An exception on a rank is raised here, and so is a rank's end without an answer."""
     port = _free_port()
     context = mp.get_context("fork")
-    results = context.SimpleQueue()
+    pipes = [context.Pipe(duplex=False) for _ in range(ranks)]
     processes = [
-        context.Process(target=_main, args=(rank, ranks, port, backend, measure, results)) for rank in range(ranks)
+        context.Process(target=_main, args=(rank, ranks, port, backend, measure, answer), daemon=True)
+        for rank, (_, answer) in enumerate(pipes)
     ]
     for process in processes:
         process.start()
-    answers = dict(results.get() for _ in processes)
-    for process in processes:
+    try:
+        answers = [_answer_of(rank, process, pipes[rank][0]) for rank, process in enumerate(processes)]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return answers
+
+
+def _answer_of(rank: int, process: BaseProcess, pipe: Connection) -> Any:
+    wait([pipe, process.sentinel])
+    if not pipe.poll():
         process.join()
-    for answer in answers.values():
-        if isinstance(answer, Exception):
-            raise answer
-    return [answers[rank] for rank in range(ranks)]
+        raise RuntimeError(f"rank {rank} of the measurement ended with status {process.exitcode}, and no answer")
+    answer = pipe.recv()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
-def _main(rank: int, ranks: int, port: int, backend: str, measure: Callable[[int], Any], results: Any) -> None:
+def _main(rank: int, ranks: int, port: int, backend: str, measure: Callable[[int], Any], answer: Connection) -> None:
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group(backend, rank=rank, world_size=ranks, timeout=timedelta(seconds=60))
     try:
-        results.put((rank, measure(rank)))
+        dist.init_process_group(backend, rank=rank, world_size=ranks, timeout=timedelta(seconds=60))
+        measured = measure(rank)
         dist.barrier()
-    except Exception as error:
-        results.put((rank, error))  # the parent waits for an answer of every rank
-    finally:
+        answer.send(measured)
         dist.destroy_process_group()
+    except Exception as error:
+        answer.send(error)
 
 
 def _free_port() -> int:
