@@ -100,6 +100,7 @@ class ForkLauncher(ForkingLauncher):
             errors, error_of = zip(*(context.Pipe(duplex=False) for _ in range(self.num_processes)), strict=True)
         except OSError as error:
             raise NotForked(f"pipes to {self.num_processes} ranks cannot be opened: {error.strerror}{LIMIT}") from None
+        self.errors: Sequence[Connection] = errors
         self.ranks = [
             context.Process(
                 target=self._rank_main,
@@ -235,6 +236,7 @@ class ForkLauncher(ForkingLauncher):
                 unread.remove(error)
                 if (report := received(error)) is not None:  # type: ignore[arg-type]
                     reports.append(report)
+        self._see_the_ended(unread)
         if late := self._late(reports):
             return late
         for rank, process in enumerate(self.ranks):
@@ -245,6 +247,14 @@ class ForkLauncher(ForkingLauncher):
             return RankFailed(codes[0][0], f"exited with status {codes[0][1]}")
         _, rank, message, details = min(reports)
         return RankFailed(rank, message, details)
+
+    def _see_the_ended(self, unread: Sequence[Connection]) -> None:
+        """Joins the ranks that have closed their pipes: the system closes an ending process's files before anybody can
+        see that it has ended, and one that seems to live would be blamed for what it was ended by."""
+        deadline = time.monotonic() + GRACE_S
+        for pipe, process in zip(self.errors, self.ranks, strict=True):
+            if pipe not in unread:
+                process.join(max(deadline - time.monotonic(), 0))
 
     def _late(self, reports: list[tuple[float, int, str, str]]) -> RankFailed | None:
         """Returns the failure of the ranks that missed a collective which timed out; None if none did. A rank that

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from project.command_line.composition import compose_or_explain
 from project.configs import CONFIGS
-from project.planner.config import cluster_of, step_of
+from project.planner.config import cluster_of, plan_of, step_of
 from project.planner.memory.peak import peak
 from project.spec.layout import RECOMPUTE
 from project.training.trainer import settle_recomputation
@@ -54,3 +54,12 @@ def test_each_has_less_to_keep_than_the_one_before() -> None:
     sizes = [needed(recompute) for recompute in RECOMPUTE]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
+
+
+@pytest.mark.parametrize("rate", ["16", "1e-9", "1e300"])
+def test_a_plan_for_a_processor_of_any_rate_comes_to_an_end(rate: str) -> None:
+    """Of actions that take ages what rounding leaves is longer than any real action."""
+    cfg = composed(
+        "train", "cluster=cpu_here", "model=tiny", f"cluster.peak_flops.fp32={rate}", "trainer.precision=32-true"
+    )
+    assert plan_of(plain(cfg)).derived.timeline.span > 0

@@ -185,7 +185,7 @@ def shared_span(
         for rank in running:
             remains = (left[rank] or 0.0) - (until - clock) * part * wants[rank]
             left[rank] = remains
-            if remains <= 1e-12:
+            if remains <= max(1e-12, 4e-15 * until):  # of long actions what rounding leaves is longer
                 action = order[rank][place[rank]]
                 if action.kind != "W":
                     done[action.stage, action.kind == "F", action.microbatch] = until
