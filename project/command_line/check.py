@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -25,7 +25,8 @@ from project.command_line.document import with_document
 from project.command_line.help import register_help
 from project.command_line.refusal import in_sweep, refuse, report_warnings, speaks
 from project.command_line.standard_streams import open_standard_streams
-from project.compat.hydra_internals import command_line_parser
+from project.command_line.verbatim import verbatim
+from project.compat.hydra_internals import command_line_parser, optimizes
 from project.configs import CONFIGS
 from project.engine.host import count_gpus, torch_build
 from project.preflight.gpus import Hardware
@@ -50,8 +51,6 @@ def stand_somewhere() -> None:
 
 
 HARDWARE = Hardware(torch_build, ask_driver)
-_LISTS_ITS_JOBS = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-"""The sweeper that asks for no result of a job."""
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
@@ -62,22 +61,6 @@ def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -
         quoted = with_document(quoted, command.name, environ)
     check(quoted, command, environ)
     return quoted
-
-
-def verbatim(argv: Sequence[str], *, texts: Collection[str] = (), paths: Collection[str] = ()) -> list[str]:
-    """Quotes the values that are meant as the shell gave them. Hydra's grammar would trim a text, read numbers, lists
-    and sweeps into it, and stumble over a path with an equals sign, such as `step=10.ckpt`.
-
-    `texts` and `paths` are keys. A path without an equals sign is left alone, so that several can make a sweep.
-    """
-
-    def quoted(argument: str) -> str:
-        key, _, value = argument.partition("=")
-        if key in texts or (key in paths and "=" in value and value[0] not in "'\""):
-            return f"{key}='{_escaped(value)}'"
-        return argument
-
-    return [quoted(argument) for argument in argv]
 
 
 def check(
@@ -126,12 +109,6 @@ def check_job(cfg: DictConfig, command: Command, environ: Mapping[str, str]) -> 
     report_warnings(warnings)
 
 
-def _escaped(value: str) -> str:
-    """Escapes for single quotes in Hydra's grammar: backslashes count before a quote alone, and `${` is OmegaConf's."""
-    doubled = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
-    return doubled.replace("${", "\\${")
-
-
 def _is_no_run(args: Namespace) -> bool:
     # With a --config-path of the user's own, Hydra alone knows what it is relative to.
     shows = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
@@ -171,8 +148,8 @@ def _log_faults(hydra: DictConfig) -> Iterator[Fault]:
 
 def _sweep(composed: Composed, command: Command, around: Surroundings) -> Found:
     with _as_in_job(composed.cfg, composed.cfg.hydra.sweep) as (cfg, folder):
-        optimizes = OmegaConf.select(composed.cfg.hydra, "sweeper._target_") != _LISTS_ITS_JOBS
-        objective = _objective_faults(cfg, command, around) if optimizes and not composed.faults else ()
+        asks = optimizes(composed.cfg.hydra) and not composed.faults
+        objective = _objective_faults(cfg, command, around) if asks else ()
         return [*composed.faults, *objective, *folder_faults("hydra.sweep.dir", folder)], []
 
 

@@ -27,7 +27,7 @@ class Command:
 
     `purpose`, `example` and `groups` (of configs/) are what `--help` shows. `missing` says, of a key that the user must
     give, what to give. `needed` are the keys without which nothing can be checked. `paths` and `texts` are the keys
-    whose values are taken as the shell gave them (`project.command_line.check.verbatim`). `reads_documents` says that
+    whose values are taken as the shell gave them (`project.command_line.verbatim`). `reads_documents` says that
     `document=FILE.md` configures it (`project.command_line.document`).
     """
 

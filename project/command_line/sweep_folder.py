@@ -51,9 +51,14 @@ class SweepFolder(Callback):
         if any(job.status in ("failed", "interrupted") for job in self.conclude()):
             raise SystemExit(1)
 
+    @property
+    def number(self) -> int | None:
+        """The number of the sweep's jobs; None in a process that a launcher has put a job into."""
+        return number_of_jobs(self.config) if self.config else None
+
     def write(self) -> list[Job]:
         found = jobs(self.sweep_folder)
-        write_sweep(self.sweep_folder, found, number_of_jobs(self.config) if self.config else None)
+        write_sweep(self.sweep_folder, found, self.number)
         return found
 
     def conclude_if_begun(self) -> None:
@@ -69,5 +74,5 @@ class SweepFolder(Callback):
         if self.table:
             from project.sweep.table import print_sweep
 
-            print_sweep(found, self.sweep_folder, number_of_jobs(self.config) if self.config else None)
+            print_sweep(found, self.sweep_folder, self.number)
         return found

@@ -1,4 +1,4 @@
-"""How many jobs a sweep has, and about how long they take by the plan."""
+"""A sweep's size: the number of its jobs, and about how long they take by the plan."""
 
 from collections.abc import Sequence
 from statistics import mean

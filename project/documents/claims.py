@@ -1,4 +1,5 @@
-"""What a document claims of memory, time and balance: quantities of the plan, as entries of `configs/claims` are."""
+"""Patterns find what a document claims of memory, time and balance; each claim names a quantity of the plan, as entries
+of `configs/claims` do."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +7,7 @@ from typing import Any
 
 from project.documents.statements import Statement, plain
 
-_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _SIZE = r"(\d+(?:\.\d+)?)\s*([kmgt]i?b)\b"
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _MOST = r"(?:<|≤|under|below|less than|at most|up to|within|no more than)"
@@ -43,8 +44,7 @@ def claims_of(statement: Statement) -> list[dict[str, Any]]:
             key = (claim["quantity"], claim["relation"], claim["claimed"])
             if key not in seen:
                 seen.add(key)
-                said = f"{statement.label}: {statement.text}" if statement.label else statement.text
-                found.append({"claim": said.replace("**", ""), "line": statement.line, **claim})
+                found.append({"claim": statement.said.replace("**", ""), "line": statement.line, **claim})
     return found
 
 
@@ -65,7 +65,7 @@ def _memory(words: str) -> Iterator[dict[str, Any]]:
     for hit in sizes:
         if quantity is None:
             return
-        value = float(hit[1]) * _UNITS[hit[2]]
+        value = float(hit[1]) * UNITS[hit[2]]
         before = words[max(0, hit.start() - 24) : hit.start()]
         after = words[hit.end() : hit.end() + 24]
         bound = re.search(_MOST + r"\s*(?:the |its |~)?\s*$", before)

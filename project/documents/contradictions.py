@@ -1,4 +1,4 @@
-"""What a document says that excludes something else that it says; found before any plan."""
+"""Checks find what a document says that excludes something else that it says; they need no plan."""
 
 import re
 from collections import defaultdict
@@ -90,9 +90,7 @@ def _divisions(said: dict[str, Fact], statements: list[Statement]) -> Iterator[s
     experts, ep = said.get("model.num_experts"), said.get("parallel.ep")
     for statement in statements:
         hit = re.search(r"\bexperts?\b[^.;]{0,80}?\b(\d{1,6}) (?:on each|per (?:gpu|rank)|each)\b", statement.words)
-        hit = hit or re.search(
-            r"\b(\d{1,6}) of (?:the )?\d{1,6} experts|\b(\d{1,6}) experts (?:per|on each) (?:gpu|rank)", statement.words
-        )
+        hit = hit or re.search(_EXPERTS_OF_RANK, statement.words)
         if hit and experts and ep and ep.value and experts.value % ep.value == 0:
             each = int(next(group for group in hit.groups() if group))
             if each != experts.value // ep.value:
@@ -102,10 +100,7 @@ def _divisions(said: dict[str, Fact], statements: list[Statement]) -> Iterator[s
                 )
     layers, pp = said.get("model.num_layers"), said.get("parallel.pp")
     for statement in statements:
-        hit = re.search(
-            LAYERS_OF_STAGE,
-            statement.words,
-        )
+        hit = re.search(LAYERS_OF_STAGE, statement.words)
         if hit and layers and pp and int(hit[1] or hit[2]) * pp.value != layers.value:
             each = int(hit[1] or hit[2])
             on_all = f"{each} layers on each of {pp.value} stages are {each * pp.value}"

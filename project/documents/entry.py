@@ -1,4 +1,4 @@
-"""What `plan.json` has of a document besides its claims, under the key `document`."""
+"""The entry `document` of `plan.json` has what a document says besides its claims."""
 
 from typing import Any
 
@@ -42,5 +42,4 @@ def _rank_map(read: Reading, ranks: list[dict[str, Any]]) -> list[dict[str, Any]
 
 
 def _listed(statements: list[Statement]) -> list[dict[str, Any]]:
-    said = ((of.line, f"{of.label}: {of.text}" if of.label else of.text) for of in statements)
-    return [{"line": line, "text": text} for line, text in said]
+    return [{"line": of.line, "text": of.said} for of in statements]

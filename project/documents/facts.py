@@ -1,4 +1,4 @@
-"""What a document says of its model, hardware and layout: one pattern for each way of saying it."""
+"""Patterns find what a document says of its model, hardware and layout; there is one for each way of saying it."""
 
 import re
 from collections.abc import Iterator

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from project.documents.claims import UNITS
 from project.documents.statements import lines_of, plain
 
 _MARKS = {"holds": "holds", "fails": "fails", "unknown": "cannot be known"}
-_UNITS = {"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 InWords = Callable[[str, float | None, str], str]
 """A quantity's name, value and unit as text."""
 
@@ -97,7 +97,7 @@ def _replaced(line: str, claim: Mapping[str, Any]) -> str:
     for hit in re.finditer(r"(\d[\d,']*(?:\.\d+)?)(\s*)([KMGTkmgt]i?B\b|%|[x\u00d7]|[A-Za-z]+)?", line):
         value = float(re.sub(r"[^\d.]", "", hit[1]))
         unit = plain(hit[3] or "")
-        scale = _UNITS.get(unit, 0.01 if unit == "%" else 1e-3 if unit == "ms" else 1.0)
+        scale = UNITS.get(unit, 0.01 if unit == "%" else 1e-3 if unit == "ms" else 1.0)
         if unit.startswith("tflop"):
             scale = 1e12
         if abs(value * scale - claim["claimed"]) <= 1e-9 * abs(claim["claimed"]):

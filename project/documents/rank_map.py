@@ -10,7 +10,8 @@ from project.documents.statements import Statement
 
 @dataclass(frozen=True)
 class Place:
-    """What a line says of a GPU; None where it is silent. `layers` are the first and the last one of its stage."""
+    """A place is what a line says of a GPU; None where it is silent. `layers` are the first and the last one of its
+    stage."""
 
     line: int
     text: str
@@ -40,7 +41,7 @@ def _place(statement: Statement) -> Place | None:
     layers = re.search(r"layers?\s*(\d{1,6})\s*-\s*(\d{1,6})", around)
     return Place(
         statement.line,
-        f"{statement.label}: {statement.text}" if statement.label else statement.text,
+        statement.said,
         int(gpu[1]),
         tp=number("tp"),
         pp=number("pp", "stage"),

@@ -32,8 +32,13 @@ class Statement:
     lines: int = 1
 
     @property
+    def said(self) -> str:
+        """The label and what is said of it, as they stand."""
+        return f"{self.label}: {self.text}" if self.label else self.text
+
+    @property
     def words(self) -> str:
-        return plain(f"{self.label}: {self.text}" if self.label else self.text)
+        return plain(self.said)
 
     @property
     def heading(self) -> str:

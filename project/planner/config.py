@@ -26,8 +26,8 @@ Config = Mapping[str, Any]
 
 
 def step_of(config: Config) -> Step:
-    """What is `auto` is settled by the cluster: the precision by the kind of its devices (one without multiprocessors
-    is a processor), recomputation by their memory."""
+    """Returns the step of a configuration. The cluster settles what is `auto`: the precision by the kind of its devices
+    (one without multiprocessors is a processor), recomputation by their memory."""
     trainer, data = config["trainer"], config["data"]
     precision = trainer["precision"]
     if precision == "auto":

@@ -1,4 +1,4 @@
-"""What `parallel.recompute=auto` stands for: the least that is computed again, by the plan's memory."""
+"""`parallel.recompute=auto` stands for the least that has to be computed again, by the plan's memory."""
 
 from dataclasses import replace
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from project.planner.document.performance_sheets import quantity_text, verdict_text
 from project.report import communication, curves, experts, gantt, memory, rank_map
+from project.report.claims import claims
 from project.report.escaped import escape
-from project.report.page import Choice, Section, Tile, cells, page, table, tiles
+from project.report.page import Choice, Section, Tile, page, tiles
 from project.report.run import Run
 from project.report.style import Form, count, percent, seconds, size
 from project.run_folder import write_atomically
@@ -15,7 +14,6 @@ from project.spec.figures import figure
 
 NO_STEP = "No step was logged."
 NO_EXPERTS = "No layer of this run has experts, or no step was logged."
-SIGNS = {"holds": "✓", "fails": "✗", "unknown": "?"}
 
 
 def write_run_page(folder: str | Path) -> Path:
@@ -178,32 +176,6 @@ def document_sections(run: Run) -> list[Section]:
 def load_choice(run: Run) -> Choice | None:
     figures = experts.load_over_time(run)
     return Choice("Step", figures, len(figures) - 1, slider=True) if figures else None
-
-
-def claims(run: Run) -> str:
-    """The strategy document's claims with their verdicts, as an HTML table; empty where nothing is claimed."""
-    told = run.plan.get("claims") or ()
-    header = ("claim", "claimed", "found", "verdict", "derivation")
-    if any("line" in claim for claim in told):  # of a strategy document
-        return table(("line", *header), [[*cells([line_of(claim)]), *claim_row(claim)] for claim in told])
-    return table(header, [claim_row(claim) for claim in told])
-
-
-def line_of(claim: dict[str, Any]) -> str:
-    """The lines of the document that say so."""
-    lines = claim.get("lines")
-    return ", ".join(map(str, lines)) if isinstance(lines, list) else str(claim.get("line", ""))
-
-
-def claim_row(claim: dict[str, Any]) -> list[str]:
-    verdict = str(claim.get("verdict") or "unknown")
-    said = [quantity_text(claim["quantity"], claim[name], claim["unit"]) for name in ("claimed", "found")]
-    sign = f"{SIGNS.get(verdict, '?')} {verdict_text(claim)}"
-    return [
-        *cells([claim["claim"], *said]),
-        f'<td class="{escape(verdict)}">{escape(sign)}</td>',
-        *cells([str(claim.get("derivation") or "")]),
-    ]
 
 
 def configuration(run: Run) -> str:

@@ -58,7 +58,7 @@ def check_end(which: str, is_last: bool, layout: ParallelLayout) -> None:
 
 
 def by_replica(everywhere: Sequence[str], layout: ParallelLayout) -> str:
-    """What the ranks of each replica have, each once."""
+    """Says what the ranks of each replica have, each value once."""
     of_replica: dict[int, dict[str, None]] = {}
     for rank, value in enumerate(everywhere):
         of_replica.setdefault(layout.coordinates(rank).dp, {})[value] = None

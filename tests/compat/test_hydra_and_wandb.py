@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from project.compat import hydra_internals, wandb_internals
+from project.configs import CONFIGS
 
 
 def test_hydra_s_command_line_is_read_as_hydra_reads_it() -> None:
@@ -14,6 +16,14 @@ def test_hydra_s_command_line_is_read_as_hydra_reads_it() -> None:
     )
     flags = {"help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun", "config_dir", "config_path"}
     assert flags <= set(vars(parsed)), "commands that ask for no run would be checked like runs"
+
+
+def test_hydra_s_own_sweeper_is_known_by_its_configuration() -> None:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        hydra = compose("train", return_hydra_config=True).hydra
+    assert not hydra_internals.optimizes(hydra), "a sweep that lists its jobs would be asked for an objective"
+    hydra.sweeper._target_ = "somebody.Sweeper"
+    assert hydra_internals.optimizes(hydra)
 
 
 def test_a_workspace_is_json_without_a_server() -> None:

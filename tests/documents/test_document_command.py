@@ -141,7 +141,7 @@ def test_html_scripts_unknown_units_and_long_numbers_are_data(tmp_path: Path) ->
 
 
 def test_a_script_in_a_cell_is_escaped_in_the_page() -> None:
-    from project.report.run_page import claim_row
+    from project.report.claims import claim_row
 
     row = "".join(claim_row(CLAIM | {"claim": "Weights: <script>alert(2)</script>"}))
     assert "<script>" not in row

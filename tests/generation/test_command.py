@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from project.command_line.check import check, verbatim
+from project.command_line.check import check
 from project.command_line.composition import compose_or_explain
+from project.command_line.verbatim import verbatim
 from project.commands.generate.command import GENERATE
 from project.configs import CONFIGS
 from project.generation.prompt import Prompt

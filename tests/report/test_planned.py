@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from project.report import communication, gantt, memory, rank_map
+from project.report.claims import claims
 from project.report.run import Run
-from project.report.run_page import claims, key_figures, write_run_page
+from project.report.run_page import key_figures, write_run_page
 from project.spec.schedules.order import order_of
 from tests.harness.browser import Browser
 from tests.harness.reported_run import CASE, CLAIM

@@ -1,4 +1,4 @@
-"""What `plan.py` prints and writes of a strategy document: verdicts, contradictions, and the document given back."""
+"""`plan.py` prints and writes of a strategy document its verdicts, its contradictions, and the document given back."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +62,7 @@ def give_back(config: Config, content: dict[str, Any], folder: Path) -> None:
 
 
 def falls_short(content: dict[str, Any]) -> list[str]:
-    """What `strict=true` fails for."""
+    """The claims, values and contradictions that `strict=true` fails for."""
     claims = [claim["claim"] for claim in content["claims"] if claim["verdict"] == "fails"]
     entries = content["document"]
     others = [one for kind in ("settings", "notes", "rank_map") for one in entries[kind] if one["verdict"] == "fails"]

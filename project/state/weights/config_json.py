@@ -74,7 +74,7 @@ def from_config_json(content: Mapping[str, Any]) -> ModelConfig:
     shared = {ours: numbers[theirs] for ours, theirs in family.keys.items()}
     dense = {} if family.has_experts else {"num_dense_layers": shared["num_layers"], "num_experts": 1, "top_k": 1}
     theta = float(_theta(content, family))
-    return ModelConfig(**shared, **dense, qk_norm=family.model_type.startswith("qwen3"), rope_theta=theta)
+    return ModelConfig(**shared, **dense, qk_norm=family.qk_norm, rope_theta=theta)
 
 
 def _number_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:

@@ -37,7 +37,7 @@ class Family:
     """`keys` are those that both have, ours first. `defaults` and `theta` are what transformers takes for keys that a
     `config.json` leaves out. `says` is what the file says besides, in every model that we can compute; `absent` is
     what transformers takes for those where they are left out. `without` names keys that have no effect while another
-    one is false."""
+    one is false. `qk_norm` is our key, which theirs have no name for."""
 
     model_type: str
     architecture: str
@@ -47,6 +47,7 @@ class Family:
     says: Mapping[str, Any] = field(default_factory=dict)
     absent: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
+    qk_norm: bool = False
 
     @property
     def has_experts(self) -> bool:
@@ -65,11 +66,13 @@ QWEN3_MOE = Family(
     says={"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
     absent={"norm_topk_prob": False},
     without=_WINDOWS,
+    qk_norm=True,
 )
 QWEN3 = Family(
     *("qwen3", "Qwen3ForCausalLM", COMMON, 1e4),
     defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "head_dim": 128},
     without=_WINDOWS,
+    qk_norm=True,
 )
 LLAMA = Family("llama", "LlamaForCausalLM", COMMON, 1e4, defaults=_NUMBERS | {"rms_norm_eps": 1e-6})
 FAMILIES = {family.model_type: family for family in (MIXTRAL, QWEN3_MOE, QWEN3, LLAMA)}
@@ -95,9 +98,8 @@ WE_HOLD: dict[str, tuple[object, ...]] = {
 
 def family_of(config: ModelConfig) -> Family:
     """The family that computes what the model does, if one does (`unholdable`)."""
-    if config.moe_layers:
-        return QWEN3_MOE if config.qk_norm else MIXTRAL
-    return QWEN3 if config.qk_norm else LLAMA
+    kind = bool(config.moe_layers), config.qk_norm
+    return next(family for family in FAMILIES.values() if (family.has_experts, family.qk_norm) == kind)
 
 
 @lru_cache(maxsize=64)
