@@ -61,6 +61,7 @@ MODEL: dict[str, tuple[str, str]] = {
     "num_shared_experts": ("0 or more", "experts that every token goes to"),
     "num_dense_layers": ("0 to num_layers", "first layers, without experts"),
     "score": (_words(ModelConfig, "score"), "what the router makes of its logits"),
+    "norm_top_k": ("true or false", "the chosen scores are divided by their sum"),
     "expert_balance": (_words(ModelConfig, "expert_balance"), "what spreads tokens over the experts"),
     "auxiliary_coefficient": ("0 or more", "of the auxiliary loss"),
     "auxiliary_per": (_words(ModelConfig, "auxiliary_per"), "where the auxiliary loss counts"),
@@ -69,7 +70,8 @@ MODEL: dict[str, tuple[str, str]] = {
     "capacity_factor": ("null or above 0", "room of an expert; 1 fits an even load"),
     "capacity_group": ("divides data.seq_len / tp", "consecutive tokens that share it"),
     "rope_theta": ("above 0", "base of the rotary embedding"),
-    "qk_norm": ("true or false", "a norm of each head's query and key"),
+    "qk_norm": ("true or false", "a norm of queries and keys"),
+    "qk_norm_over": (_words(ModelConfig, "qk_norm_over"), "each head, or all together"),
     "norm_eps": ("0 or more", "added to a mean square"),
     "init_std": ("0 or more", "of the initial weights"),
 }

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from project.compat.torch_internals import all_to_all, gather_rows, scatter_sums
+from project.compat.torch_internals import all_to_all, gather_rows, scatter_sums, sum_over_ranks
 from project.engine import one_round
 
 
@@ -54,6 +54,19 @@ def rows_gathered(x: Tensor, group: ProcessGroup) -> Tensor:
 
 def sums_scattered(x: Tensor, group: ProcessGroup) -> Tensor:
     return one_round.reduce_scatter(x, group.group_name) if x.device.type == "cpu" else scatter_sums(x, group)
+
+
+class SumOverRanks(torch.autograd.Function):
+    """The sum over the ranks of their `x`, which each of them uses; backward sums the gradients of all those uses."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return sum_over_ranks(x, group)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return sum_over_ranks(grad.contiguous(), ctx.group), None
 
 
 class AllToAll(torch.autograd.Function):

@@ -15,8 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Placement, Shard
 from torch.distributed.tensor.parallel.style import ParallelStyle
 
-from project.compat.torch_internals import sum_over_ranks
-from project.engine.collectives import GatherSequence, ScatterSequence
+from project.engine.collectives import GatherSequence, ScatterSequence, SumOverRanks
 from project.engine.dispatch import AllToAllDispatch
 from project.engine.local_shards import compute_locally, distribute
 from project.engine.mesh import flat
@@ -45,6 +44,15 @@ class Rows(ParallelStyle):
         if device_mesh.size() > 1:
             group = device_mesh.get_group()
             module.register_forward_hook(lambda module, args, output: ScatterSequence.apply(output, group))
+        return module
+
+
+class Channels(ParallelStyle):
+    """A vector of factors over the axis: each rank scales its part of the width, of the whole sequence's tokens."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        distribute(module, device_mesh, lambda name: [Shard(0)])
+        compute_locally(module)
         return module
 
 
@@ -149,10 +157,11 @@ class ShardedExperts(ParallelStyle):
 
 
 class SummedOverRanks(ParallelStyle):
-    """Adds a module's output, which has no graph, over the axis: the statistics of a sequence that is cut over it."""
+    """Adds a module's output over the axis: the statistics of a sequence that is cut over it, or the squares of a width
+    that is."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
         if device_mesh.size() > 1:
             group = device_mesh.get_group()
-            module.register_forward_hook(lambda module, args, output: sum_over_ranks(output, group))
+            module.register_forward_hook(lambda module, args, output: SumOverRanks.apply(output, group))
         return module

@@ -12,6 +12,7 @@ from torch.distributed.tensor.parallel.style import ParallelStyle
 
 from project.engine.plan import Over, Plan, ReplicatedWeights, Row
 from project.engine.styles import (
+    Channels,
     Columns,
     DispatchOverRanks,
     Rows,
@@ -68,6 +69,8 @@ def style(weight: Weight, operation: Operation) -> ParallelStyle:
     sent = {send.collective for send in operation.sends if send.direction == "forward"}
     if TP[0] not in weight.split:
         return ReplicatedWeights()
+    if len(weight.shape) == 1:
+        return Channels()
     if "reduce_scatter" in sent:
         return VocabularyRows() if weight.split[0] == TP[0] else Rows()
     return VocabularyColumns() if "all_gather" in sent else Columns()
@@ -75,7 +78,8 @@ def style(weight: Weight, operation: Operation) -> ParallelStyle:
 
 def exchange(operation: Operation) -> Iterator[tuple[str, Row]]:
     """A module that gathers the sequence for its matrices, adds up its output over the ranks, or holds the dispatch
-    that the all-to-all takes the place of. Where every rank holds all experts whole, its tokens stay."""
+    that the all-to-all takes the place of. Where every rank holds all experts whole, its tokens stay. The sums of the
+    loss over a divided vocabulary are torch's."""
     for send in operation.sends:
         if send.direction == "backward":
             continue
@@ -83,5 +87,5 @@ def exchange(operation: Operation) -> Iterator[tuple[str, Row]]:
             yield operation.name.rpartition(".")[0], Over(EXPERT, DispatchOverRanks())
         elif send.collective == "all_gather":
             yield operation.name, WholeSequence()
-        elif send.collective == "all_reduce" and not send.payload:
+        elif send.collective == "all_reduce" and operation.name != "loss":
             yield operation.name, SummedOverRanks()

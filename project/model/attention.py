@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from project.model.norm import RMSNorm
+from project.model.width_norm import WidthNorm
 from project.spec.model import ModelConfig
 
 
@@ -22,15 +23,13 @@ class Attention(nn.Module):
         self.wk = nn.Linear(config.d_model, kv_out, bias=False)
         self.wv = nn.Linear(config.d_model, kv_out, bias=False)
         self.wo = nn.Linear(q_out, config.d_model, bias=False)
-        self.q_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(config.head_dim, config.norm_eps) if config.qk_norm else None
+        self.q_norm = query_or_key_norm(config, q_out) if config.qk_norm else None
+        self.k_norm = query_or_key_norm(config, kv_out) if config.qk_norm else None
 
     def forward(self, x_BSD: Tensor, cos_SC: Tensor, sin_SC: Tensor) -> Tensor:
-        q_BSHC = self.wq(x_BSD).unflatten(-1, (-1, self.head_dim))
-        k_BSKC = self.wk(x_BSD).unflatten(-1, (-1, self.head_dim))
-        v_BSKC = self.wv(x_BSD).unflatten(-1, (-1, self.head_dim))
-        if self.q_norm is not None and self.k_norm is not None:
-            q_BSHC, k_BSKC = self.q_norm(q_BSHC), self.k_norm(k_BSKC)
+        q_BSHC = self.in_heads(self.wq(x_BSD), self.q_norm)
+        k_BSKC = self.in_heads(self.wk(x_BSD), self.k_norm)
+        v_BSKC = self.in_heads(self.wv(x_BSD), None)
         q_BSHC, k_BSKC = apply_rope(q_BSHC, cos_SC, sin_SC), apply_rope(k_BSKC, cos_SC, sin_SC)
         out_BHSC = F.scaled_dot_product_attention(
             q_BSHC.transpose(1, 2),
@@ -40,6 +39,19 @@ class Attention(nn.Module):
             enable_gqa=q_BSHC.shape[2] != k_BSKC.shape[2],
         )
         return self.wo(out_BHSC.transpose(1, 2).flatten(-2))
+
+    def in_heads(self, x_BSX: Tensor, norm: nn.Module | None) -> Tensor:
+        """The heads `[B, S, X / C, C]` of a projection's output, normalised over all of them or each by itself."""
+        if isinstance(norm, WidthNorm):
+            return norm(x_BSX).unflatten(-1, (-1, self.head_dim))
+        x_BSHC = x_BSX.unflatten(-1, (-1, self.head_dim))
+        return x_BSHC if norm is None else norm(x_BSHC)
+
+
+def query_or_key_norm(config: ModelConfig, width: int) -> nn.Module:
+    if config.qk_norm_over == "width":
+        return WidthNorm(width, config.norm_eps)
+    return RMSNorm(config.head_dim, config.norm_eps)
 
 
 def rope_table(seq_len: int, head_dim: int, theta: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,8 @@ from project.spec.model import ModelConfig
 
 
 class Routing(NamedTuple):
-    """The chosen experts `[T, A]`, their weights `[T, A]`, which sum to one, and the logits and normalised scores `[T,
-    E]` that the balance is computed from."""
+    """The chosen experts `[T, A]`, their weights `[T, A]`, and the logits and normalised scores `[T, E]` that the
+    balance is computed from."""
 
     experts_TA: Tensor
     weights_TA: Tensor
@@ -29,6 +29,7 @@ class Router(nn.Module):
         super().__init__()
         self.top_k = config.top_k
         self.score = config.score
+        self.norm_top_k = config.norm_top_k
         self.weight = nn.Parameter(torch.empty(config.num_experts, config.d_model))
         # Added to the scores for the choice alone. Updated by `balance.updated_bias`, not by a gradient; zero
         # otherwise.
@@ -41,8 +42,9 @@ class Router(nn.Module):
             logits_TE = F.linear(x_TD.to(wide), self.weight.to(wide))
         raw_TE = logits_TE.softmax(-1) if self.score == "softmax" else logits_TE.sigmoid()
         experts_TA = (raw_TE.detach() + self.expert_bias).topk(self.top_k, dim=-1).indices
-        chosen_TA = raw_TE.gather(-1, experts_TA)
+        weights_TA = raw_TE.gather(-1, experts_TA)
         tiny = torch.finfo(wide).tiny  # all sigmoids may underflow
-        weights_TA = chosen_TA / chosen_TA.sum(-1, keepdim=True).clamp_min(tiny)
+        if self.norm_top_k:
+            weights_TA = weights_TA / weights_TA.sum(-1, keepdim=True).clamp_min(tiny)
         scores_TE = raw_TE if self.score == "softmax" else raw_TE / raw_TE.sum(-1, keepdim=True).clamp_min(tiny)
         return Routing(experts_TA, weights_TA, logits_TE, scores_TE)

@@ -14,9 +14,9 @@ NotNegative = Annotated[Number, Ge(0), Must("a number of at least 0")]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Mixtral-like decoder, or with other choices a Qwen3, a Qwen3-MoE or a Llama; the defaults are the reference
-    document's system. Values of another type than the annotations' are faults (`project.spec.legality.layouts`), not
-    errors.
+    """A Mixtral-like decoder, or with other choices one of another family (`project.state.weights.families`); the
+    defaults are the reference document's system. Values of another type than the annotations' are faults
+    (`project.spec.legality.layouts`), not errors.
 
     `expert_balance` keeps tokens spread over the experts by an auxiliary loss, by a bias on the router's scores that no
     gradient touches (DeepSeek-V3, arXiv 2412.19437), or not at all.
@@ -25,7 +25,10 @@ class ModelConfig:
     passes through (DeepSeek-V2 and -V3 are built so).
 
     With `qk_norm` each head's query and key are normalised before they are rotated, by a norm that all heads of a layer
-    share (Qwen3, arXiv 2505.09388).
+    share (Qwen3, arXiv 2505.09388); or, with `qk_norm_over=width`, all heads' queries together and all heads' keys
+    together (OLMoE, arXiv 2409.02060).
+
+    With `norm_top_k` the weights of a token's experts are their scores divided by the sum of these, else their scores.
 
     With a `capacity_factor` an expert takes at most `ceil(factor * G * top_k / num_experts)` tokens of every
     `capacity_group` G consecutive tokens of a sequence (GShard's groups, arXiv 2006.16668); what is beyond is dropped.
@@ -45,6 +48,7 @@ class ModelConfig:
     num_shared_experts: FromZero = 0
     num_dense_layers: FromZero = 0
     score: Literal["softmax", "sigmoid"] = "softmax"
+    norm_top_k: Flag = True
     expert_balance: Literal["auxiliary", "bias", "none"] = "auxiliary"
     auxiliary_coefficient: NotNegative = 1e-2
     auxiliary_per: Literal["sequence", "microbatch"] = "sequence"
@@ -54,6 +58,7 @@ class ModelConfig:
     capacity_group: Count = 64
     rope_theta: AboveZero = 10_000.0
     qk_norm: Flag = False
+    qk_norm_over: Literal["head", "width"] = "head"
     norm_eps: NotNegative = 1e-5
     init_std: NotNegative = 0.02
 

@@ -25,6 +25,11 @@ DENSE = {"num_dense_layers": 3, "num_experts": 1, "top_k": 1}
 FAMILIES = {
     "mixtral": CONFIG,
     "qwen3_moe": replace(CONFIG, qk_norm=True, head_dim=24, d_ff=24, num_experts=16, top_k=5, norm_eps=1e-6),
+    "olmoe": replace(
+        CONFIG,
+        **{"qk_norm": True, "qk_norm_over": "width", "norm_top_k": False, "head_dim": 8},
+        **{"d_ff": 24, "num_experts": 16, "top_k": 5},
+    ),
     "qwen3": replace(CONFIG, qk_norm=True, head_dim=24, **DENSE),
     "llama": replace(CONFIG, rope_theta=5e5, **DENSE),
 }

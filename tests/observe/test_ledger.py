@@ -225,10 +225,11 @@ MODELS = {
     "a dense layer": replace(SMALL, num_dense_layers=1),
     "several experts on a rank": replace(SMALL, num_experts=8, top_k=4),
     "a capacity": replace(SMALL, capacity_factor=1.25, capacity_group=4),
+    "a norm over all heads": replace(SMALL, qk_norm=True, qk_norm_over="width"),
 }
 
 
-@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("model", MODELS)
 def test_every_rank_sends_exactly_the_planned_calls_and_bytes_for_other_models(
     ranks, model: str, recompute: str

@@ -1,5 +1,5 @@
-"""The model is a Mixtral, a Qwen3-MoE, a Qwen3 or a Llama: same weights in `transformers`' model of that family, same
-logits, loss and gradients; and it is that under every layout."""
+"""The model is one of each family's: same weights in `transformers`' model of that family, same logits, loss and
+gradients; and it is that under every layout."""
 
 from dataclasses import replace
 from typing import Any
@@ -79,8 +79,8 @@ def test_each_family_s_loss_and_gradients_are_one_rank_s_under_other_layouts(
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("family", ["qwen3_moe", "qwen3"])
-def test_the_planner_knows_the_bytes_that_norms_of_heads_keep(
+@pytest.mark.parametrize("family", ["qwen3_moe", "qwen3", "olmoe"])
+def test_the_planner_knows_the_bytes_that_a_family_keeps(
     ranks: RankPools, family: str, precision: str, recompute: str
 ) -> None:
     model = replace(FAMILIES[family], num_layers=4, num_dense_layers=4 if FAMILIES[family].num_dense_layers else 0)

@@ -46,6 +46,8 @@ HALVES = {
     "a capacity": ({"tp": 2, "ep": 2}, {"capacity_factor": 1.25, "capacity_group": 4}),
     "a shared expert": ({}, {"num_shared_experts": 1}),
     "no experts": ({}, {"num_dense_layers": 5}),
+    "a norm over all heads": ({"tp": 2, "ep": 2}, {"qk_norm": True, "qk_norm_over": "width"}),
+    "scores that are not normalised": ({"tp": 2, "ep": 2}, {"norm_top_k": False, "score": "sigmoid"}),
 }
 
 
@@ -84,6 +86,7 @@ MODELS = {
     "several experts on a rank, balanced by the microbatch": replace(SMALL, num_experts=8, auxiliary_per="microbatch"),
     "odd widths": replace(SMALL, d_ff=50),
     "a shared expert": replace(SMALL, num_shared_experts=1),
+    "scores that are not normalised": replace(SMALL, norm_top_k=False),
 }
 
 

@@ -81,6 +81,8 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "model.num_shared_experts": st.integers(-1, 3),
     "model.num_dense_layers": st.integers(-1, 25),
     "model.score": st.sampled_from(["sigmoid", "soft"]),
+    "model.qk_norm": st.just(True),
+    "model.qk_norm_over": st.sampled_from(["width", "heads"]),
     "model.expert_balance": st.sampled_from(["bias", "none", "loss"]),
     "model.auxiliary_per": st.sampled_from(["microbatch", "batch"]),
     "model.capacity_factor": st.sampled_from([None, 2, 0.5, 0, -1.0, math.inf]),
@@ -122,6 +124,7 @@ def model_is_sound(model: ModelConfig, seq_len: int) -> bool:
         and (model.capacity_factor is None or 0 < model.capacity_factor < math.inf)
         and model.capacity_group >= 1
         and model.score in ("softmax", "sigmoid")
+        and model.qk_norm_over in (("head", "width") if model.qk_norm else ("head",))
         and model.expert_balance in ("auxiliary", "bias", "none")
         and model.auxiliary_per in ("sequence", "microbatch")
     )
@@ -173,6 +176,8 @@ def shards_are_even(layout: ParallelLayout, model: ModelConfig) -> bool:
     dp, tp, etp, edp = layout.dp, layout.tp, layout.etp, layout.edp
     heads, kv_heads = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     cuts = [(heads // tp, dp), (kv_heads // tp, dp), (model.d_model, dp), (model.vocab_size // tp, dp)]
+    if model.qk_norm and model.qk_norm_over == "head":
+        cuts.append((model.head_dim, dp))
     if model.num_dense_layers > 0:
         cuts.append((model.dense_d_ff // tp, dp))
     if model.moe_layers:

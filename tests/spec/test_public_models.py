@@ -25,6 +25,7 @@ PUBLISHED = {
     "mixtral_8x22b": (141, 39),
     "qwen3_30b_a3b": (30.5, 3.3),
     "qwen3_235b_a22b": (235, 22),
+    "olmoe_1b_7b": (6.9, 1.3),
     "qwen3_8b": (8.2, 8.2),
     "llama3_8b": (8.0, 8.0),
 }
@@ -45,7 +46,10 @@ def test_a_public_model_has_the_parameters_of_transformers_model(name: str) -> N
     content = to_config_json(config, "bfloat16", None)
     with torch.device("meta"):
         theirs = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**content))
-    assert total_parameters(config) == sum(weight.numel() for weight in theirs.parameters())
+    weights = list(theirs.parameters())
+    assert total_parameters(config) == sum(weight.numel() for weight in weights)
+    idle = sum(weight.numel() * (1 - config.top_k / config.num_experts) for weight in weights if weight.ndim == 3)
+    assert active_parameters(config) == total_parameters(config) - idle
     published = PUBLISHED[name]
     for ours, said in zip((total_parameters(config), active_parameters(config)), published, strict=True):
         assert ours / 1e9 == pytest.approx(said, abs=0.5 if said >= 20 else 0.06)

@@ -256,6 +256,8 @@ def _head_norms(of: _Sizes, q: int, kv: int) -> Table:
     """Norms of each head's query and key, of weights that all heads share. As `_Sizes.norm`."""
     if not of.config.qk_norm:
         return ()
+    if of.config.qk_norm_over == "width":
+        return *_width_norm(of, "q_norm", of.config.num_heads), *_width_norm(of, "k_norm", of.config.num_kv_heads)
     C, compute, wide = of.config.head_dim, of.width.compute, of.width.wide
 
     def norm(name: str, width: int) -> Operation:
@@ -277,6 +279,25 @@ def _head_norms(of: _Sizes, q: int, kv: int) -> Table:
         )
 
     return norm("q_norm", q), norm("k_norm", kv)
+
+
+def _width_norm(of: _Sizes, name: str, heads: int) -> Table:
+    """A norm of all heads together, whose squares the ranks of tp add up. It keeps as much as `_Sizes.norm`, with one
+    root for a token; when the layer is recomputed under selective recomputation, its sum of squares."""
+    width = heads * of.config.head_dim
+    here, sums = of.S * width // of.shape.tp, of.S * of.width.wide
+    if of.how.eager:
+        keeps: tuple[Keep, ...] = (Keep(2 * here * of.width.wide + sums),)
+    else:
+        keeps = Keep(here * of.width.compute), Keep(here * of.width.compute, "kernel")
+    weight = Weight(f"attention.{name}.weight", (width,), ("tp",), f"self_attn.{name}.weight")
+    moved = 2 * here * of.width.compute, 3 * here * of.width.compute
+    forward = Send(TP, "all_reduce", "forward", sums, again="unless kept")
+    both = (forward, Send(TP, "all_reduce", "backward", sums)) if of.shape.tp > 1 else ()
+    return (
+        Operation(f"attention.{name}.sum_of_squares", "attention", sends=both),
+        Operation(f"attention.{name}", "attention", (weight,), NONE, moved, (7, 13), keeps=keeps, recomputed="kernel"),
+    )
 
 
 def _attention_core(of: _Sizes, q: int) -> Operation:
@@ -330,9 +351,9 @@ def _router(of: _Sizes) -> Iterator[Operation]:
     """Scores in fp32, the choice, and sums over each sequence of what balances: counts and scores of all experts, z,
     entropy, dropped, tokens. A backward needs no more of other tokens than these.
 
-    A choice keeps scores, the chosen and what they are normalised by: the sum of the chosen scores, twice; for an
-    auxiliary loss of sigmoids also the sum of all, twice; for a z-loss the logits. When the
-    layer is recomputed the chosen scores and experts stay.
+    A choice keeps scores, the chosen and, with `norm_top_k`, their scores and what these are divided by: their sum,
+    twice; for an auxiliary loss of sigmoids also the sum of all, twice; for a z-loss the logits. When the layer is
+    recomputed the chosen scores and experts stay.
     """
     config, how, shape, width = of.config, of.how, of.shape, of.width
     E, k, wide, T = config.num_experts, config.top_k, width.wide, of.T
@@ -353,8 +374,9 @@ def _router(of: _Sizes) -> Iterator[Operation]:
         return
     auxiliary = config.expert_balance == "auxiliary" and config.auxiliary_coefficient > 0
     normalised, z = auxiliary and config.score == "sigmoid", config.z_coefficient > 0
-    chosen, numbers = T * k * (wide + INT64), T * (E + 2 + 2 * normalised + E * z)
-    yield Operation("choice", "router", keeps=(Keep(chosen + numbers * wide, for_inputs=True),), stays=chosen)
+    numbers = T * (E + 2 * normalised + E * z + (k + 2) * config.norm_top_k)
+    kept = Keep(T * k * INT64 + numbers * wide, for_inputs=True)
+    yield Operation("choice", "router", keeps=(kept,), stays=T * k * (wide + INT64))
     one = (2 * E + 4) * wide
     pooled = shape.sequences if config.auxiliary_per == "sequence" else 1
     sums = Send(TP, "all_reduce", "forward", shape.sequences * one, again="unless kept", payload=False)

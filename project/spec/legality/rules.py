@@ -47,7 +47,9 @@ _OVER_DP = (
     product("model.num_heads", "model.head_dim").over("parallel.tp"),
     product("model.num_kv_heads", "model.head_dim").over("parallel.tp"),
     product("model.d_model"),
-    product("model.head_dim").where(lambda v: v["model.qk_norm"], "model.qk_norm"),
+    product("model.head_dim").where(
+        lambda v: v["model.qk_norm"] and v["model.qk_norm_over"] == "head", "model.qk_norm", "model.qk_norm_over"
+    ),
     product("model.vocab_size").over("parallel.tp"),
     _DENSE_WIDTH.over("parallel.tp"),
     _SHARED_WIDTH.over("parallel.tp"),
@@ -160,6 +162,12 @@ def _even_heads(v: Values) -> list[int]:
     return [even for even in (v["model.head_dim"] - 1, v["model.head_dim"] + 1) if even]
 
 
+def _norm_over_nothing(v: Values) -> str | None:
+    if v["model.qk_norm"] or v["model.qk_norm_over"] == "head":
+        return None
+    return "normalises nothing without model.qk_norm=true"
+
+
 _STAGES = ("parallel.pp", "parallel.virtual_stages")
 _DENSE = ("parallel.dp", "parallel.tp")
 # The residual stream is split along the sequence, a feed-forward network by columns, embedding and head by vocabulary.
@@ -205,6 +213,7 @@ RULES: tuple[Rule, ...] = (
         lambda v: divisors(max(v["data.seq_len"] // v["parallel.tp"], 1)),
     ),
     divides("model.num_kv_heads", "model.num_heads"),
+    Rule("model.qk_norm_over", ("model.qk_norm",), _norm_over_nothing, lambda v: choices(ModelConfig, "qk_norm_over")),
     Rule("model.head_dim", (), _even_head, _even_heads, suggests_all=False),
     *(
         one_of(f"model.{name}", choices(ModelConfig, name))

@@ -12,7 +12,7 @@ from typing import Any
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 from project.spec.record import hints, rejected, words_of
-from project.state.weights.families import FAMILIES, OTHERWISE, WE_HOLD, Family
+from project.state.weights.families import FAMILIES, OLMOE, OTHERWISE, WE_HOLD, Family
 
 # The values that mean what this model computes, for keys of other models. Null always does.
 NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -65,6 +65,12 @@ def config_json_faults(content: object) -> Iterator[Fault]:
         chosen, most = numbers["num_experts_per_tok"], numbers["num_local_experts"]
         if chosen > most:
             yield Fault("num_experts_per_tok", chosen, f"is more than num_local_experts={most}")
+    if not found and family is OLMOE:
+        numbers = _numbers(content, family)
+        heads, each, width = (numbers[key] for key in ("num_attention_heads", "head_dim", "hidden_size"))
+        if heads * each != width:
+            why = f"x num_attention_heads={heads} is not hidden_size={width}, as wide as the norm of its queries"
+            yield Fault("head_dim", each, why)
 
 
 def from_config_json(content: Mapping[str, Any]) -> ModelConfig:
@@ -74,7 +80,7 @@ def from_config_json(content: Mapping[str, Any]) -> ModelConfig:
     shared = {ours: numbers[theirs] for ours, theirs in family.keys.items()}
     dense = {} if family.has_experts else {"num_dense_layers": shared["num_layers"], "num_experts": 1, "top_k": 1}
     theta = float(_theta(content, family))
-    return ModelConfig(**shared, **dense, qk_norm=family.qk_norm, rope_theta=theta)
+    return ModelConfig(**shared, **dense, **family.ours, rope_theta=theta)
 
 
 def _number_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
@@ -107,7 +113,7 @@ def _held_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
 def _said_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
     """The faults of what the family may say, and our model has one value of."""
     for key, held in family.says.items():
-        value = content[key] if content.get(key) is not None else family.absent.get(key, held)
+        value = content[key] if content.get(key) is not None else held
         if not _same(value, held):
             yield Fault(key, _short(value), f"is nothing that this model has; {key}={said(held)} is")
 

@@ -35,9 +35,9 @@ OTHERWISE = {"num_experts": "num_local_experts"}
 @dataclass(frozen=True)
 class Family:
     """`keys` are those that both have, ours first. `defaults` and `theta` are what transformers takes for keys that a
-    `config.json` leaves out. `says` is what the file says besides, in every model that we can compute; `absent` is
-    what transformers takes for those where they are left out. `without` names keys that have no effect while another
-    one is false. `qk_norm` is our key, which theirs have no name for."""
+    `config.json` leaves out. `says` is what the file says besides, in every model that we can compute, and what
+    transformers takes where it is left out. `without` names keys that have no effect while another one is false. `ours`
+    are our keys that theirs have no name for, whose values make the family."""
 
     model_type: str
     architecture: str
@@ -45,42 +45,52 @@ class Family:
     theta: float
     defaults: Mapping[str, Any] = field(default_factory=dict)
     says: Mapping[str, Any] = field(default_factory=dict)
-    absent: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
-    qk_norm: bool = False
+    ours: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_experts(self) -> bool:
         return "num_experts" in self.keys
 
+    def is_of(self, config: ModelConfig) -> bool:
+        kind = {"qk_norm": False, "qk_norm_over": "head", **self.ours}
+        return self.has_experts == bool(config.moe_layers) and all(getattr(config, key) == kind[key] for key in kind)
+
 
 _WINDOWS = {"sliding_window": "use_sliding_window", "max_window_layers": "use_sliding_window"}
 _NUMBERS = {"initializer_range": 0.02, "router_aux_loss_coef": 0.001}
+_NORM_TOP_K = {"norm_top_k": "norm_topk_prob"}
 MIXTRAL = Family(
     *("mixtral", "MixtralForCausalLM", COMMON | OF_EXPERTS, 1e6),
     defaults=_NUMBERS | {"rms_norm_eps": 1e-5},
 )
 QWEN3_MOE = Family(
-    *("qwen3_moe", "Qwen3MoeForCausalLM", COMMON | OF_EXPERTS | {"d_ff": "moe_intermediate_size"}, 1e4),
-    defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 4},
-    says={"norm_topk_prob": True, "decoder_sparse_step": 1, "mlp_only_layers": []},
-    absent={"norm_topk_prob": False},
+    *("qwen3_moe", "Qwen3MoeForCausalLM"),
+    *(COMMON | OF_EXPERTS | _NORM_TOP_K | {"d_ff": "moe_intermediate_size"}, 1e4),
+    defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 4, "norm_topk_prob": False},
+    says={"decoder_sparse_step": 1, "mlp_only_layers": []},
     without=_WINDOWS,
-    qk_norm=True,
+    ours={"qk_norm": True},
+)
+OLMOE = Family(
+    *("olmoe", "OlmoeForCausalLM", COMMON | OF_EXPERTS | _NORM_TOP_K, 1e4),
+    defaults=_NUMBERS | {"rms_norm_eps": 1e-5, "router_aux_loss_coef": 0.01, "norm_topk_prob": False},
+    ours={"qk_norm": True, "qk_norm_over": "width"},
 )
 QWEN3 = Family(
     *("qwen3", "Qwen3ForCausalLM", COMMON, 1e4),
     defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "head_dim": 128},
     without=_WINDOWS,
-    qk_norm=True,
+    ours={"qk_norm": True},
 )
 LLAMA = Family("llama", "LlamaForCausalLM", COMMON, 1e4, defaults=_NUMBERS | {"rms_norm_eps": 1e-6})
-FAMILIES = {family.model_type: family for family in (MIXTRAL, QWEN3_MOE, QWEN3, LLAMA)}
+FAMILIES = {family.model_type: family for family in (MIXTRAL, QWEN3_MOE, OLMOE, QWEN3, LLAMA)}
 
 # What the families would compute differently: our key, the values that they can hold, and why not the others.
 HELD: dict[str, tuple[tuple[object, ...], str]] = {
     "num_shared_experts": ((0,), "has no expert that every token goes to"),
     "score": (("softmax",), "routes by a softmax"),
+    "norm_top_k": ((True,), "divides the scores of a token's experts by their sum"),
     "expert_balance": (("auxiliary", "none"), "has no bias in its router, and would send tokens to other experts"),
     "capacity_factor": ((None,), "drops no token"),
 }
@@ -97,9 +107,9 @@ WE_HOLD: dict[str, tuple[object, ...]] = {
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family that computes what the model does, if one does (`unholdable`)."""
-    kind = bool(config.moe_layers), config.qk_norm
-    return next(family for family in FAMILIES.values() if (family.has_experts, family.qk_norm) == kind)
+    """The family that computes what the model does, if one does (`unholdable`); for a model of no family's norms, the
+    one that is nearest."""
+    return next((family for family in FAMILIES.values() if family.is_of(config)), QWEN3)
 
 
 @lru_cache(maxsize=64)
@@ -120,12 +130,22 @@ def their_name(config: ModelConfig, ours: str, index: int | None = None) -> str:
 
 def unholdable(config: ModelConfig) -> list[Fault]:
     """The faults of a model that its family cannot compute."""
-    called = family_of(config).architecture.removesuffix("ForCausalLM")
+    family = family_of(config)
+    called = family.architecture.removesuffix("ForCausalLM")
     found = [
         Fault(f"model.{key}", said(value), f"a {called} {why}; it can hold model.{key}={said(held[0])}")
         for key, (held, why) in HELD.items()
-        if config.moe_layers and (value := getattr(config, key)) not in held
+        if config.moe_layers and key not in family.keys and (value := getattr(config, key)) not in held
     ]
+    if not family.is_of(config):
+        why = f"a {called} normalises each head by itself; it can hold model.qk_norm_over=head"
+        found.append(Fault("model.qk_norm_over", said(config.qk_norm_over), why))
+    width = config.num_heads * config.head_dim
+    if family is OLMOE and width != config.d_model:
+        why = (
+            f"makes heads of {width} in all, and an Olmoe normalises queries as wide as model.d_model={config.d_model}"
+        )
+        found.append(Fault("model.head_dim", said(config.head_dim), why))
     if config.moe_layers and config.num_dense_layers:
         why = f"a {called} has experts in every layer; it can hold model.num_dense_layers=0"
         found.append(Fault("model.num_dense_layers", said(config.num_dense_layers), why))
@@ -145,7 +165,7 @@ def to_config_json(config: ModelConfig, dtype: str, end_of_text: int | None) -> 
         "architectures": [family.architecture],
         "model_type": family.model_type,
         **numbers,
-        **({"num_experts": config.num_experts} if family is QWEN3_MOE else {}),  # as transformers 4 calls it
+        **({"num_experts": config.num_experts} if family in (QWEN3_MOE, OLMOE) else {}),  # as transformers 4 calls it
         **family.says,
         **{key: held[0] for key, held in WE_HOLD.items() if held[0] is not None},
         "sliding_window": None,

@@ -1,6 +1,7 @@
 """Weights converted to Hugging Face's format and back: `transformers` computes the same, and no bit is lost."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from tokenizers import Tokenizer
 from project.model.init import reset_buffers
 from project.model.transformer import Transformer
 from project.state.checkpoint.reader import Checkpoint
-from project.state.weights.config_json import config_json_faults
+from project.state.weights.config_json import config_json_faults, from_config_json
 from project.state.weights.conversion import from_hf, to_hf
-from project.state.weights.families import to_config_json
+from project.state.weights.families import to_config_json, unholdable
 from project.state.weights.source import HuggingFaceFolder, open_weights
 from tests.harness.a_run import CASE, TEXTS, Run
 from tests.harness.of_transformers import CONFIG, FAMILIES, saved_model, theirs_of, transformers
@@ -99,8 +100,11 @@ def test_a_model_of_each_family_comes_and_goes_back_bit_identical(family: str, t
 @pytest.mark.parametrize(
     ("family", "changes", "said"),
     [
-        ("qwen3_moe", {"norm_topk_prob": False}, "norm_topk_prob=false"),
-        ("qwen3_moe", {"norm_topk_prob": None}, "norm_topk_prob=false"),
+        ("qwen3_moe", {"norm_topk_prob": "yes"}, "norm_topk_prob=yes"),
+        ("olmoe", {"clip_qkv": 8.0}, "clip_qkv=8.0"),
+        ("olmoe", {"attention_bias": True}, "attention_bias=true"),
+        ("olmoe", {"head_dim": 16}, "head_dim=16"),
+        ("olmoe", {"num_experts_per_tok": 17}, "num_experts_per_tok=17"),
         ("qwen3_moe", {"mlp_only_layers": [0]}, "mlp_only_layers=[0]"),
         ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step=2"),
         ("qwen3_moe", {"num_experts": 8}, "num_experts=8"),
@@ -120,7 +124,31 @@ def test_what_a_family_may_have_and_this_model_has_not_is_refused_by_its_key(
     assert said in [f"{fault.key}={fault.value}" for fault in config_json_faults(content | changes)]
 
 
+@pytest.mark.parametrize("family", ["qwen3_moe", "olmoe"])
+def test_whether_scores_are_normalised_is_read_and_false_where_transformers_takes_it_for_false(family: str) -> None:
+    content = to_config_json(FAMILIES[family], "float32", None)
+    for value, read in ((True, True), (False, False), (None, False)):
+        changed = content | {"norm_topk_prob": value}
+        assert not list(config_json_faults(changed))
+        assert from_config_json(changed).norm_top_k is read
+
+
 def test_windows_that_are_switched_off_are_none() -> None:
     content = to_config_json(FAMILIES["qwen3"], "float32", None)
     off = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
     assert not list(config_json_faults(content | off))
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "said"),
+    [
+        ("mixtral", {"norm_top_k": False}, "model.norm_top_k=false"),
+        ("mixtral", {"num_shared_experts": 1}, "model.num_shared_experts=1"),
+        ("olmoe", {"head_dim": 16}, "model.head_dim=16"),
+        ("qwen3", {"qk_norm_over": "width"}, "model.qk_norm_over=width"),
+    ],
+)
+def test_a_model_that_no_family_computes_is_not_written(family: str, changes: dict, said: str) -> None:
+    assert not unholdable(FAMILIES[family])
+    found = unholdable(replace(FAMILIES[family], **changes))
+    assert said in [f"{fault.key}={fault.value}" for fault in found]
