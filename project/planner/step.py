@@ -56,7 +56,7 @@ class Step:
     @property
     def how(self) -> Implementation:
         """This trainer's choices, as far as a microbatch depends on them."""
-        return without_states(ours(self.precision))
+        return without_states(ours(self.precision, self.layout.dp_mode))
 
     @property
     def tables(self) -> transformer.Tables:

@@ -102,6 +102,14 @@ def test_planned_kept_bytes_are_measured_in_other_precisions(ranks, precision: s
     check(ranks, Case(ParallelLayout(microbatches=2), replace(SMALL, num_layers=2), precision=precision, steps=2))
 
 
+@pytest.mark.parametrize("model", [SMALL, replace(SMALL, num_dense_layers=4)], ids=["experts", "dense layers"])
+def test_planned_kept_bytes_are_measured_where_each_microbatch_copies_the_weights_that_it_gathers(
+    ranks, model: ModelConfig
+) -> None:
+    layout = ParallelLayout(pp=2, dp=2, dp_mode="shard", microbatches=4)
+    check(ranks, Case(layout, model, precision="bf16-mixed", steps=2))
+
+
 def test_the_document_s_stage_keeps_the_bytes_that_its_notes_say() -> None:
     """The notes count what a fused half-precision trainer must keep; ours keeps norms in fp32 and autocast's copies of
     weights besides, and no more than that."""
