@@ -24,10 +24,11 @@ from project.model.moe import MoE
 
 
 class Columns(ParallelStyle):
-    """A matrix's columns over the axis: each rank computes its part of the output's width."""
+    """A matrix's columns, and its bias, over the axis: each rank computes its part of the output's width."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        check_matrix(module)
+        if not isinstance(module, nn.Linear):
+            raise NotImplementedError("columns are divided of an nn.Linear")
         distribute(module, device_mesh, lambda name: [Shard(0)])
         compute_locally(module, multiplies=True)
         return module
@@ -38,7 +39,8 @@ class Rows(ParallelStyle):
     keeps its part of the sequence."""
 
     def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
-        check_matrix(module)
+        if not isinstance(module, nn.Linear) or module.bias is not None:
+            raise NotImplementedError("rows are divided of an nn.Linear without a bias")
         distribute(module, device_mesh, lambda name: [Shard(1)])
         compute_locally(module, multiplies=True)
         if device_mesh.size() > 1:
@@ -54,11 +56,6 @@ class Channels(ParallelStyle):
         distribute(module, device_mesh, lambda name: [Shard(0)])
         compute_locally(module)
         return module
-
-
-def check_matrix(module: nn.Module) -> None:
-    if not isinstance(module, nn.Linear) or module.bias is not None:
-        raise NotImplementedError("columns and rows are divided of an nn.Linear without a bias")
 
 
 class WholeSequence(ParallelStyle):

@@ -51,7 +51,7 @@ def rows(table: Table) -> Iterator[tuple[str, Row]]:
             if weight.split[0] == EXPERT[0]:
                 name = weight.name.rpartition(".")[2]
                 stacked.setdefault(weight.module, {})[name] = placements(weight)
-            else:
+            elif not weight.name.endswith(".bias"):  # which is divided with its matrix
                 yield weight.module, style(weight, operation)
         if not operation.weights:
             yield from exchange(operation)

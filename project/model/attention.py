@@ -19,9 +19,9 @@ class Attention(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         q_out, kv_out = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-        self.wq = nn.Linear(config.d_model, q_out, bias=False)
-        self.wk = nn.Linear(config.d_model, kv_out, bias=False)
-        self.wv = nn.Linear(config.d_model, kv_out, bias=False)
+        self.wq = nn.Linear(config.d_model, q_out, bias=config.qkv_bias)
+        self.wk = nn.Linear(config.d_model, kv_out, bias=config.qkv_bias)
+        self.wv = nn.Linear(config.d_model, kv_out, bias=config.qkv_bias)
         self.wo = nn.Linear(q_out, config.d_model, bias=False)
         self.q_norm = query_or_key_norm(config, q_out) if config.qk_norm else None
         self.k_norm = query_or_key_norm(config, kv_out) if config.qk_norm else None

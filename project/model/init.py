@@ -26,12 +26,12 @@ def generator(seed: int, name: str) -> torch.Generator:
 def initial_weight(config: ModelConfig, seed: int, name: str, shape: torch.Size, index: int | None = None) -> Tensor:
     """The initial value in fp32 of a parameter, or of expert `index` of a stacked parameter.
 
-    Norms are ones; matrices are normal with the config's `init_std`, divided by sqrt(2 * layers) for those that write
-    to the residual stream (GPT-2). The embedding has a standard deviation of 1: with a smaller one the stream of the
-    first layers is nearly the same for all tokens, and so is the routing.
+    Norms are ones and biases zeros; matrices are normal with the config's `init_std`, divided by sqrt(2 * layers) for
+    those that write to the residual stream (GPT-2). The embedding has a standard deviation of 1: with a smaller one the
+    stream of the first layers is nearly the same for all tokens, and so is the routing.
     """
     if len(shape) == 1:
-        return torch.ones(shape)
+        return torch.zeros(shape) if name.endswith(".bias") else torch.ones(shape)
     if name.endswith(WRITES_TO_STREAM):
         std = config.init_std / math.sqrt(2 * config.num_layers)
     else:

@@ -9,6 +9,7 @@ from project.model.balance import Balance
 from project.model.dispatch import Capacity, Dispatch, Dropless, LocalDispatch
 from project.model.experts import Experts, FeedForward
 from project.model.router import Router
+from project.model.scalar_gate import ScalarGate
 from project.spec.model import ModelConfig
 
 
@@ -21,6 +22,7 @@ class MoE(nn.Module):
         self.experts = Experts(config)
         shared = config.num_shared_experts
         self.shared = FeedForward(config.d_model, shared * config.d_ff) if shared else None
+        self.shared_gate = ScalarGate(config.d_model) if config.shared_gate else None
 
     def forward(self, x_BSD: Tensor, penalty_scale: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
         """Returns the output, in whose backward the penalties' gradients join, and the sums `[B, 2E + 4]` of its
@@ -32,7 +34,10 @@ class MoE(nn.Module):
         weights_TA = self.balance.joined(routing.weights_TA, routing, sums_BK, penalty_scale)
         out_TD = self.dispatch.combine(self.experts(rows_ND, counts_E), weights_TA, order)
         out_BSD = out_TD.view_as(x_BSD)
-        return (out_BSD if self.shared is None else out_BSD + self.shared(x_BSD)), sums_BK
+        if self.shared is None:
+            return out_BSD, sums_BK
+        shared_BSD = self.shared(x_BSD)
+        return out_BSD + (shared_BSD if self.shared_gate is None else self.shared_gate(x_BSD) * shared_BSD), sums_BK
 
 
 def local_dispatch(config: ModelConfig) -> LocalDispatch:

@@ -24,6 +24,9 @@ class ModelConfig:
     The first `num_dense_layers` layers have one feed-forward network instead, as wide as the experts that a token
     passes through (DeepSeek-V2 and -V3 are built so).
 
+    With a `shared_gate` the output of the shared experts is multiplied by a sigmoid of the token, and with `qkv_bias`
+    the projections to queries, keys and values have biases (Qwen2-MoE, arXiv 2407.10671).
+
     With `qk_norm` each head's query and key are normalised before they are rotated, by a norm that all heads of a layer
     share (Qwen3, arXiv 2505.09388); or, with `qk_norm_over=width`, all heads' queries together and all heads' keys
     together (OLMoE, arXiv 2409.02060).
@@ -46,6 +49,7 @@ class ModelConfig:
     vocab_size: Count = 8192
     max_seq_len: Count = 4096
     num_shared_experts: FromZero = 0
+    shared_gate: Flag = False
     num_dense_layers: FromZero = 0
     score: Literal["softmax", "sigmoid"] = "softmax"
     norm_top_k: Flag = True
@@ -57,6 +61,7 @@ class ModelConfig:
     capacity_factor: Annotated[AboveZero | None, Must("null or a number above 0")] = None
     capacity_group: Count = 64
     rope_theta: AboveZero = 10_000.0
+    qkv_bias: Flag = False
     qk_norm: Flag = False
     qk_norm_over: Literal["head", "width"] = "head"
     norm_eps: NotNegative = 1e-5

@@ -30,6 +30,11 @@ FAMILIES = {
         **{"qk_norm": True, "qk_norm_over": "width", "norm_top_k": False, "head_dim": 8},
         **{"d_ff": 24, "num_experts": 16, "top_k": 5},
     ),
+    "qwen2_moe": replace(
+        CONFIG,
+        **{"qkv_bias": True, "shared_gate": True, "num_shared_experts": 2, "norm_top_k": False},
+        **{"d_ff": 24, "num_experts": 16, "top_k": 5, "norm_eps": 1e-6},
+    ),
     "qwen3": replace(CONFIG, qk_norm=True, head_dim=24, **DENSE),
     "llama": replace(CONFIG, rope_theta=5e5, **DENSE),
 }

@@ -225,6 +225,7 @@ MODELS = {
     "a dense layer": replace(SMALL, num_dense_layers=1),
     "several experts on a rank": replace(SMALL, num_experts=8, top_k=4),
     "a capacity": replace(SMALL, capacity_factor=1.25, capacity_group=4),
+    "a gated shared expert": replace(SMALL, num_shared_experts=1, shared_gate=True, qkv_bias=True),
     "a norm over all heads": replace(SMALL, qk_norm=True, qk_norm_over="width"),
 }
 

@@ -79,7 +79,7 @@ def test_each_family_s_loss_and_gradients_are_one_rank_s_under_other_layouts(
 
 @pytest.mark.parametrize("recompute", ["none", "selective", "full"])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("family", ["qwen3_moe", "qwen3", "olmoe"])
+@pytest.mark.parametrize("family", ["qwen3_moe", "qwen3", "olmoe", "qwen2_moe"])
 def test_the_planner_knows_the_bytes_that_a_family_keeps(
     ranks: RankPools, family: str, precision: str, recompute: str
 ) -> None:

@@ -46,6 +46,8 @@ HALVES = {
     "a capacity": ({"tp": 2, "ep": 2}, {"capacity_factor": 1.25, "capacity_group": 4}),
     "a shared expert": ({}, {"num_shared_experts": 1}),
     "no experts": ({}, {"num_dense_layers": 5}),
+    "a gated shared expert": ({}, {"num_shared_experts": 1, "shared_gate": True, "qkv_bias": True}),
+    "a gated shared expert over ranks": ({"tp": 2, "ep": 2}, {"num_shared_experts": 1, "shared_gate": True}),
     "a norm over all heads": ({"tp": 2, "ep": 2}, {"qk_norm": True, "qk_norm_over": "width"}),
     "scores that are not normalised": ({"tp": 2, "ep": 2}, {"norm_top_k": False, "score": "sigmoid"}),
 }
@@ -77,6 +79,12 @@ def test_planned_kept_bytes_are_measured_under_other_layouts(ranks, name: str) -
     check(ranks, Case(LAYOUTS[name], replace(SMALL, num_layers=2, num_experts=8, num_shared_experts=1), steps=2))
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_planned_kept_bytes_are_measured_with_biases_and_gates_under_other_layouts(ranks, name: str) -> None:
+    gated = replace(SMALL, num_layers=2, num_experts=8, num_shared_experts=1, shared_gate=True, qkv_bias=True)
+    check(ranks, Case(LAYOUTS[name], gated, precision="bf16-mixed", steps=2))
+
+
 MODELS = {
     "grouped queries and sigmoids": replace(SMALL, num_kv_heads=2, score="sigmoid", expert_balance="bias"),
     "normalised sigmoids": replace(SMALL, score="sigmoid"),
@@ -86,6 +94,8 @@ MODELS = {
     "several experts on a rank, balanced by the microbatch": replace(SMALL, num_experts=8, auxiliary_per="microbatch"),
     "odd widths": replace(SMALL, d_ff=50),
     "a shared expert": replace(SMALL, num_shared_experts=1),
+    "a gated shared expert": replace(SMALL, num_shared_experts=1, shared_gate=True),
+    "biases": replace(SMALL, qkv_bias=True),
     "scores that are not normalised": replace(SMALL, norm_top_k=False),
 }
 
@@ -108,6 +118,19 @@ def test_planned_kept_bytes_are_measured_where_each_microbatch_copies_the_weight
 ) -> None:
     layout = ParallelLayout(pp=2, dp=2, dp_mode="shard", microbatches=4)
     check(ranks, Case(layout, model, precision="bf16-mixed", steps=2))
+
+
+NORMED = {"qk_norm": True, "qk_norm_over": "width", "norm_top_k": False}
+GATED = {"num_shared_experts": 1, "shared_gate": True, "qkv_bias": True}
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("layout", [ParallelLayout(microbatches=2), ParallelLayout(tp=2, ep=2, microbatches=2)])
+@pytest.mark.parametrize("changes", [NORMED, GATED], ids=["an OLMoE", "a Qwen2-MoE"])
+def test_planned_kept_bytes_of_families_are_measured_in_other_precisions(
+    ranks, changes: dict[str, Any], layout: ParallelLayout, precision: str
+) -> None:
+    check(ranks, Case(layout, replace(SMALL, num_layers=2, **changes), precision=precision, steps=2))
 
 
 def test_the_document_s_stage_keeps_the_bytes_that_its_notes_say() -> None:

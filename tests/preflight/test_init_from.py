@@ -74,7 +74,7 @@ def test_init_from_names_a_file_that_the_index_names_and_that_does_not_exist(
     [
         (
             {"model_type": "gpt2"},
-            "model_type=gpt2: is none of what can be read: mixtral, qwen3_moe, olmoe, qwen3, llama",
+            "model_type=gpt2: is none of what can be read: mixtral, qwen2_moe, qwen3_moe, olmoe, qwen3, llama",
         ),
         ({"model_type": "llama"}, "architectures=[MixtralForCausalLM]: is nothing that this model has"),
         ({"hidden_act": "gelu", "tie_word_embeddings": True}, "hidden_act=gelu: is nothing that this model has"),

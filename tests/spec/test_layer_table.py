@@ -31,6 +31,7 @@ SMALL = ModelConfig(
 MODELS = {
     "experts": SMALL,
     "shared experts": replace(SMALL, num_shared_experts=2),
+    "a gated shared expert and biases": replace(SMALL, num_shared_experts=2, shared_gate=True, qkv_bias=True),
     "a norm of each head": replace(SMALL, qk_norm=True),
     "a norm over all heads": replace(SMALL, qk_norm=True, qk_norm_over="width"),
     "dense layers": replace(SMALL, num_dense_layers=2),

@@ -81,6 +81,8 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "model.num_shared_experts": st.integers(-1, 3),
     "model.num_dense_layers": st.integers(-1, 25),
     "model.score": st.sampled_from(["sigmoid", "soft"]),
+    "model.shared_gate": st.just(True),
+    "model.qkv_bias": st.just(True),
     "model.qk_norm": st.just(True),
     "model.qk_norm_over": st.sampled_from(["width", "heads"]),
     "model.expert_balance": st.sampled_from(["bias", "none", "loss"]),
@@ -124,6 +126,7 @@ def model_is_sound(model: ModelConfig, seq_len: int) -> bool:
         and (model.capacity_factor is None or 0 < model.capacity_factor < math.inf)
         and model.capacity_group >= 1
         and model.score in ("softmax", "sigmoid")
+        and not (model.shared_gate and model.num_shared_experts == 0)
         and model.qk_norm_over in (("head", "width") if model.qk_norm else ("head",))
         and model.expert_balance in ("auxiliary", "bias", "none")
         and model.auxiliary_per in ("sequence", "microbatch")

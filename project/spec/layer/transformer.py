@@ -213,14 +213,17 @@ class _Sizes:
         kept = (Keep(self.gathered),) if self.how.eager and keeps_input else ()
         yield Operation(module, part, keeps=kept, sends=self.gather())
         called = names_of(self.config)
-        theirs = called.of(called.dense) if part == "feed_forward" and not self.config.moe_layers else (None,) * 3
+        dense = None if self.config.moe_layers else called.dense
+        prefix = called.shared if part == "shared" else dense
+        theirs = (None,) * 3 if prefix is None else called.of(prefix)
         names = tuple(zip((f"{module}.{name}.weight" for name in MATRICES), theirs, strict=True))
         inward, kernel, outward = self.feed_forward(
             part, names, (width, self.D), ("tp", None), self.S, width // self.shape.tp
         )
         if part == "shared":  # the published runs are reproduced so: selective recomputation does not repeat it
             kernel = kernel._replace(recomputed="other", keeps=tuple(Keep(keep.size) for keep in kernel.keeps))
-        yield from (inward, kernel, outward._replace(sends=self.scatter(self.width.compute, is_last=True)))
+        gated = part == "shared" and self.config.shared_gate  # whose backward needs what was scattered
+        yield from (inward, kernel, outward._replace(sends=self.scatter(self.width.compute, is_last=not gated)))
 
 
 @lru_cache(maxsize=64)
@@ -237,7 +240,13 @@ def _attention(config: ModelConfig, how: Implementation, shape: Shape, width: Wi
         Weight(f"attention.w{name}.weight", (out, D), ("tp", None), f"self_attn.{name}_proj.weight")
         for name, out in (("q", queries), ("k", keys), ("v", keys))
     )
-    projected = Keep(S * (q + 2 * kv) * e), *of.casts((q + 2 * kv) * D)
+    if config.qkv_bias:
+        weights += tuple(
+            Weight(f"attention.w{name}.bias", (out,), ("tp",), f"self_attn.{name}_proj.bias")
+            for name, out in (("q", queries), ("k", keys), ("v", keys))
+        )
+    copied = D + (config.qkv_bias and how.casts_once)  # a bias's copy is not kept by autograd
+    projected = Keep(S * (q + 2 * kv) * e), *of.casts((q + 2 * kv) * copied)
     rotated, kept = 2 * S * (q + kv) * e, (Keep(of.gathered),) if how.eager else ()
     output = Weight("attention.wo.weight", (D, queries), (None, "tp"), "self_attn.o_proj.weight")
     return (
@@ -344,7 +353,23 @@ def _mixture(of: _Sizes) -> Iterator[Operation]:
         alone = how.eager and shape.tp == 1 and not of.width.casts and not of.width.widens
         # Not gathered and not copied the input is the storage that the router keeps.
         yield from of.split_feed_forward("shared", "moe.shared", width, keeps_input=not alone)
+        if config.shared_gate:
+            yield _shared_gate(of)
     yield of.residual("experts", 0)
+
+
+def _shared_gate(of: _Sizes) -> Operation:
+    """A sigmoid for each token that multiplies what the shared experts give, which is kept with it. Eager its input is
+    the router's where that is not widened, and without tp the shared experts'; its weight is copied where products are
+    in half precision."""
+    T, D, e, width = of.T, of.D, of.width.compute, of.width
+    weight = Weight("moe.shared_gate.weight", (1, D), (None, None), names_of(of.config).shared_gate)
+    product = Keep(T * (D + 1) * e, for_inputs=True)
+    inputs = T * D * e if (width.casts or width.widens) and of.shape.tp > 1 else 0
+    copy = D * e if width.casts else 0
+    moved = (3 * T * D * e, 5 * T * D * e)
+    keeps = (product, Keep(inputs + copy)) if of.how.eager else (product,)
+    return Operation("moe.shared_gate", "router", (weight,), linear(T, 1, D), moved, (2, 5), keeps=keeps)
 
 
 def _router(of: _Sizes) -> Iterator[Operation]:

@@ -168,6 +168,12 @@ def _norm_over_nothing(v: Values) -> str | None:
     return "normalises nothing without model.qk_norm=true"
 
 
+def _nothing_to_gate(v: Values) -> str | None:
+    if not v["model.shared_gate"] or v["model.num_shared_experts"] > 0:
+        return None
+    return "leaves model.shared_gate=true nothing to gate"
+
+
 _STAGES = ("parallel.pp", "parallel.virtual_stages")
 _DENSE = ("parallel.dp", "parallel.tp")
 # The residual stream is split along the sequence, a feed-forward network by columns, embedding and head by vocabulary.
@@ -213,6 +219,7 @@ RULES: tuple[Rule, ...] = (
         lambda v: divisors(max(v["data.seq_len"] // v["parallel.tp"], 1)),
     ),
     divides("model.num_kv_heads", "model.num_heads"),
+    Rule("model.num_shared_experts", ("model.shared_gate",), _nothing_to_gate, lambda v: (1, 2), suggests_all=False),
     Rule("model.qk_norm_over", ("model.qk_norm",), _norm_over_nothing, lambda v: choices(ModelConfig, "qk_norm_over")),
     Rule("model.head_dim", (), _even_head, _even_heads, suggests_all=False),
     *(

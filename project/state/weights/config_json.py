@@ -65,6 +65,12 @@ def config_json_faults(content: object) -> Iterator[Fault]:
         chosen, most = numbers["num_experts_per_tok"], numbers["num_local_experts"]
         if chosen > most:
             yield Fault("num_experts_per_tok", chosen, f"is more than num_local_experts={most}")
+    if not found and family.shared_width:
+        numbers = _numbers(content, family)
+        all_shared, each = numbers[family.shared_width], numbers[family.keys["d_ff"]]
+        if type(all_shared) is not int or all_shared < 1 or all_shared % each:
+            why = f"must be a multiple of {family.keys['d_ff']}={each}"
+            yield Fault(family.shared_width, _short(all_shared), why)
     if not found and family is OLMOE:
         numbers = _numbers(content, family)
         heads, each, width = (numbers[key] for key in ("num_attention_heads", "head_dim", "hidden_size"))
@@ -79,8 +85,9 @@ def from_config_json(content: Mapping[str, Any]) -> ModelConfig:
     numbers = _numbers(content, family)
     shared = {ours: numbers[theirs] for ours, theirs in family.keys.items()}
     dense = {} if family.has_experts else {"num_dense_layers": shared["num_layers"], "num_experts": 1, "top_k": 1}
+    together = {"num_shared_experts": numbers[family.shared_width] // shared["d_ff"]} if family.shared_width else {}
     theta = float(_theta(content, family))
-    return ModelConfig(**shared, **dense, **family.ours, rope_theta=theta)
+    return ModelConfig(**shared, **dense, **together, **family.ours, rope_theta=theta)
 
 
 def _number_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
@@ -98,7 +105,7 @@ def _held_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
     for key, value in content.items():
         if not isinstance(key, str) or (value is None and key not in WE_HOLD):
             continue
-        if key in family.says or key in family.keys.values():
+        if key in family.says or key in family.keys.values() or key == family.shared_width:
             continue
         if key in family.without and content.get(family.without[key]) in (None, False):
             continue
@@ -151,7 +158,8 @@ def _theta(content: Mapping[str, Any], family: Family) -> Any:
 
 def _numbers(content: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """The values of the family's keys, with its defaults for absent ones."""
-    given = {key: content[key] for key in family.keys.values() if content.get(key) is not None}
+    read = (*family.keys.values(), *([family.shared_width] if family.shared_width else []))
+    given = {key: content[key] for key in read if content.get(key) is not None}
     others = {key: content[other] for other, key in OTHERWISE.items() if content.get(other) is not None}
     heads, width = given.get("num_attention_heads"), given.get("hidden_size")
     derived = {}

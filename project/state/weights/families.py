@@ -32,12 +32,17 @@ OTHERWISE = {"num_experts": "num_local_experts"}
 """Other names of theirs, which they take for the same."""
 
 
+# Our keys that choose a family, as most families have them.
+KIND: dict[str, Any] = {"shared_gate": False, "qkv_bias": False, "qk_norm": False, "qk_norm_over": "head"}
+
+
 @dataclass(frozen=True)
 class Family:
     """`keys` are those that both have, ours first. `defaults` and `theta` are what transformers takes for keys that a
     `config.json` leaves out. `says` is what the file says besides, in every model that we can compute, and what
     transformers takes where it is left out. `without` names keys that have no effect while another one is false. `ours`
-    are our keys that theirs have no name for, whose values make the family."""
+    are our keys that theirs have no name for, whose values make the family. `shared_width` is the width of all shared
+    experts together."""
 
     model_type: str
     architecture: str
@@ -47,14 +52,23 @@ class Family:
     says: Mapping[str, Any] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
     ours: Mapping[str, Any] = field(default_factory=dict)
+    shared_width: str | None = None
 
     @property
     def has_experts(self) -> bool:
         return "num_experts" in self.keys
 
-    def is_of(self, config: ModelConfig) -> bool:
-        kind = {"qk_norm": False, "qk_norm_over": "head", **self.ours}
-        return self.has_experts == bool(config.moe_layers) and all(getattr(config, key) == kind[key] for key in kind)
+    def held(self) -> dict[str, Any]:
+        """Our keys that choose a family, and the values that this one has."""
+        return {key: value for key, value in {**KIND, **self.ours}.items() if key not in self.keys}
+
+    def differences(self, config: ModelConfig) -> dict[str, Any]:
+        """The keys in which the model is none of this family, with the values that would be."""
+        return {key: value for key, value in self.held().items() if getattr(config, key) != value}
+
+    def takes(self, ours: str) -> bool:
+        """A `config.json` says it."""
+        return ours in self.keys or (ours == "num_shared_experts" and self.shared_width is not None)
 
 
 _WINDOWS = {"sliding_window": "use_sliding_window", "max_window_layers": "use_sliding_window"}
@@ -77,6 +91,17 @@ OLMOE = Family(
     defaults=_NUMBERS | {"rms_norm_eps": 1e-5, "router_aux_loss_coef": 0.01, "norm_topk_prob": False},
     ours={"qk_norm": True, "qk_norm_over": "width"},
 )
+QWEN2_MOE = Family(
+    *("qwen2_moe", "Qwen2MoeForCausalLM"),
+    *(COMMON | OF_EXPERTS | _NORM_TOP_K | {"d_ff": "moe_intermediate_size", "qkv_bias": "qkv_bias"}, 1e4),
+    defaults=_NUMBERS
+    | {"rms_norm_eps": 1e-6, "num_key_value_heads": 16, "norm_topk_prob": False, "qkv_bias": True}
+    | {"shared_expert_intermediate_size": 5632},
+    says={"decoder_sparse_step": 1, "mlp_only_layers": []},
+    without=_WINDOWS,
+    ours={"shared_gate": True},
+    shared_width="shared_expert_intermediate_size",
+)
 QWEN3 = Family(
     *("qwen3", "Qwen3ForCausalLM", COMMON, 1e4),
     defaults=_NUMBERS | {"rms_norm_eps": 1e-6, "num_key_value_heads": 32, "head_dim": 128},
@@ -84,7 +109,7 @@ QWEN3 = Family(
     ours={"qk_norm": True},
 )
 LLAMA = Family("llama", "LlamaForCausalLM", COMMON, 1e4, defaults=_NUMBERS | {"rms_norm_eps": 1e-6})
-FAMILIES = {family.model_type: family for family in (MIXTRAL, QWEN3_MOE, OLMOE, QWEN3, LLAMA)}
+FAMILIES = {family.model_type: family for family in (MIXTRAL, QWEN2_MOE, QWEN3_MOE, OLMOE, QWEN3, LLAMA)}
 
 # What the families would compute differently: our key, the values that they can hold, and why not the others.
 HELD: dict[str, tuple[tuple[object, ...], str]] = {
@@ -107,9 +132,9 @@ WE_HOLD: dict[str, tuple[object, ...]] = {
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family that computes what the model does, if one does (`unholdable`); for a model of no family's norms, the
-    one that is nearest."""
-    return next((family for family in FAMILIES.values() if family.is_of(config)), QWEN3)
+    """The family that computes what the model does, if one does (`unholdable`), else the nearest."""
+    alike = (family for family in FAMILIES.values() if family.has_experts == bool(config.moe_layers))
+    return min(alike, key=lambda family: len(family.differences(config)))
 
 
 @lru_cache(maxsize=64)
@@ -135,11 +160,11 @@ def unholdable(config: ModelConfig) -> list[Fault]:
     found = [
         Fault(f"model.{key}", said(value), f"a {called} {why}; it can hold model.{key}={said(held[0])}")
         for key, (held, why) in HELD.items()
-        if config.moe_layers and key not in family.keys and (value := getattr(config, key)) not in held
+        if config.moe_layers and not family.takes(key) and (value := getattr(config, key)) not in held
     ]
-    if not family.is_of(config):
-        why = f"a {called} normalises each head by itself; it can hold model.qk_norm_over=head"
-        found.append(Fault("model.qk_norm_over", said(config.qk_norm_over), why))
+    for key, held in family.differences(config).items():
+        why = f"no family has it with the rest; a {called} can hold model.{key}={said(held)}"
+        found.append(Fault(f"model.{key}", said(getattr(config, key)), why))
     width = config.num_heads * config.head_dim
     if family is OLMOE and width != config.d_model:
         why = (
@@ -161,11 +186,14 @@ def to_config_json(config: ModelConfig, dtype: str, end_of_text: int | None) -> 
         numbers["intermediate_size"] = config.dense_d_ff
     elif config.expert_balance == "none":
         numbers["router_aux_loss_coef"] = 0.0
+    if family.shared_width:
+        numbers[family.shared_width] = config.num_shared_experts * config.d_ff
     return {
         "architectures": [family.architecture],
         "model_type": family.model_type,
         **numbers,
-        **({"num_experts": config.num_experts} if family in (QWEN3_MOE, OLMOE) else {}),  # as transformers 4 calls it
+        # As transformers 4 calls it.
+        **({"num_experts": config.num_experts} if family.has_experts and family is not MIXTRAL else {}),
         **family.says,
         **{key: held[0] for key, held in WE_HOLD.items() if held[0] is not None},
         "sliding_window": None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Model keys that determine the tensors' shapes, and keys that change the meaning of the same tensors.
 SHAPES = (
     *("num_layers", "d_model", "num_heads", "num_kv_heads", "head_dim", "d_ff", "num_experts", "vocab_size"),
-    *("num_shared_experts", "num_dense_layers", "qk_norm", "qk_norm_over"),
+    *("num_shared_experts", "shared_gate", "num_dense_layers", "qkv_bias", "qk_norm", "qk_norm_over"),
 )
 MEANINGS = ("top_k", "score", "norm_top_k", "rope_theta", "norm_eps")
 LISTED = 5

@@ -101,6 +101,14 @@ def test_a_model_of_each_family_comes_and_goes_back_bit_identical(family: str, t
     ("family", "changes", "said"),
     [
         ("qwen3_moe", {"norm_topk_prob": "yes"}, "norm_topk_prob=yes"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": 36}, "shared_expert_intermediate_size=36"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": 0}, "shared_expert_intermediate_size=0"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": "48"}, "shared_expert_intermediate_size=48"),
+        ("qwen2_moe", {"shared_expert_intermediate_size": None}, "shared_expert_intermediate_size=5632"),
+        ("qwen2_moe", {"moe_intermediate_size": 0}, "moe_intermediate_size=0"),
+        ("qwen2_moe", {"qkv_bias": 1}, "qkv_bias=1"),
+        ("qwen2_moe", {"use_sliding_window": True}, "use_sliding_window=true"),
+        ("qwen2_moe", {"mlp_only_layers": [0]}, "mlp_only_layers=[0]"),
         ("olmoe", {"clip_qkv": 8.0}, "clip_qkv=8.0"),
         ("olmoe", {"attention_bias": True}, "attention_bias=true"),
         ("olmoe", {"head_dim": 16}, "head_dim=16"),
@@ -124,7 +132,14 @@ def test_what_a_family_may_have_and_this_model_has_not_is_refused_by_its_key(
     assert said in [f"{fault.key}={fault.value}" for fault in config_json_faults(content | changes)]
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "olmoe"])
+def test_biases_are_read_and_there_where_transformers_takes_them_to_be() -> None:
+    content = to_config_json(FAMILIES["qwen2_moe"], "float32", None)
+    for value, read in ((True, True), (False, False), (None, True)):
+        assert not list(config_json_faults(content | {"qkv_bias": value}))
+        assert from_config_json(content | {"qkv_bias": value}).qkv_bias is read
+
+
+@pytest.mark.parametrize("family", ["qwen2_moe", "qwen3_moe", "olmoe"])
 def test_whether_scores_are_normalised_is_read_and_false_where_transformers_takes_it_for_false(family: str) -> None:
     content = to_config_json(FAMILIES[family], "float32", None)
     for value, read in ((True, True), (False, False), (None, False)):
@@ -144,6 +159,10 @@ def test_windows_that_are_switched_off_are_none() -> None:
     [
         ("mixtral", {"norm_top_k": False}, "model.norm_top_k=false"),
         ("mixtral", {"num_shared_experts": 1}, "model.num_shared_experts=1"),
+        ("mixtral", {"qkv_bias": True}, "model.qkv_bias=true"),
+        ("llama", {"qkv_bias": True}, "model.qkv_bias=true"),
+        ("qwen2_moe", {"qk_norm": True}, "model.qk_norm=true"),
+        ("qwen2_moe", {"score": "sigmoid"}, "model.score=sigmoid"),
         ("olmoe", {"head_dim": 16}, "model.head_dim=16"),
         ("qwen3", {"qk_norm_over": "width"}, "model.qk_norm_over=width"),
     ],

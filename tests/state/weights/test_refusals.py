@@ -159,4 +159,4 @@ def test_converting_a_config_of_a_family_that_is_not_known_is_refused(
     (tmp_path / "gpt2").mkdir()
     (tmp_path / "gpt2" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     said = refusal("from_hf", tmp_path / "gpt2", tmp_path / "c")
-    assert "model_type=gpt2: is none of what can be read: mixtral, qwen3_moe, olmoe, qwen3, llama" in said
+    assert "model_type=gpt2: is none of what can be read: mixtral, qwen2_moe, qwen3_moe, olmoe, qwen3, llama" in said
