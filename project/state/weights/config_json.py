@@ -31,6 +31,13 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "is_causal": (True,),
     "causal": (True,),
 }
+# What to do about a value that this model does not have, where something can be done.
+_REMEDIES = {
+    "tie_word_embeddings": "one matrix cannot be on the first and on the last stage of a pipeline; save the model with "
+    "a head of its own: model.config.tie_word_embeddings = False; "
+    "model.lm_head.weight = torch.nn.Parameter(model.model.embed_tokens.weight.detach().clone()); "
+    "model.save_pretrained(folder)",
+}
 # Words in the names of keys that change what a model computes, and of those whose neutral value is 1 and not 0.
 _CHANGES = re.compile(
     r"scal|multiplier|factor|softcap|bias|shared|norm|rope|rotary|alibi|window|drop|noise|jitter|qk_|attn|attention"
@@ -112,7 +119,8 @@ def _held_faults(content: Mapping[str, Any], family: Family) -> Iterator[Fault]:
         held = ([family.architecture],) if key == "architectures" else WE_HOLD.get(key, NEUTRAL.get(key))
         if held is not None:
             if not any(_same(value, one) for one in held):
-                yield Fault(key, _short(value), f"is nothing that this model has; {key}={said(held[0])} is")
+                remedy = f"; {_REMEDIES[key]}" if key in _REMEDIES else ""
+                yield Fault(key, _short(value), f"is nothing that this model has; {key}={said(held[0])} is{remedy}")
         elif _CHANGES.search(key) and not _WITHOUT_EFFECT.fullmatch(key) and not _is_neutral(key, value):
             yield Fault(key, _short(value), "would change what the model computes, and this model does not have it")
 

@@ -15,6 +15,7 @@ from project.state.weights.config_json import config_json_faults, from_config_js
 from project.state.weights.conversion import from_hf, to_hf
 from project.state.weights.families import to_config_json, unholdable
 from project.state.weights.source import HuggingFaceFolder, open_weights
+from project.state.weights.weights import Weights
 from tests.harness.a_run import CASE, TEXTS, Run
 from tests.harness.of_transformers import CONFIG, FAMILIES, saved_model, theirs_of, transformers
 from tests.harness.outcome import relative
@@ -171,3 +172,31 @@ def test_a_model_that_no_family_computes_is_not_written(family: str, changes: di
     assert not unholdable(FAMILIES[family])
     found = unholdable(replace(FAMILIES[family], **changes))
     assert said in [f"{fault.key}={fault.value}" for fault in found]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tied_embeddings_are_refused_by_their_key_and_a_model_untied_as_the_message_says_is_read(
+    family: str, tmp_path: Path
+) -> None:
+    content = to_config_json(FAMILIES[family], "float32", None) | {"tie_word_embeddings": True}
+    (fault,) = config_json_faults(content)
+    assert (fault.key, fault.value) == ("tie_word_embeddings", "true")
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(**content)).eval()
+    tokens = torch.randint(0, FAMILIES[family].vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
+    tied = model(input_ids=tokens).logits
+    _, remedy = fault.message.split("a head of its own: ")
+    exec(remedy, {"model": model, "torch": torch, "folder": tmp_path / "untied"})
+    read = open_weights(tmp_path / "untied")
+    read.check_tensors()
+    assert torch.equal(read.read("head.weight"), read.read("embedding.weight"))
+    ours = Transformer(read.config)
+    ours.load_state_dict({name: read_whole(read, name, len(weight.shape)) for name, weight in ours.named_parameters()})
+    reset_buffers(ours)
+    assert relative(ours(tokens), tied) <= 1e-5
+
+
+def read_whole(weights: Weights, name: str, dims: int) -> torch.Tensor:
+    if dims < 3:
+        return weights.read(name)
+    return torch.stack([weights.read(name, index) for index in range(weights.config.num_experts)])
