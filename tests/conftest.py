@@ -21,7 +21,7 @@ settings.register_profile("parity", max_examples=500)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--parity-cases", type=int, default=66, help="how many cases the parity matrix has")
+    parser.addoption("--parity-cases", type=int, default=71, help="how many cases the parity matrix has")
     parser.addoption("--fuzz-configs", type=int, default=20, help="how many configurations of training are drawn")
 
 

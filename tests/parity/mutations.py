@@ -47,8 +47,8 @@ MUTATIONS = (
     Mutation(
         "router gradients not reduced over tp",
         "project/engine/gradients.py",
-        "sum_over_axes((grad, grad.device_mesh) for _, grad in partial)",
-        "sum_over_axes((grad, grad.device_mesh) for _, grad in partial if grad.ndim == 1)",
+        "sum_over_axes((grad, cast(DTensor, parameter).device_mesh) for parameter, grad in partial)",
+        "sum_over_axes((grad, cast(DTensor, p).device_mesh) for p, grad in partial if grad.ndim == 1)",
     ),
     Mutation(
         "norm without experts",
@@ -104,6 +104,20 @@ MUTATIONS = (
         "project/model/moe.py",
         "Capacity(config.num_experts, config.capacity_factor, config.capacity_group)",
         "Capacity(config.num_experts, config.capacity_factor, 2 * config.capacity_group)",
+    ),
+    Mutation(
+        "a norm over divided heads whose sum of squares passes on one rank's gradient",
+        "project/engine/collectives.py",
+        "return sum_over_ranks(grad.contiguous(), ctx.group), None",
+        "return grad.contiguous(), None",
+        ("tests/parity/test_families.py", *PARITY),
+    ),
+    Mutation(
+        "a shared expert's gate whose gradient is not reduced over tp",
+        "project/engine/gradients.py",
+        "sum_over_axes((grad, cast(DTensor, parameter).device_mesh) for parameter, grad in partial)",
+        "sum_over_axes((grad, cast(DTensor, p).device_mesh) for p, grad in partial if len(p) != 1)",
+        ("tests/parity/test_families.py", *PARITY),
     ),
 )
 
