@@ -37,16 +37,16 @@ def token_by_token(moe: MoE, x_BSD: Tensor) -> Tensor:
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 @pytest.mark.parametrize("score", ["softmax", "sigmoid"])
 def test_the_moe_s_output_is_the_weighted_sum_of_experts_token_by_token(top_k: int, score: str) -> None:
-    moe = built(replace(CONFIG, top_k=top_k, score=score))
-    x_BSD = torch.randn(2, 5, CONFIG.d_model)
-    torch.testing.assert_close(moe(x_BSD)[0], token_by_token(moe, x_BSD), rtol=1e-5, atol=1e-6)
+    moe = built(replace(CONFIG, top_k=top_k, score=score)).double()
+    x_BSD = torch.randn(2, 5, CONFIG.d_model, dtype=torch.float64)
+    torch.testing.assert_close(moe(x_BSD)[0], token_by_token(moe, x_BSD))
 
 
 def test_a_shared_expert_sees_every_token() -> None:
-    moe = built(replace(CONFIG, num_shared_experts=1))
-    x_BSD = torch.randn(2, 5, CONFIG.d_model)
+    moe = built(replace(CONFIG, num_shared_experts=1)).double()
+    x_BSD = torch.randn(2, 5, CONFIG.d_model, dtype=torch.float64)
     wanted = token_by_token(moe, x_BSD) + moe.shared(x_BSD)
-    torch.testing.assert_close(moe(x_BSD)[0], wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(moe(x_BSD)[0], wanted)
 
 
 @pytest.mark.parametrize("counts", [[3, 0, 5], [8, 0, 0], [0, 0, 0]])

@@ -53,14 +53,14 @@ MUTATIONS = (
     Mutation(
         "norm without experts",
         "project/engine/gradients.py",
-        "    for _, grad in gradients(parameters):\n        wide",
-        "    for _, grad in gradients(parameters):\n        if grad.ndim == 3:\n            continue\n        wide",
+        "    for _, grad in gradients(parameters):\n        shares",
+        "    for _, grad in gradients(parameters):\n        if grad.ndim == 3:\n            continue\n        shares",
     ),
     Mutation(
         "replicated parameters counted once a rank in the norm",
         "project/engine/gradients.py",
-        "dtype=wide).double() ** 2 / replicas(grad, mesh)",
-        "dtype=wide).double() ** 2",
+        "norms(grads)).double().square().sum() / ranks",
+        "norms(grads)).double().square().sum()",
     ),
     Mutation(
         "auxiliary loss scaled by tp",
@@ -132,7 +132,7 @@ def noticed(mutation: Mutation) -> str:
     """The first test that fails."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "outputs", ".*_cache", "*.egg-info"))
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "outputs", ".*_cache", "*.egg-info"))
         file = copy / mutation.file
         text = file.read_text()
         assert text.count(mutation.sound) == 1, f"{mutation.file} has changed: {mutation.bug}"
