@@ -1,8 +1,12 @@
 """An override that Hydra cannot apply is explained, and the others are checked as if it had been spelt right."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from project.command_line.check import check
+from project.commands.plan.command import PLAN
 
 # Each row is one command; each of its lines is one complaint.
 CASES = {
@@ -69,3 +73,25 @@ def test_every_choice_of_a_sweep_is_composed(complaint: Callable[..., str], tmp_
     said = complaint("-m", f"hydra.sweep.dir={tmp_path}", "model=tiny,hug", "parallel.tpp=1,2", "seed=range(300)")
     assert "model=hug: there is no such choice" in said
     assert "parallel.tpp=1: there is no such key" in said
+
+
+def test_a_space_before_an_equals_sign_is_named_and_no_parser_is(complaint: Callable[..., str]) -> None:
+    said = complaint("trainer.max_steps = 5", "seed =a b", "parallel.tp={")
+    assert "trainer.max_steps = 5: has a space before its equals sign; write trainer.max_steps=5" in said
+    assert "seed =a b: has a space before its equals sign; write seed='a b'" in said
+    assert "Exception" not in said
+
+
+def test_a_key_that_the_start_fills_in_cannot_be_removed(complaint: Callable[..., str]) -> None:
+    said = complaint("~logger.run_folder")
+    assert "~logger.run_folder: cannot be removed, for its value ${hydra:runtime.output_dir} is filled in" in said
+    assert "HydraConfig" not in said
+
+
+def test_a_choice_that_nobody_typed_has_no_faults(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The nearest cluster has fewer GPUs than the layout needs, and nobody asked for it."""
+    with pytest.raises(SystemExit):
+        check(["cluster=h100", "parallel=tp4_ep4_pp4", f"hydra.run.dir={tmp_path}"], PLAN, {})
+    said = capsys.readouterr().err
+    assert "the config has 1 fault" in said
+    assert "nearest h200" in " ".join(said.split())

@@ -66,7 +66,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *settings,
         *_trainer_key_faults(trainer),
         *_corpus_faults(config, any(fault.key.startswith("data.") for fault in settings)),
-        *resume_faults(config.get("resume")),
+        *resume_faults(config.get("resume"), model),
         *cluster_faults(config["cluster"]),
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
