@@ -16,8 +16,7 @@ from hydra.utils import instantiate
 from project.command_line.command import Command, Config
 from project.commands.train.starting_point import init_from_faults, init_from_warnings, resume_faults
 from project.data.corpus import corpus_faults
-from project.planner.config import cluster_of
-from project.planner.machine.cluster_file import cluster_faults
+from project.planner.config import cluster_faults_of, cluster_of
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults, on_gpus, shared_memory_faults, with_precision
 from project.preflight.objective import objective_faults
@@ -67,7 +66,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *_trainer_key_faults(trainer),
         *_corpus_faults(config, any(fault.key.startswith("data.") for fault in settings)),
         *resume_faults(config.get("resume"), model),
-        *cluster_faults(config["cluster"]),
+        *cluster_faults_of(config),
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
         *_own_folder_faults(config, around.run_folder),
