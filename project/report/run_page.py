@@ -115,8 +115,8 @@ def step_sections(run: Run) -> list[Section]:
         Section(
             "memory",
             "Memory",
-            "What each rank's peak is made of; hatched is the plan. Where everything else (the process, its code, its "
-            "buffers) would hide the rest, the legend switches it on.",
+            "What each rank's peak is made of; hatched is the plan. Everything else is the process, its code and its "
+            f"buffers.{memory.remark(run)}",
             figure=memory.figure(run),
             absent="Memory was not measured and not planned.",
         ),
