@@ -12,6 +12,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from project.command_line.other_names import INSTEAD, RENAMED
 from project.spec.fault import Fault, legal, nearest, said
 
 Explained = tuple[Fault, str | None]
@@ -83,8 +84,10 @@ def _sweep_without_multirun(override: Override) -> Explained:
 def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> Explained:
     key = override.key_or_group
     known = [name for name in keys_of(cfg) if key.startswith("hydra") or not name.startswith("hydra")]
+    if key in INSTEAD:
+        return _fault(override, f"there is no such key: {INSTEAD[key]}"), None
     groups = loader.get_group_options("", results_filter=None)  # also those without a default
-    meant = _meant_key(key, list(dict.fromkeys([*known, *groups])))
+    meant = _renamed(key, cfg) or _meant_key(key, list(dict.fromkeys([*known, *groups])))
     if meant is not None:
         equals = (override.input_line or "").partition("=")[1]
         guess = f"{_prefix(override)}{meant}{equals}{_value(override)}"
@@ -94,6 +97,12 @@ def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> E
     within = f"; {section or 'the config'} has {', '.join(names)}" if names else ""
     other = _choice_with_key(key, section, loader)
     return _fault(override, f"there is no such key{f', but {other} has it' if other else within}"), None
+
+
+def _renamed(key: str, cfg: DictConfig) -> str | None:
+    """The key here of one that has another name elsewhere."""
+    meant = RENAMED.get(_last(key))
+    return meant if meant in keys_of(cfg) else None
 
 
 def _meant_key(key: str, known: list[str]) -> str | None:

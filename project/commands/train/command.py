@@ -14,6 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from project.command_line.command import Command, Config
+from project.command_line.other_names import RANKS, STRATEGY
 from project.commands.train.starting_point import init_from_faults, init_from_warnings, resume_faults
 from project.data.corpus import corpus_faults
 from project.planner.config import cluster_faults_of, cluster_of
@@ -38,8 +39,8 @@ _NEEDED = (
 )
 _TRAINER = "lightning.pytorch.Trainer"
 _OURS = {
-    "devices": "it follows from parallel.pp x parallel.dp x parallel.tp and trainer.num_nodes",
-    "strategy": "the section parallel describes it",
+    "devices": RANKS,
+    "strategy": STRATEGY,
     "callbacks": "the section callbacks has them",
     "logger": "the section logger has it",
     "plugins": "the strategy brings its own",
