@@ -145,7 +145,8 @@ def expert_sections(run: Run) -> list[Section]:
         Section(
             "imbalance",
             "Expert imbalance",
-            "The busiest expert's load over the mean: 1 is even, and what is above it the other ranks wait for.",
+            "The busiest expert's tokens over the mean: 1 is an even load; at 1.5 the ranks wait for one "
+            "with half as many again.",
             figure=experts.imbalance(run),
             absent=NO_EXPERTS,
         ),
