@@ -2,10 +2,10 @@
 
     python -m benchmarks.planner_layouts --calibrate
 
-Calibrates into configs/cluster/cpu_here.yaml (or reads a cluster file with --cluster), has `project/train.py` train
-each layout, round by round, and compares the medians. Nothing that is measured here flows back into the prediction. The
-machine is to be quiet. What was found is written to `planner_layouts.csv`, to be committed together with the cluster
-file; --recorded plans anew against what was measured then, and runs nothing.
+Calibrates into benchmarks/clusters/cpu_here.yaml (or reads another file of that folder with --cluster), has
+`project/train.py` train each layout, round by round, and compares the medians. Nothing that is measured here flows
+back into the prediction. The machine is to be quiet. What was found is written to `planner_layouts.csv`, to be
+committed together with the cluster file; --recorded plans anew against what was measured then, and runs nothing.
 """
 
 import argparse
@@ -20,15 +20,16 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from benchmarks.planner_record import Row, checksum, read, row, table, write
+from benchmarks.planner_record import CALIBRATED, Row, checksum, read, row, table, write
 from project.calibration import processors
+from project.calibration.load import OtherLoad
 from project.calibration.rank_seconds import Case, rank_seconds
 from project.calibration.run import heading
 from project.planner.cost.host_time import host_seconds_after_the_pipeline, uncontended_durations
 from project.planner.cost.step_time import step_time
 from project.planner.cost.workload import Workload
 from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_file import CLUSTERS, load_cluster, write_cluster
+from project.planner.machine.cluster_file import load_cluster, write_cluster
 from project.planner.search.space import overrides
 from project.spec.layer.implementation import ours
 from project.spec.layout import ParallelLayout
@@ -101,7 +102,7 @@ def seconds_of(measure: Callable[[ParallelLayout], float], plans: dict[str, floa
 
 def planned_anew(rows: list[Row], cluster: str) -> list[Row]:
     """What was measured, beside what that cluster's file says today."""
-    loaded, sha256 = load_cluster(cluster), checksum(cluster)
+    loaded, sha256 = load_cluster(cluster, CALIBRATED), checksum(cluster)
     plans = (round(predicted(LAYOUTS[row.layout], loaded), 6) for row in rows)
     return [row._replace(planned_s=plan, cluster=cluster, sha256=sha256) for row, plan in zip(rows, plans, strict=True)]
 
@@ -112,9 +113,10 @@ def main(command: Sequence[str] | None = None) -> None:
         print(table(planned_anew(read(), arguments.cluster)))
         return
     if arguments.calibrate:
+        load = OtherLoad()
         calibrated = processors.calibrate(arguments.cluster, lambda what: print(f"  {what}", flush=True))
-        write_cluster(calibrated, CLUSTERS / f"{arguments.cluster}.yaml", heading())
-    cluster = load_cluster(arguments.cluster)
+        write_cluster(calibrated, CALIBRATED / f"{arguments.cluster}.yaml", heading(load.remark()))
+    cluster = load_cluster(arguments.cluster, CALIBRATED)
     if arguments.core_seconds:
         plan, measure, unit = predicted_core_seconds, core_seconds, "core s"
     else:

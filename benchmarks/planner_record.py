@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
-from project.planner.machine.cluster_file import CLUSTERS
-
 RECORD = Path(__file__).with_name("planner_layouts.csv")
+CALIBRATED = Path(__file__).with_name("clusters")
+"""The cluster files of the machines that runs were measured on."""
 
 
 class Row(NamedTuple):
@@ -39,8 +39,8 @@ def row(layout: str, ranks: int, planned_s: float, measured_s: float, cluster: s
     return Row(layout, ranks, *seconds, cluster, checksum(cluster), commit, str(date.today()))
 
 
-def checksum(cluster: str, folder: Path = CLUSTERS) -> str:
-    """The first 12 digits of `sha256sum configs/cluster/NAME.yaml`."""
+def checksum(cluster: str, folder: Path = CALIBRATED) -> str:
+    """The first 12 digits of `sha256sum benchmarks/clusters/NAME.yaml`."""
     return hashlib.sha256((folder / f"{cluster}.yaml").read_bytes()).hexdigest()[:12]
 
 
@@ -63,8 +63,8 @@ def table(rows: Sequence[Row], unit: str = "s") -> str:
     order = spearman([one.planned_s for one in rows], [one.measured_s for one in rows])
     return "\n".join(
         [
-            f"Planned by `configs/cluster/{first.cluster}.yaml` (sha256 {first.sha256}), measured on {first.date} at "
-            f"commit {first.commit}.",
+            f"Planned by `benchmarks/clusters/{first.cluster}.yaml` (sha256 {first.sha256}), measured on "
+            f"{first.date} at commit {first.commit}.",
             "",
             f"| layout | ranks | planned {unit} | measured {unit} | error |",
             "|---|---|---|---|---|",

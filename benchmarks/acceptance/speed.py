@@ -56,8 +56,8 @@ def another(bench: Bench, which: str, compiled: bool) -> Found:
 
 
 def planned(bench: Bench) -> Found:
-    """Measures the machine, trains with its numbers, and compares plan and run. A CPU's numbers are in the repository,
-    and stay as they are."""
+    """Measures the machine, trains with its numbers, and compares plan and run. Processors are not measured:
+    their numbers are those of the host's calibration, or assumed."""
     cluster = "cpu_here"
     if bench.accelerator == "cuda":
         bench.command("project/plan.py", "calibrate=true", f"hydra.run.dir={bench.folder / 'calibrated'}")

@@ -1,24 +1,30 @@
 """The run of `python project/plan.py calibrate=true`."""
 
-import platform
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
 import torch
 
 from project.calibration import gpus, processors
-from project.engine.host import available_cores
+from project.calibration.load import OtherLoad
 from project.planner.machine.cluster_file import write_cluster
+from project.planner.machine.this_host import calibration_file, host_key
+from project.spec.disk import writing
 
 
-def calibrate(clusters: Path, folder: Path) -> None:
-    """Measures this machine, with a progress bar, and writes the cluster's file into `clusters` and into the run
-    folder."""
+def calibrate(folder: Path, environ: Mapping[str, str]) -> None:
+    """Measures this machine, with a progress bar, and writes the cluster's file into the user's cache, under this host,
+    and into the run's folder. Says where other processes kept cores busy meanwhile."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     devices = torch.cuda.device_count()
     name, stages = ("gpu_here", gpus.stages(devices)) if devices else ("cpu_here", processors.STAGES)
+    kept = calibration_file(name, environ)
+    with writing(kept):
+        kept.parent.mkdir(parents=True, exist_ok=True)  # before minutes of measurements that could not be kept
+    load = OtherLoad()
     columns = (TextColumn("{task.description:40}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn()) as bar:
         task = bar.add_task("", total=stages)
@@ -31,14 +37,21 @@ def calibrate(clusters: Path, folder: Path) -> None:
 
         cluster = gpus.calibrate(name, progress, devices) if devices else processors.calibrate(name, progress)
         bar.update(task, description="done", completed=stages)
-    for path in (clusters / f"{name}.yaml", folder / f"{name}.yaml"):
-        write_cluster(cluster, path, heading())
-    Console().print(f"{clusters / name}.yaml: use it as cluster={name}", soft_wrap=True)
+    remark = load.remark()
+    for path in (kept, folder / f"{name}.yaml"):
+        with writing(path):
+            write_cluster(cluster, path, heading(remark))
+    console = Console()
+    if remark:
+        console.print(f"Warning: {remark}. The figures hold under such a load alone; calibrate again when it is gone.")
+    console.print(f"{kept}: used on this host as cluster={name}", soft_wrap=True)
 
 
-def heading() -> str:
-    return (
-        f"Measured by `python project/plan.py calibrate=true` on {date.today()}: "
-        f"{platform.processor() or platform.machine()}, {available_cores()} cores, torch {torch.__version__}.\n"
-        "Of another machine it says nothing: calibrate there."
-    )
+def heading(remark: str | None = None) -> str:
+    """The comment of a calibration's file: when and on which host it was measured, and under which load."""
+    lines = [
+        f"Measured by `python project/plan.py calibrate=true` on {date.today()}: {host_key()}.",
+        *([f"{remark[0].upper()}{remark[1:]}."] if remark else []),
+        "Of another machine it says nothing: calibrate there.",
+    ]
+    return "\n".join(lines)

@@ -25,7 +25,7 @@ _GUESSES = 3  # corrections of one override: of a group's name, of its choice, a
 @dataclass(frozen=True)
 class Composed:
     """A composed configuration. `cfg` has Hydra's own section too. `lost` names the groups and keys whose intended
-    value is unknown, so that faults of what depends on them are not reported.
+    value is unknown or a guess, so that faults of what depends on them are not reported.
     """
 
     cfg: DictConfig
@@ -112,6 +112,7 @@ class _Repair:
         self.is_composed = True  # whether `cfg` has all that was accepted
         self.faults: list[Fault] = []
         self.lost: list[str] = []
+        self.guessed: list[str] = []  # groups whose choice is a guess, which nobody typed
 
     def read(self, overrides: Sequence[str]) -> list[Override]:
         """Parses the overrides and sorts them as Hydra applies them: search paths, choices, values. New keys come last:
@@ -141,7 +142,10 @@ class _Repair:
             self.faults.append(fault)
             if guess is None or _parse(guess).key_or_group in taken:
                 break
-            override = _parse(guess)
+            guessed = _parse(guess)
+            if _options(guessed) and guessed.value() != override.value():
+                self.guessed.append(guessed.key_or_group)
+            override = guessed
         if _options(override):
             self.lost.append(override.key_or_group)
 
@@ -172,7 +176,7 @@ def _one_by_one(config_name: str, overrides: Sequence[str], error: Exception, tr
             repair.apply(override, {other.key_or_group for other in parsed if other is not override})
     whole = repair.cfg if repair.is_composed else _attempt(config_name, repair.accepted)
     if isinstance(whole, DictConfig) and repair.faults:
-        return Composed(whole, repair.faults, frozenset(repair.lost))
+        return Composed(whole, repair.faults, frozenset([*repair.lost, *repair.guessed]))
     if trusting:  # one that was trusted fails, as a value of the wrong type for one of Hydra's own keys does
         return _one_by_one(config_name, overrides, error, trusting=False)
     return Composed(repair.cfg, repair.faults or [Fault("overrides", " ".join(overrides), str(error))])

@@ -1,6 +1,7 @@
 """Explains an override that Hydra cannot apply, and guesses the nearest valid one."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -9,11 +10,15 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
+from project.command_line.other_names import INSTEAD, RENAMED
 from project.spec.fault import Fault, legal, nearest, said
 
 Explained = tuple[Fault, str | None]
 """The fault, and the nearest valid override if there is one."""
+
+_PARSER_EXCEPTION = re.compile(r"^\w*Exception: .*")  # names a class of the parser, and repeats the override
 
 
 def malformed(override: str, error: OverrideParseException) -> Fault:
@@ -21,8 +26,12 @@ def malformed(override: str, error: OverrideParseException) -> Fault:
     key, equals, value = override.partition("=")
     if not equals:
         return Fault(key, "", "is not of the form key=value")
-    reason = error.message.splitlines()[0]
-    return Fault(key, value, f"cannot be read ({reason}); quote what is no plain word, as in {key}='\"a value\"'")
+    if key != key.strip():
+        meant = value.strip() if " " not in value.strip() else f"'{value.strip()}'"
+        return Fault(key, value, f"has a space before its equals sign; write {key.strip()}={meant}")
+    reason = _PARSER_EXCEPTION.sub("", error.message.splitlines()[0])
+    why = f"cannot be read ({reason})" if reason else "cannot be read"
+    return Fault(key, value, f"{why}; quote what is no plain word, as in {key}='\"a value\"'")
 
 
 def explain(override: Override, cfg: DictConfig, loader: ConfigLoader, error: Exception) -> Explained:
@@ -39,7 +48,17 @@ def explain(override: Override, cfg: DictConfig, loader: ConfigLoader, error: Ex
         return _fault(override, f"exists already; write it without a plus, {_bare(override)}"), _bare(override)
     if not exists and not override.is_add() and not override.is_force_add():
         return _unknown_key(override, cfg, loader)
+    if override.is_delete() and isinstance(error.__cause__ or error, InterpolationResolutionError):
+        return _fault(override, _filled_in(key, cfg)), None
     return _fault(override, _first_line(error)), None
+
+
+def _filled_in(key: str, cfg: DictConfig) -> str:
+    """The fault of removing a key that Hydra would have to resolve first."""
+    section, _, leaf = key.rpartition(".")
+    node = OmegaConf.select(cfg, section) if section else cfg
+    raw = OmegaConf.to_container(node, resolve=False)[leaf]  # type: ignore[index, call-overload]
+    return f"cannot be removed, for its value {raw} is filled in when the run starts; leave it, or set it: {key}=..."
 
 
 def _choice(override: Override, options: list[str], in_defaults: bool, error: Exception) -> Explained:
@@ -65,8 +84,10 @@ def _sweep_without_multirun(override: Override) -> Explained:
 def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> Explained:
     key = override.key_or_group
     known = [name for name in keys_of(cfg) if key.startswith("hydra") or not name.startswith("hydra")]
+    if key in INSTEAD:
+        return _fault(override, f"there is no such key: {INSTEAD[key]}"), None
     groups = loader.get_group_options("", results_filter=None)  # also those without a default
-    meant = _meant_key(key, list(dict.fromkeys([*known, *groups])))
+    meant = _renamed(key, cfg) or _meant_key(key, list(dict.fromkeys([*known, *groups])))
     if meant is not None:
         equals = (override.input_line or "").partition("=")[1]
         guess = f"{_prefix(override)}{meant}{equals}{_value(override)}"
@@ -76,6 +97,12 @@ def _unknown_key(override: Override, cfg: DictConfig, loader: ConfigLoader) -> E
     within = f"; {section or 'the config'} has {', '.join(names)}" if names else ""
     other = _choice_with_key(key, section, loader)
     return _fault(override, f"there is no such key{f', but {other} has it' if other else within}"), None
+
+
+def _renamed(key: str, cfg: DictConfig) -> str | None:
+    """The key here of one that has another name elsewhere."""
+    meant = RENAMED.get(_last(key))
+    return meant if meant in keys_of(cfg) else None
 
 
 def _meant_key(key: str, known: list[str]) -> str | None:

@@ -7,8 +7,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from project.planner.config import cluster_of, step_of
-from project.planner.machine.cluster_file import cluster_faults
+from project.planner.config import cluster_faults_of, cluster_of, step_of
 from project.planner.search.candidate import closed_form_seconds
 from project.spec.layout import ParallelLayout
 
@@ -35,7 +34,7 @@ def announcement(config: DictConfig, layouts: Sequence[ParallelLayout]) -> str:
     plain: Any = OmegaConf.to_container(OmegaConf.masked_copy(config, SECTIONS), resolve=True)
     steps, jobs = plain["trainer"].get("max_steps"), number_of_jobs(config) or len(layouts)
     said = f"{jobs} jobs of {steps} steps"
-    if type(steps) is not int or cluster_faults(plain["cluster"]):
+    if type(steps) is not int or cluster_faults_of(plain):
         return said
     step, cluster = step_of(plain), cluster_of(plain)
     seconds = mean(closed_form_seconds(step, layout, cluster) for layout in layouts) * steps * jobs

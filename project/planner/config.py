@@ -1,6 +1,7 @@
 """Reads a step, a cluster and a plan from a configuration of `project/train.py` or `project/plan.py`."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from project.planner.document.claims import read_claims
 from project.planner.document.comparison import planned_figures
 from project.planner.document.plan import Plan, as_json, make_plan
 from project.planner.machine.cluster import Cluster
-from project.planner.machine.cluster_file import read_cluster
+from project.planner.machine.cluster_file import cluster_faults, read_cluster
+from project.planner.machine.this_host import DamagedCalibration, with_calibration
 from project.planner.recompute import with_least_recomputation
 from project.planner.step import Step
 from project.run_folder import write_atomically
+from project.spec.fault import Fault, said
 from project.spec.precision import settled
 from project.spec.sections import layout_of, model_of
 
@@ -44,7 +47,17 @@ def step_of(config: Config) -> Step:
 
 
 def cluster_of(config: Config) -> Cluster:
-    return read_cluster(config["cluster"])
+    """Builds the cluster of a configuration; one that stands for this machine has the figures of its calibration."""
+    return read_cluster(with_calibration(config["cluster"], os.environ))
+
+
+def cluster_faults_of(config: Config) -> list[Fault]:
+    """Lists everything that is wrong with the cluster of a configuration and, where it stands for this machine, with
+    its calibration."""
+    try:
+        return cluster_faults(with_calibration(config["cluster"], os.environ))
+    except DamagedCalibration as error:
+        return [Fault("cluster", said(config["cluster"]["name"]), str(error))]
 
 
 def claims_path(document: str) -> Path:

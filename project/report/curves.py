@@ -6,11 +6,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from project.report.run import Run
-from project.report.style import BLUE, GREEN, GREY, LEGEND, ORANGE
+from project.report.style import AMBER, BLUE, GREEN, GREY, LEGEND
 
 RATES = (
     ("train/step_time_s", "step_time_s", "seconds a step", BLUE, ".3~s", "s"),
-    ("train/tokens_per_second", "tokens_per_second", "tokens/s", ORANGE, ",.0f", ""),
+    ("train/tokens_per_second", "tokens_per_second", "tokens/s", AMBER, ",.0f", ""),
     ("train/mfu", "mfu", "MFU", GREEN, ".1%", ""),
 )
 """Column of `metrics.csv`, name in the plan, title, colour, number format and unit of each row of the chart."""
@@ -23,7 +23,7 @@ def losses(run: Run) -> go.Figure | None:
         return None
     mode = "lines+markers" if len(logged) <= 30 else "lines"
     validated = "markers" if len(run.series("val/loss")[0]) == 1 else "lines+markers"
-    diamonds = {"color": ORANGE, "size": 10, "symbol": "diamond"}
+    diamonds = {"color": AMBER, "size": 10, "symbol": "diamond"}
     curves: tuple[tuple[int, str, str, dict[str, Any]], ...] = (
         (1, "training", "train/loss", {"mode": mode, "line": {"color": BLUE}}),
         (1, "validation", "val/loss", {"mode": validated, "marker": diamonds}),

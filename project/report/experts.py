@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 from project.report.run import Run, evenly
-from project.report.style import AMOUNTS, BLUE, GREY, LEGEND, VERMILION
+from project.report.style import AMOUNTS, BLUE, DASHES, GREY, LEGEND, LINE_AMOUNTS, VERMILION, ink
 
 LOAD = re.compile(r"expert_load/layer_(\d+)/expert_(\d+)")
 ENTROPY = re.compile(r"router_entropy/layer_(\d+)")
@@ -46,7 +46,8 @@ def load(layers: Sequence[int], experts: Sequence[int], shares: Sequence[Sequenc
             zmax=highest,
             colorscale=AMOUNTS,
             colorbar={"tickformat": ".0%", "thickness": 12, "outlinewidth": 0},
-            texttemplate="%{z:.0%}" if len(layers) * len(experts) <= MOST_CELLS_WITH_TEXT else None,
+            text=written(shares, highest) if len(layers) * len(experts) <= MOST_CELLS_WITH_TEXT else None,
+            texttemplate="%{text}" if len(layers) * len(experts) <= MOST_CELLS_WITH_TEXT else None,
             hovertemplate="%{y}, %{x}: %{z:.1%} of the layer's tokens<extra></extra>",
             xgap=2,
             ygap=2,
@@ -56,6 +57,15 @@ def load(layers: Sequence[int], experts: Sequence[int], shares: Sequence[Sequenc
     chart.update_yaxes(autorange="reversed", showgrid=False, fixedrange=True, ticksuffix=" ")
     chart.update_layout(height=min(640, max(220, 32 * len(layers) + 70)), margin={"l": 60, "r": 6, "t": 12, "b": 34})
     return chart
+
+
+def written(shares: Sequence[Sequence[float]], highest: float) -> list[list[str]]:
+    """Each share in percent, black or white by its cell's colour: plotly's choice is too faint on some."""
+    marked = "<span style='color:{}'>{:.0%}</span>"
+    return [
+        [marked.format(ink(sample_colorscale(AMOUNTS, [share / (highest or 1)])[0]), share) for share in row]
+        for row in shares
+    ]
 
 
 def imbalance(run: Run) -> go.Figure | None:
@@ -75,16 +85,17 @@ def imbalance(run: Run) -> go.Figure | None:
 
 
 def entropy(run: Run) -> go.Figure | None:
-    """Entropy of each layer's router in nats, from dark (first layer) to light, with a dotted line at the entropy of
-    an even choice."""
+    """Entropy of each layer's router in nats, from dark (first layer) to light and in four dashes by turns, with a
+    dotted line at the entropy of an even choice."""
     layers = [(int(found[1]), name) for name in run.columns if (found := ENTROPY.fullmatch(name))]
     if not layers:
         return None
-    middle = [0.3 + 0.5 * place / max(1, len(layers) - 1) for place in range(len(layers))]  # seen on both grounds
+    low, high = LINE_AMOUNTS
+    middle = [low + (high - low) * place / max(1, len(layers) - 1) for place in range(len(layers))]
     chart = go.Figure()
-    for (layer, column), colour in zip(layers, sample_colorscale(AMOUNTS, middle), strict=True):
+    for place, ((layer, column), colour) in enumerate(zip(layers, sample_colorscale(AMOUNTS, middle), strict=True)):
         steps, values = run.series(column, max(50, MOST_POINTS // len(layers)))
-        chart.add_trace(curve(f"layer {layer}", steps, values, {"color": colour}))
+        chart.add_trace(curve(f"layer {layer}", steps, values, {"color": colour, "dash": DASHES[place % len(DASHES)]}))
     if experts := len([name for name in run.columns if name.startswith(f"expert_load/layer_{layers[0][0]}/")]):
         even = {"text": f"even over {experts} experts", "font": {"size": 11}}
         line = {"color": GREY, "dash": "dot", "width": 1}

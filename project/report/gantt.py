@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from project.report.run import Run, Span
-from project.report.style import KINDS
+from project.report.style import FAINT, KINDS, ink
 
 ROW = 24  # pixels
 MOST_ROWS = 16
@@ -130,7 +130,7 @@ def bars(spans: Sequence[Span], label: str, legend: bool) -> Iterator[go.Bar]:
                 textposition="inside",
                 insidetextanchor="middle",
                 textangle=0,
-                textfont={"size": 10},
+                textfont={"size": 10, "color": None if colour == FAINT else ink(colour)},
                 constraintext="none",
                 customdata=[[span.name, span.microbatch, round(span.length_ms, 3)] for span in here],
                 hovertemplate=HOVER.format(kind=kind),

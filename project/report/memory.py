@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from project.report.run import Run
-from project.report.style import COLOURS, GREY, LEGEND, MB
+from project.report.style import COLOURS, GREY, LEGEND, MB, size
 from project.spec.partition import stages_of
 from project.spec.schedules.file import is_schedule_file
 from project.spec.sections import layout_of
@@ -55,6 +55,16 @@ def figure(run: Run) -> go.Figure | None:
     return chart
 
 
+def remark(run: Run) -> str:
+    """How the figure adds up to the measured peak, where `REST` is switched off in it."""
+    measured = measured_categories(run)
+    if not dwarfed(measured):
+        return ""
+    largest = max(measured.values(), key=lambda categories: sum(categories.values()))
+    peak, rest = size(sum(largest.values())), size(largest[REST])
+    return f" {REST.capitalize()} is switched off here: {rest} of the {peak} of the largest rank; the legend shows it."
+
+
 def dwarfed(measured: dict[int, dict[str, float]]) -> bool:
     """True if `REST` would hide the other categories: on a CPU the process alone takes many times what a small model
     does."""
@@ -89,7 +99,7 @@ def activation_bytes(run: Run) -> dict[int, float]:
 def planned_categories(run: Run) -> dict[int, dict[str, float]]:
     """Bytes by rank and category. The plan's `framework` is what a measurement cannot name, which is `REST`."""
     return {
-        rank["rank"]: {REST if name == "framework" else name: size for name, size in rank["memory"].items() if size}
+        rank["rank"]: {REST if name == "framework" else name: held for name, held in rank["memory"].items() if held}
         for rank in run.plan.get("ranks") or ()
         if rank.get("memory")
     }

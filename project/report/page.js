@@ -67,5 +67,23 @@
   }
   const drawAll = () => Promise.all([...figures.values()].map(draw));
   dark.addEventListener("change", drawAll);
+
+  // On paper figures are as wide as the sheet, on white. Printing does not wait for a redrawing that takes its time, so
+  // all of it happens before the event ends.
+  const PAPER = 670; // CSS pixels between the borders of a section, on A4 and on letter
+  addEventListener("beforeprint", () => {
+    document.documentElement.dataset.printed = "true";
+    for (const figure of figures.values()) {
+      const place = document.getElementById("figure-" + figure.key);
+      place.style.width = PAPER + "px";
+      Plotly.react(place, figure.shown.data, { ...narrowed(figure.shown.layout), autosize: false, width: PAPER }, settings);
+    }
+  });
+  addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.printed;
+    const places = [...figures.keys()].map((key) => document.getElementById("figure-" + key));
+    for (const place of places) place.style.width = "";
+    drawAll().then(() => places.forEach((place) => Plotly.Plots.resize(place)));
+  });
   drawAll().then(() => { document.documentElement.dataset.drawn = "true"; });
 })();

@@ -4,6 +4,7 @@ nothing."""
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -143,8 +144,10 @@ def table(header: Iterable[str], rows: Sequence[Iterable[str]], kind: str = "") 
     return f'<div class="table"><table{named}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def cells(texts: Iterable[str]) -> list[str]:
-    return [f"<td>{escape(text)}</td>" for text in texts]
+def cells(texts: Iterable[str], columns: Iterable[str] = ()) -> list[str]:
+    """Table cells; `columns` are the names that they show where the table has no room for its header."""
+    named = [f' data-column="{escape(name)}"' for name in columns]
+    return [f"<td{name}>{escape(text)}</td>" for text, name in zip_longest(texts, named, fillvalue="")]
 
 
 def control(key: str, choice: Choice) -> str:

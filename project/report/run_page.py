@@ -115,8 +115,8 @@ def step_sections(run: Run) -> list[Section]:
         Section(
             "memory",
             "Memory",
-            "What each rank's peak is made of; hatched is the plan. Where everything else (the process, its code, its "
-            "buffers) would hide the rest, the legend switches it on.",
+            "What each rank's peak is made of; hatched is the plan. Everything else is the process, its code and its "
+            f"buffers.{memory.remark(run)}",
             figure=memory.figure(run),
             absent="Memory was not measured and not planned.",
         ),
@@ -145,7 +145,8 @@ def expert_sections(run: Run) -> list[Section]:
         Section(
             "imbalance",
             "Expert imbalance",
-            "The busiest expert's load over the mean: 1 is even, and what is above it the other ranks wait for.",
+            "The busiest expert's tokens over the mean: 1 is an even load; at 1.5 the ranks wait for one "
+            "with half as many again.",
             figure=experts.imbalance(run),
             absent=NO_EXPERTS,
         ),

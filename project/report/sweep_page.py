@@ -94,14 +94,14 @@ def row(job: Job) -> list[str]:
     return [
         f'<th scope="row"><a href="{escape(job.link)}">{escape(job.name)}</a></th>',
         f'<td><span class="{status}">{status}</span>{error}</td>',
-        *cells([job.layout, job.schedule()]),
-        *(result(job, name, form) for name, (_, form) in RESULTS.items()),
+        *cells([job.layout, job.schedule()], ("layout", "schedule")),
+        *(result(job, name, form, words) for name, (words, form) in RESULTS.items()),
         f'<td><span class="sets">{escape(" ".join(job.row.get("overrides") or ()))}</span></td>',
     ]
 
 
-def result(job: Job, name: str, form: Form) -> str:
+def result(job: Job, name: str, form: Form, words: str) -> str:
     """The measured value with the planned one under it, as a table cell."""
     measured, planned = job.row.get(name), job.row.get(f"planned_{name}")
     beside = f'<br><span class="beside">{escape(form(planned))}</span>' if planned is not None else ""
-    return f"<td>{'-' if measured is None else escape(form(measured))}{beside}</td>"
+    return f'<td data-column="{escape(words)}">{"-" if measured is None else escape(form(measured))}{beside}</td>'

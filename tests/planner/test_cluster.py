@@ -11,7 +11,7 @@ NAMES = sorted(path.stem for path in CLUSTERS.glob("*.yaml"))
 
 
 def test_the_promised_cluster_files_exist():
-    promised = {"a100_8x", "h100_8x", "h100_2x8", "h100_128x8", "h200", "h200_8x", "b200", "cpu_here"}
+    promised = {"a100_8x", "h100_8x", "h100_2x8", "h100_128x8", "h200", "h200_8x", "b200", "cpu_here", "gpu_here"}
     assert promised <= set(NAMES)
 
 

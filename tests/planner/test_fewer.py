@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from project.planner.document.search_sheets import fewer_sheet, fewer_verdict
+from project.planner.document.search_sheets import best_sheet, fewer_sheet, fewer_verdict
 from project.planner.machine.cluster_file import load_cluster
 from project.planner.search.branch_and_bound import Found, search
 from project.planner.search.candidate import Candidate, closed_form_seconds, objective_value
-from project.planner.search.outcome import REACH, Outcome, search_fewer, smaller_counts
+from project.planner.search.outcome import REACH, Outcome, search_all, search_fewer, smaller_counts
 from project.planner.step import Step
 from project.spec.layout import ParallelLayout
 from project.spec.model import ModelConfig
@@ -78,6 +78,11 @@ def told(objective: str, of_all: float, others: dict[int, float | None], cut: bo
     [
         ("time", 1.0, {}, False, "There are no fewer than one."),
         ("time", 1.0, {4: 1.04, 2: 1.3}, False, "4 GPUs would do as well (within 5%); tried: 4, 2."),
+        ("time", 1.0, {4: 0.9, 2: 1.3}, False, "The best is on 4 GPUs; tried: 4, 2."),
+        (
+            *("time", 1.0, {4: 0.9, 2: 0.92}, False),
+            "The best is on 4 GPUs, and 2 GPUs would do as well (within 5%); tried: 4, 2.",
+        ),
         ("time", 1.0, {4: 1.3, 2: 1.4}, False, "Fewer GPUs take longer; tried: 4, 2."),
         ("time", 1.0, {4: 1.3, 2: None}, True, "Fewer GPUs take longer; tried: 4, 2."),
         ("time", 1.0, {4: 1.3, 2: None}, False, "Fewer GPUs take longer or do not fit; tried: 4, 2."),
@@ -97,3 +102,13 @@ def test_every_number_of_gpus_that_was_tried_is_a_row_in_order():
     assert [row[0] for row in rows] == ["8", "4", "2", "1"]
     assert [row[-1] for row in rows] == ["x 1.00", "x 0.75", "x 0.42", "x 0.25"]
     assert objective_value(Candidate(ParallelLayout(dp=4), 1.5, 1), "cost") == 6
+
+
+@pytest.mark.parametrize("objective", ["time", "memory", "cost"])
+def test_what_is_best_is_said_once(objective):
+    """The first of the best layouts is that of the best row of the table of fewer GPUs."""
+    outcome = search_all(STEP, SIXTEEN, objective, "train")
+    by_number = [there.best[0] for there in outcome.every if there.best]
+    first, least = outcome.best[0], min(by_number, key=lambda one: objective_value(one, objective))
+    assert objective_value(first, objective) == objective_value(least, objective)
+    assert best_sheet(outcome).rows[0][1] == str(first.layout.world_size)

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 import benchmarks.planner_layouts as benchmark
-from benchmarks.planner_record import RECORD, Row, checksum, read, row, spearman, table, write
-from project.configs import CONFIGS
+from benchmarks.planner_record import CALIBRATED, RECORD, Row, checksum, read, row, spearman, table, write
 from project.planner.machine.cluster_file import load_cluster
 
 RECORDED = pytest.mark.skipif(not RECORD.exists(), reason="no run of benchmarks.planner_layouts is recorded yet")
@@ -22,7 +21,7 @@ def test_the_planner_record_is_what_the_committed_cluster_file_plans():
         assert one.sha256 == checksum(one.cluster), f"{one.cluster}.yaml is not the file of the recorded run"
         assert (one.ranks, one.planned_s) == (
             layout.world_size,
-            round(benchmark.predicted(layout, load_cluster(one.cluster)), 6),
+            round(benchmark.predicted(layout, load_cluster(one.cluster, CALIBRATED)), 6),
         )
 
 
@@ -80,7 +79,7 @@ def test_a_recorded_run_is_planned_anew_without_another(nothing_runs, monkeypatc
     benchmark.main(["--recorded"])
     printed = capsys.readouterr().out
     for one in ROWS:
-        plan = benchmark.predicted(benchmark.LAYOUTS[one.layout], load_cluster("cpu_here"))
+        plan = benchmark.predicted(benchmark.LAYOUTS[one.layout], load_cluster("cpu_here", CALIBRATED))
         assert f"| {one.layout} | {one.ranks} | {plan:.2f} | {one.measured_s:.2f} |" in printed
 
 
@@ -88,13 +87,13 @@ def test_a_run_calibrates_into_the_file_that_is_committed_and_records_by_it(monk
     """Replaces the measured steps by one second a rank, and the calibration by the committed one."""
     written: dict[Path, object] = {}
     recorded: list[Row] = []
-    cluster = load_cluster("cpu_here")
+    cluster = load_cluster("cpu_here", CALIBRATED)
     monkeypatch.setattr(benchmark.processors, "calibrate", lambda name, progress: cluster)
     monkeypatch.setattr(benchmark, "write_cluster", lambda what, path, heading: written.update({path: what}))
     monkeypatch.setattr(benchmark, "write", recorded.extend)
     monkeypatch.setattr(benchmark, "measured", lambda layout, steps: float(layout.world_size))
     benchmark.main(["--calibrate"])
-    assert written == {CONFIGS / "cluster/cpu_here.yaml": cluster}
+    assert written == {CALIBRATED / "cpu_here.yaml": cluster}
     assert [(one.layout, one.measured_s) for one in recorded] == [
         (name, layout.world_size) for name, layout in benchmark.LAYOUTS.items()
     ]

@@ -22,7 +22,7 @@ from project.spec.model import ModelConfig
 LAYOUT = ParallelLayout(pp=2, tp=4, ep=4, microbatches=4)
 SHEET = load_cluster("h100_8x")
 GPUS = replace(SHEET, name="gpu_here", measured=(*gpus.MEASURED, "intra"))
-PROCESSORS = load_cluster("cpu_here")
+PROCESSORS = replace(load_cluster("cpu_here"), measured=processors.MEASURED)
 
 
 def found(cluster: Cluster, layout: ParallelLayout = LAYOUT) -> Plan:

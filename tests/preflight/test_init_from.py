@@ -96,3 +96,11 @@ def test_init_from_opens_no_pickle(source: Path, complaint: Callable[..., str]) 
         file.unlink()
     (source / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
     assert "pickles (*.bin) are not opened" in complaint(f"init_from={source}", *MODEL, *QUICK)
+
+
+def test_a_checkpoint_of_another_model_is_not_resumed(complaint: Callable[..., str]) -> None:
+    """The sizes that its tensors have are those of the model; nothing is started to find out."""
+    folder = Path(__file__).parents[1] / "state/checkpoint/made_at_3bf299f/step=2.ckpt"
+    said = complaint(f"resume='{folder}'", "model=tiny", "model.d_model=96", *QUICK)
+    assert "model.d_model=96: " in said
+    assert "takes it" in said

@@ -1,8 +1,17 @@
 """An override that Hydra cannot apply is explained, and the others are checked as if it had been spelt right."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from project.command_line.check import check
+from project.command_line.command import register_resolvers
+from project.command_line.composition import compose_or_explain
+from project.command_line.misspelling import keys_of
+from project.command_line.other_names import INSTEAD, RENAMED
+from project.commands.plan.command import PLAN
+from project.configs import CONFIGS
 
 # Each row is one command; each of its lines is one complaint.
 CASES = {
@@ -35,6 +44,14 @@ CASES = {
         "parallel.tp=1,2: several values make a sweep, which needs -m",
     ],
     "parallel.tp=[1 parallel.pp": ["parallel.tp=[1: cannot be read", "parallel.pp: is not of the form key=value"],
+    "lr=1e-3 model.optimizer.lr=1 ckpt_path=x.ckpt optimizer=adam hparams_search=optuna trainer.devices=4": [
+        "lr=1e-3: there is no such key; nearest training.learning_rate",
+        "model.optimizer.lr=1: there is no such key; nearest training.learning_rate",
+        "ckpt_path=x.ckpt: there is no such key; nearest resume",
+        "optimizer=adam: there is no such key: the section training is the optimizer and its schedule",
+        "hparams_search=optuna: there is no such key: a search is a sweep: +sweep=optuna",
+        "trainer.devices=4: there is no such key: it follows from parallel.pp x parallel.dp x parallel.tp",
+    ],
     "hydra.run.dir=null": ["hydra.run.dir=null: field"],
     "--config-name=trian": ["--config-name=trian: cannot be composed: Cannot find primary config 'trian'"],
 }
@@ -69,3 +86,32 @@ def test_every_choice_of_a_sweep_is_composed(complaint: Callable[..., str], tmp_
     said = complaint("-m", f"hydra.sweep.dir={tmp_path}", "model=tiny,hug", "parallel.tpp=1,2", "seed=range(300)")
     assert "model=hug: there is no such choice" in said
     assert "parallel.tpp=1: there is no such key" in said
+
+
+def test_a_space_before_an_equals_sign_is_named_and_no_parser_is(complaint: Callable[..., str]) -> None:
+    said = complaint("trainer.max_steps = 5", "seed =a b", "parallel.tp={")
+    assert "trainer.max_steps = 5: has a space before its equals sign; write trainer.max_steps=5" in said
+    assert "seed =a b: has a space before its equals sign; write seed='a b'" in said
+    assert "Exception" not in said
+
+
+def test_a_key_that_the_start_fills_in_cannot_be_removed(complaint: Callable[..., str]) -> None:
+    said = complaint("~logger.run_folder")
+    assert "~logger.run_folder: cannot be removed, for its value ${hydra:runtime.output_dir} is filled in" in said
+    assert "HydraConfig" not in said
+
+
+def test_a_choice_that_nobody_typed_has_no_faults(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The nearest cluster has fewer GPUs than the layout needs, and nobody asked for it."""
+    with pytest.raises(SystemExit):
+        check(["cluster=h100", "parallel=tp4_ep4_pp4", f"hydra.run.dir={tmp_path}"], PLAN, {})
+    said = capsys.readouterr().err
+    assert "the config has 1 fault" in said
+    assert "nearest h200" in " ".join(said.split())
+
+
+def test_every_key_of_another_name_is_a_key_here() -> None:
+    register_resolvers()
+    known = keys_of(compose_or_explain(CONFIGS, "train", []).cfg)
+    assert set(RENAMED.values()) <= set(known)
+    assert not (RENAMED.keys() | INSTEAD.keys()) & set(known), "what is a key here needs no other name"

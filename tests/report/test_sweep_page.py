@@ -107,3 +107,13 @@ def test_the_page_of_runs_that_were_too_short_for_a_median_says_what_is_missing(
     assert "No completed job has a step time, the median without the first 2 steps." in said
     assert "No job was completed." not in said
     assert "quickest" not in said, "no colour for a step time that there is not"
+
+
+def test_a_narrow_screen_shows_a_job_s_numbers(page: Path, browser: Browser, tmp_path: Path) -> None:
+    browser.open(page, width=390)
+    browser.screenshot(tmp_path / "narrow.png")
+    cells = "document.querySelectorAll('.jobs tbody tr:first-child td[data-column]')"
+    assert browser.ask(f"return {cells}.length") > 4
+    assert browser.ask(f"return Math.max(...[...{cells}].map((one) => one.getBoundingClientRect().right))") <= 390
+    named = f"return [...{cells}].map((one) => getComputedStyle(one, '::before').content)"
+    assert '"step time"' in browser.ask(named)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Strict
 
 from project.command_line.command import Command, Config
 from project.documents.statements import is_document
-from project.planner.config import cluster_of, step_of
-from project.planner.machine.cluster_file import cluster_faults
+from project.planner.config import cluster_faults_of, cluster_of, step_of
+from project.planner.machine.this_host import is_calibrated
 from project.planner.memory.peak import peak
 from project.planner.search.candidate import Objective
 from project.planner.search.outcome import Outcome
@@ -53,7 +53,7 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
     of_document = is_document(config.get("document")) and config["search"] is not True
     found = [
         *([] if of_document else model_and_layout_faults(config)),
-        *cluster_faults(config["cluster"]),
+        *cluster_faults_of(config),
         *record_faults(Trainer, "trainer", {key: config["trainer"][key] for key in _OF_TRAINER}),
         *places,
     ]
@@ -126,10 +126,22 @@ def _too_large(config: Any) -> Iterator[Fault]:
     )
 
 
+def warnings(config: Config, around: Surroundings) -> list[str]:
+    """The warning of a machine's figures that nobody measured on it."""
+    if config.get("compare") is not None or config["calibrate"] or is_calibrated(config["cluster"], around.environ):
+        return []
+    name = config["cluster"]["name"]
+    return [
+        f"cluster={name}: this machine has not been calibrated, so its figures are assumed, and those of another "
+        "machine; python project/plan.py calibrate=true measures it"
+    ]
+
+
 PLAN = Command(
     name="plan",
     needed=_NEEDED,
     faults=faults,
+    warnings=warnings,
     purpose="Derives the strategy document of a layout, and checks its claims.",
     example="+experiment=tp4_ep4_pp4 cluster=h100_2x8",
     groups=("model", "parallel", "experiment", "data", "trainer", "cluster"),

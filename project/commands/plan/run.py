@@ -14,7 +14,6 @@ from project.command_line.refusal import refuse
 from project.commands.plan.command import PLAN, nothing_fits
 from project.commands.plan.of_document import falls_short, give_back, unplanned
 from project.commands.plan.of_document import sheets as sheets_of_document
-from project.configs import CONFIGS
 from project.documents.statements import is_document
 from project.planner.config import Config, cluster_of, plan_of, step_of, write_json
 from project.planner.document.comparison import compare
@@ -47,7 +46,7 @@ def run_plan(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     elif config["calibrate"]:
         from project.calibration.run import calibrate  # which imports torch
 
-        calibrate(CONFIGS / "cluster", folder)
+        calibrate(folder, os.environ)
     elif config["search"]:
         prefix = train_command(overrides, step_of(config).precision)
         found = search_all(step_of(config), cluster_of(config), config["objective"], prefix)

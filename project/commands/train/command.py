@@ -14,10 +14,10 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from project.command_line.command import Command, Config
+from project.command_line.other_names import RANKS, STRATEGY
 from project.commands.train.starting_point import init_from_faults, init_from_warnings, resume_faults
 from project.data.corpus import corpus_faults
-from project.planner.config import cluster_of
-from project.planner.machine.cluster_file import cluster_faults
+from project.planner.config import cluster_faults_of, cluster_of
 from project.preflight.layout import document_faults, memory_faults, model_and_layout_faults
 from project.preflight.machine import Surroundings, folder_faults, on_gpus, shared_memory_faults, with_precision
 from project.preflight.objective import objective_faults
@@ -39,8 +39,8 @@ _NEEDED = (
 )
 _TRAINER = "lightning.pytorch.Trainer"
 _OURS = {
-    "devices": "it follows from parallel.pp x parallel.dp x parallel.tp and trainer.num_nodes",
-    "strategy": "the section parallel describes it",
+    "devices": RANKS,
+    "strategy": STRATEGY,
     "callbacks": "the section callbacks has them",
     "logger": "the section logger has it",
     "plugins": "the strategy brings its own",
@@ -66,8 +66,8 @@ def faults(config: Config, around: Surroundings) -> list[Fault]:
         *settings,
         *_trainer_key_faults(trainer),
         *_corpus_faults(config, any(fault.key.startswith("data.") for fault in settings)),
-        *resume_faults(config.get("resume")),
-        *cluster_faults(config["cluster"]),
+        *resume_faults(config.get("resume"), model),
+        *cluster_faults_of(config),
         *init_from_faults(config.get("init_from"), model),
         *folder_faults("hydra.run.dir", around.run_folder),
         *_own_folder_faults(config, around.run_folder),

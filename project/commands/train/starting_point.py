@@ -33,8 +33,9 @@ IDENTITY = ("experiment_name", "seed", "model")
 CLOCK = r"\d\d-\d\d-\d\d"
 
 
-def resume_faults(resume: object) -> Iterator[Fault]:
-    """Faults that show before the checkpoint is read. `resume` is null; `auto`, the newest whole checkpoint in the
+def resume_faults(resume: object, model: ModelConfig) -> Iterator[Fault]:
+    """Faults that show before the checkpoint's tensors are read, those of another model's sizes among them. `resume` is
+    null; `auto`, the newest whole checkpoint in the
     run's own folder, or else the furthest of the same experiment's other runs; or the path of a checkpoint or of a run,
     which stands for its last checkpoint."""
     if resume is None or resume == "auto":
@@ -53,6 +54,14 @@ def resume_faults(resume: object) -> Iterator[Fault]:
         return
     if weights_alone(files):
         yield Fault("resume", resume, f"has weights alone, no run to go on with; init_from={resume} begins with them")
+        return
+    from project.state.weights.source import open_weights
+    from project.state.weights.weights import WeightsError
+
+    try:
+        yield from open_weights(checkpoint_at(path)).config_faults(model)
+    except WeightsError as error:
+        yield from (Fault("resume", resume, reason) for reason in error.reasons)
 
 
 def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:

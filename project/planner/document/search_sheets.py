@@ -26,10 +26,10 @@ def search_sheets(outcome: Outcome) -> Iterator[Sheet]:
 def best_sheet(outcome: Outcome) -> Sheet:
     rows = []
     for place, one in enumerate(outcome.best[:WANTED], 1):
-        rows.append((str(place), *_cells(outcome, one)))
+        rows.append((str(place), str(one.layout.world_size), *_cells(outcome, one)))
     asked = outcome.asked
     fits = asked.memory <= outcome.cluster.memory_per_rank(asked.layout.world_size)
-    rows.append(("asked" if fits else "asked, does not fit", *_cells(outcome, asked)))
+    rows.append(("asked" if fits else "asked, does not fit", str(asked.layout.world_size), *_cells(outcome, asked)))
     timed, weighed = (sum(getattr(there, count) for there in outcome.every) for count in ("timed", "weighed"))
     note = (
         f"ranked by {outcome.objective}; {timed:,} timed and {weighed:,} weighed on these and fewer GPUs, in "
@@ -37,7 +37,7 @@ def best_sheet(outcome: Outcome) -> Sheet:
         f"{REACH[outcome.objective]:g} times the {NEAR[outcome.objective]}; memory is exact, "
         f"{number(outcome.cluster.reserved_bytes, 'B')} reserved included"
     )
-    columns = ("", "layout", "pipeline", "step>", "memory>", "1M tokens>")
+    columns = ("", "GPUs>", "layout", "pipeline", "step>", "memory>", "1M tokens>")
     return Sheet("The best layouts", columns, rows, note, {len(rows) - 2})
 
 
@@ -104,9 +104,13 @@ def fewer_verdict(outcome: Outcome) -> str:
     values = {gpus: objective_value(there.best[0], objective) for gpus, there in outcome.fewer if there.best}
     tried = f"tried: {', '.join(str(gpus) for gpus, _ in outcome.fewer)}"
     least = min(values, key=values.__getitem__, default=0)
-    if objective == "cost" and values and values[least] < of_all:
+    of_best = min([of_all, *values.values()])
+    if of_best < of_all and objective == "cost":
         return f"A token costs least on {_gpus(least)}; {tried}."
-    enough = [gpus for gpus, its in values.items() if its <= AS_WELL * of_all]
+    enough = [gpus for gpus, its in values.items() if its <= AS_WELL * of_best]
+    if of_best < of_all:
+        also = "" if min(enough) == least else f", and {_gpus(min(enough))} would do as well (within {AS_WELL - 1:.0%})"
+        return f"The best is on {_gpus(least)}{also}; {tried}."
     if enough:
         return f"{_gpus(min(enough))} would do as well (within {AS_WELL - 1:.0%}); {tried}."
     none = [there for _, there in outcome.fewer if there.splits and not there.best]
@@ -143,7 +147,7 @@ def stability_sheet(outcome: Outcome) -> Sheet:
         )
         for turn in outcome.turns
     ]
-    columns = ("at", "best there", "step>", "the stated best>")
+    columns = ("at", "best there", "step>", "the first above>")
     return Sheet("Where the ranking turns over", columns, rows, " ".join([*_stable(outcome, lost), *_absent(outcome)]))
 
 
@@ -151,9 +155,15 @@ def _stable(outcome: Outcome, lost: Sequence[Turn]) -> Iterator[str]:
     intervals = applying(outcome.cluster, outcome.objective)
     if lost:
         named = ", ".join(sorted({turn.quantity for turn in lost}))
-        yield f"unstable: by {outcome.objective} the best as stated is beaten within the stated interval of {named}."
+        yield (
+            f"unstable: the layout that is best at the stated figures is not the best, by {outcome.objective}, "
+            f"everywhere in the interval that the cluster's file states for {named}."
+        )
     elif intervals:
-        yield f"stable: the best as stated is not beaten by 1 % within the stated intervals of {', '.join(intervals)}."
+        yield (
+            "stable: the layout that is best at the stated figures is beaten by less than 1% everywhere in the "
+            f"intervals that the cluster's file states for {', '.join(intervals)}."
+        )
     else:
         yield "Nothing can turn over: memory depends on none of the stated intervals."
 

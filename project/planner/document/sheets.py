@@ -51,7 +51,10 @@ def conditions(plan: Plan) -> Sheet:
         ),
         ("of each", number(cluster.memory_bytes, "B"), plan.quantities["memory_available"].source),
     ]
-    note = "measured: read off the machine; derived: follows from that, or from the configuration; assumed: from more"
+    note = (
+        "measured: read off this machine; derived: computed from the configuration and from measured figures alone; "
+        "assumed: rests on a figure that nobody measured here"
+    )
     return Sheet("Deployment conditions", ("", "what", "source"), rows, note)
 
 

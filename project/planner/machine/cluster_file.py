@@ -54,9 +54,14 @@ def load_cluster(name: str, folder: Path = CLUSTERS, **changes: Any) -> Cluster:
     Raises:
         ImpossibleCluster: with every fault, each under its key.
     """
+    return read_cluster({**cluster_entries(name, folder), **changes})
+
+
+def cluster_entries(name: str, folder: Path = CLUSTERS) -> dict[str, Any]:
+    """The mapping that a file contains, merged over those that its defaults list names."""
     entries = OmegaConf.to_container(_composed(name, folder))
     assert isinstance(entries, dict)
-    return read_cluster({**{str(key): value for key, value in entries.items()}, **changes})
+    return {str(key): value for key, value in entries.items()}
 
 
 def write_cluster(cluster: Cluster, path: Path, heading: str) -> None:

@@ -23,7 +23,7 @@ NEAREST = 1.05  # slack where only the best is wanted: candidates that may be it
 @dataclass(frozen=True)
 class Outcome:
     """`found` is the search on all GPUs of the cluster, `fewer` those on smaller numbers. `best` has the candidates to
-    show, best first: by cost also those on fewer GPUs. `nearest` holds least where nothing fits. `asked` is the layout
+    show, best first, those on fewer GPUs among them. `nearest` holds least where nothing fits. `asked` is the layout
     of the configuration, whether or not it fits. A step has `tokens`; `prefix` is the command line that a layout's
     overrides are added to."""
 
@@ -60,9 +60,8 @@ def search_all(step: Step, cluster: Cluster, objective: Objective, prefix: str) 
     found = search(step, cluster, objective=objective)
     fewer = search_fewer(step, cluster, found, objective) if found.best else []
     nearest = [] if found.best else search(step, cluster, objective="memory", room=float("inf")).best
-    others = [smaller for _, smaller in fewer] if objective == "cost" else []
     best = sorted(
-        (one for there in (found, *others) for one in there.best),
+        (one for there in (found, *(smaller for _, smaller in fewer)) for one in there.best),
         key=lambda one: rank_by(one, objective),
     )
     asked = Candidate(
