@@ -132,7 +132,9 @@ def noticed(mutation: Mutation) -> str:
     """The first test that fails."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "outputs", ".*_cache", "*.egg-info"))
+        shutil.copytree(
+            ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv*", "outputs", ".*_cache", "*.egg-info")
+        )
         file = copy / mutation.file
         text = file.read_text()
         assert text.count(mutation.sound) == 1, f"{mutation.file} has changed: {mutation.bug}"
