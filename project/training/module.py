@@ -10,11 +10,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from project.model.balance import updated_bias
 from project.model.block import Block
 from project.model.transformer import Balancing, Transformer
+from project.spec.metrics import STATISTICS
 from project.spec.model import ModelConfig
 from project.state.weights.weights import Weights
 from project.strategy.module import HybridModule
 from project.training.optimizer import OptimizerConfig, build_optimizer, warmup_cosine
-from project.training.split_transformer import STATISTICS, SplitTransformer
+from project.training.split_transformer import SplitTransformer
 
 
 class MoEModule(SplitTransformer, HybridModule):
@@ -49,9 +50,9 @@ class MoEModule(SplitTransformer, HybridModule):
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.tables = []
         self.tables.append(cast(Tensor, sums.statistics))
-        means_LK = torch.stack(self.tables).mean(0)[:, :STATISTICS]
-        self.router_entropy = means_LK[:, 2]
-        self.expert_load = torch.stack(self.tables).sum(0)[:, STATISTICS:]
+        means_LK = torch.stack(self.tables).mean(0)[:, : len(STATISTICS)]
+        self.router_entropy = means_LK[:, STATISTICS.index("entropy")]
+        self.expert_load = torch.stack(self.tables).sum(0)[:, len(STATISTICS) :]
         # Over the layers that have experts; the rows of the others are zeros.
         auxiliary, z, _, dropped = means_LK.sum(0) / max(1, len(self.config.moe_layers))
         self.log_dict(

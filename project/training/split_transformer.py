@@ -15,11 +15,10 @@ from project.model.init import initial_weight, reset_buffers
 from project.model.transformer import Balancing, Transformer
 from project.spec.cost import stage_costs
 from project.spec.layout import ParallelLayout
+from project.spec.metrics import STATISTICS
 from project.spec.model import ModelConfig
 from project.spec.partition import Costs, Part
 from project.state.weights.weights import Weights
-
-STATISTICS = 4  # auxiliary loss, z-loss, entropy, dropped fraction; a layer's row continues with its experts' loads
 
 
 class SplitTransformer(SplitModel):
@@ -70,7 +69,7 @@ class SplitTransformer(SplitModel):
         """This stage's summand of one batch's table `[layers, STATISTICS + experts]`, float64: means over microbatches
         and replicas, sums of the loads. Zeros for other stages' layers and for those without experts."""
         table = torch.zeros(
-            self.config.num_layers, STATISTICS + self.config.num_experts, dtype=torch.float64, device=device
+            self.config.num_layers, len(STATISTICS) + self.config.num_experts, dtype=torch.float64, device=device
         )
         if balancing.sums:  # [layers, microbatches, B, K]
             sums = torch.stack([torch.stack(of_layer) for of_layer in balancing.sums.values()]).double()
@@ -78,7 +77,7 @@ class SplitTransformer(SplitModel):
             rows_LMX = torch.cat((torch.stack(scalars, dim=-1), loads_LME), dim=-1)
             for layer, row_X in zip(balancing.sums, rows_LMX.sum(1), strict=True):
                 table[layer] = row_X
-        table[:, :STATISTICS] /= layout.microbatches * layout.dp
+        table[:, : len(STATISTICS)] /= layout.microbatches * layout.dp
         return table
 
 

@@ -15,10 +15,10 @@ from project.planner.machine.group import Group, group_over
 from project.planner.step import Step
 from project.spec.layer.operation import Axes
 from project.spec.layout import DENSE
+from project.spec.metrics import STATISTICS
 from project.spec.partition import Part
 from project.spec.precision import DOUBLE, width_of
 
-STATISTICS = 4  # of a layer in the table that is logged: auxiliary loss, z-loss, entropy, dropped fraction
 DIRECTIONS = ("forward", "backward", "step")
 
 
@@ -189,7 +189,7 @@ def _summed(step: Step) -> Iterator[Transfer]:
     """Before each batch the targets that count, over the replicas. After it the loss, those targets, and the table of
     all layers' statistics and loads; with a step's last batch also the squared norm and three flags."""
     yield _once(step, ("dp",), "targets", "all_reduce", "step", DOUBLE, step.accumulate)
-    numbers = 2 + step.config.num_layers * (STATISTICS + step.config.num_experts)
+    numbers = 2 + step.config.num_layers * (len(STATISTICS) + step.config.num_experts)
     yield _once(step, DENSE, "log", "all_reduce", "step", numbers * DOUBLE, step.accumulate - 1)
     yield _once(step, DENSE, "gradient norm and log", "all_reduce", "step", (4 + numbers) * DOUBLE)
 
