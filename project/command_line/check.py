@@ -23,6 +23,7 @@ from project.command_line.command import Command, register_resolvers
 from project.command_line.composition import Composed, compose_or_explain, compose_or_explain_sweep
 from project.command_line.document import with_document
 from project.command_line.help import register_help
+from project.command_line.model_of_weights import with_model
 from project.command_line.refusal import in_sweep, refuse, report_warnings, speaks
 from project.command_line.standard_streams import open_standard_streams
 from project.command_line.verbatim import verbatim
@@ -54,11 +55,13 @@ HARDWARE = Hardware(torch_build, ask_driver)
 
 
 def checked(argv: Sequence[str], command: Command, environ: Mapping[str, str]) -> list[str]:
-    """The arguments for Hydra, after `check`: values that are meant verbatim quoted, and what a strategy document
-    says."""
+    """The arguments for Hydra, after `check`: values that are meant verbatim quoted, and what a strategy document or
+    weights say."""
     quoted = verbatim(argv, texts=command.texts, paths=command.paths)
     if command.reads_documents:
         quoted = with_document(quoted, command.name, environ)
+    if command.begins_with_weights:
+        quoted = with_model(quoted, environ)
     check(quoted, command, environ)
     return quoted
 

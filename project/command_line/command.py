@@ -28,7 +28,8 @@ class Command:
     `purpose`, `example` and `groups` (of configs/) are what `--help` shows. `missing` says, of a key that the user must
     give, what to give. `needed` are the keys without which nothing can be checked. `paths` and `texts` are the keys
     whose values are taken as the shell gave them (`project.command_line.verbatim`). `reads_documents` says that
-    `document=FILE.md` configures it (`project.command_line.document`).
+    `document=FILE.md` configures it (`project.command_line.document`), `begins_with_weights` that `model=auto` does
+    (`project.command_line.model_of_weights`).
     """
 
     name: str
@@ -41,6 +42,7 @@ class Command:
     paths: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     reads_documents: bool = False
+    begins_with_weights: bool = False
     warnings: Callable[[Config, Surroundings], list[str]] = lambda config, around: []
     objective_faults: Callable[[Config, Surroundings], Iterable[Fault]] = lambda config, around: []
 

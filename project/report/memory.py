@@ -86,10 +86,10 @@ def measured_categories(run: Run) -> dict[int, dict[str, float]]:
 
 
 def activation_bytes(run: Run) -> dict[int, float]:
-    """Bytes by rank, each stage's being those of its largest rank. Empty where they were not measured, or where a
+    """Bytes by rank, each stage's being those of its largest rank. Empty where one was not measured, or where a
     schedule's file placed the stages."""
     stages: list[float] = run.summary.get("activation_bytes_peak_per_stage") or []
-    if not stages or not run.layout or is_schedule_file(run.layout["schedule"]):
+    if not stages or None in stages or not run.layout or is_schedule_file(run.layout["schedule"]):
         return {}
     layout = layout_of(run.layout)
     held = {pp: sum(stages[stage] for stage in stages_of(pp, layout)) for pp in range(layout.pp)}

@@ -186,6 +186,11 @@ class Claim(Form):
     by: Figure | None
     derivation: str
 
+    @model_validator(mode="after")
+    def is_whole(self) -> Self:
+        refuse(self.verdict == "fails" and self.difference is None, "a claim that fails needs its difference")
+        return self
+
 
 class Plan(Form):
     """`plan.json`."""

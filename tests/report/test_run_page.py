@@ -132,6 +132,7 @@ def changed(folder: Path, name: str, change: Callable[[dict], object]) -> Path:
         ("trace.json", lambda c: c["metadata"]["steps"].update(x=c["metadata"]["steps"].popitem()[1]), "steps.x"),
         ("plan.json", lambda c: c["timeline"][0].update(action="Z"), "timeline.0.action=Z"),
         ("plan.json", lambda c: c["ranks"][0].update(rank=[]), "ranks.0.rank"),
+        ("plan.json", lambda c: c["claims"][0].update(verdict="fails", difference=None), "needs its difference"),
         ("plan.json", lambda c: c["ranks"][0].update(tp=None), "ranks.0.tp=None"),
         ("summary.json", lambda c: c["layout"].update(pp=None), "layout.pp=None"),
         ("summary.json", lambda c: c["layout"].update(pp=3), "world_size is not pp x dp x tp"),
@@ -148,6 +149,11 @@ def test_a_page_of_a_file_that_no_run_writes_is_refused_by_its_key(
         write_run_page(folder)
     assert refused.value.path == folder / name
     assert "\x1b" not in str(refused.value)
+
+
+def test_a_stage_whose_activations_were_not_measured_leaves_them_out(planned_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(planned_folder, tmp_path / "run")
+    write_run_page(changed(folder, "summary.json", lambda c: c["activation_bytes_peak_per_stage"].__setitem__(1, None)))
 
 
 def test_a_trace_of_another_program_s_events_makes_a_page(planned_folder: Path, tmp_path: Path) -> None:

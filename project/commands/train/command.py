@@ -168,4 +168,5 @@ TRAIN = Command(
     ),
     paths=("resume", "init_from", "document"),
     reads_documents=True,
+    begins_with_weights=True,
 )
