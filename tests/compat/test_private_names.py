@@ -10,6 +10,7 @@ from tests.compat.private_names import Use, foreign_private_names, module_of
 # Names that must stand in a class of ours, where the package looks for them. Each has a test in this folder.
 ELSEWHERE = {
     # `ParallelStyle` asks its subclasses for this method; `parallelize_module` calls it.
+    "Channels._apply",
     "Columns._apply",
     "DispatchOverRanks._apply",
     "ReplicatedWeights._apply",
