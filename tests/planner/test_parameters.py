@@ -22,6 +22,7 @@ DOCUMENT = ModelConfig()
 # The kind of a parameter, by the first of these words that is in its name.
 KINDS = {
     "embedding": "embedding",
+    "shared_gate": "router",
     "norm": "norms",
     "attention": "attention",
     "router": "router",
@@ -45,6 +46,8 @@ def built_of(rank: int, case: Case) -> Parameters:
         part = split(module, parts[stage], plan, layout, mesh, torch.float32)
         for name, parameter in part.named_parameters():
             kind = next(kind for word, kind in KINDS.items() if word in name)
+            if ".attention." in name and case.model.qk_norm_over == "width":
+                kind = "attention"  # divided, as the heads are
             held[kind] += local_tensor(parameter).numel()
     return Parameters(**held)
 

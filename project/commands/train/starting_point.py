@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,8 @@ CLOCK = r"\d\d-\d\d-\d\d"
 
 def resume_faults(resume: object, model: ModelConfig) -> Iterator[Fault]:
     """Faults that show before the checkpoint's tensors are read, those of another model's sizes among them. `resume` is
-    null; `auto`, the newest whole checkpoint in the
-    run's own folder, or else the furthest of the same experiment's other runs; or the path of a checkpoint or of a run,
-    which stands for its last checkpoint."""
+    null; `auto`, the newest whole checkpoint in the run's own folder, or else the furthest of the same experiment's
+    other runs; or the path of a checkpoint or of a run, which stands for its last checkpoint."""
     if resume is None or resume == "auto":
         return
     if not isinstance(resume, str) or not resume:
@@ -58,10 +58,8 @@ def resume_faults(resume: object, model: ModelConfig) -> Iterator[Fault]:
     from project.state.weights.source import open_weights
     from project.state.weights.weights import WeightsError
 
-    try:
+    with suppress(WeightsError):  # without a model's configuration nothing is compared; `checkpoint_of` reads the rest
         yield from open_weights(checkpoint_at(path)).config_faults(model)
-    except WeightsError as error:
-        yield from (Fault("resume", resume, reason) for reason in error.reasons)
 
 
 def checkpoint_of(cfg: DictConfig, run_folder: Path) -> str | Fault | None:

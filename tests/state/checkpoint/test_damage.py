@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from project.commands.train.starting_point import checkpoint_of, resume_faults
 from project.spec.layout import ParallelLayout
+from project.spec.model import ModelConfig
 from project.state.checkpoint.manifest import MANIFEST, META, CheckpointError, Hashed, manifest_text
 from project.state.checkpoint.newest import furthest_whole, newest_whole, tidy
 from project.state.checkpoint.reader import Checkpoint
@@ -156,7 +157,7 @@ def remove(folder: Path) -> None:
 
 def test_resuming_from_weights_alone_is_refused(ranks, tmp_path: Path) -> None:
     folder = weights_of(write_checkpoint(tmp_path / "step=3.ckpt"))
-    (fault,) = resume_faults(str(folder))
+    (fault,) = resume_faults(str(folder), ModelConfig())
     assert fault.message == f"has weights alone, no run to go on with; init_from={folder} begins with them"
     assert newest_whole([tmp_path], lambda meta: True) is None
     (said,) = ranks.run(1, refusal, folder)
@@ -185,9 +186,9 @@ def test_preflight_refuses_a_damaged_checkpoint_before_a_process_starts(
     tmp_path: Path, damage: Callable[[Path], str]
 ) -> None:
     folder = write_checkpoint(tmp_path / "step=3.ckpt")
-    assert list(resume_faults(str(folder))) == []
+    assert list(resume_faults(str(folder), ModelConfig())) == []
     said = damage(folder)
-    (fault,) = resume_faults(str(folder))
+    (fault,) = resume_faults(str(folder), ModelConfig())
     assert said in fault.message
 
 

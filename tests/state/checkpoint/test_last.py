@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from project.commands.train.starting_point import checkpoint_of, resume_faults
+from project.spec.model import ModelConfig
 from project.state.checkpoint.last import LINK, checkpoint_at
 from project.state.checkpoint.newest import tidy
 from tests.harness.checkpoint_files import write_checkpoint
@@ -40,13 +41,13 @@ def test_a_killed_run_s_last_link_is_moved_by_the_next_start(run: Path) -> None:
 
 def test_resume_takes_a_run_folder_or_a_checkpoint(run: Path) -> None:
     for path in (run, run / "checkpoints" / "step=10.ckpt"):
-        assert list(resume_faults(str(path))) == []
+        assert list(resume_faults(str(path), ModelConfig())) == []
         assert checkpoint_of(OmegaConf.create({"resume": str(path)}), run) == str(run / "checkpoints/step=10.ckpt")
 
 
 def test_resuming_a_run_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    (fault,) = resume_faults(str(tmp_path))
+    (fault,) = resume_faults(str(tmp_path), ModelConfig())
     assert "manifest.json: is missing, so this is no whole checkpoint" in fault.message
 
 
