@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from project.engine.host import available_cores
+from project.planner.machine.this_host import available_cores
 
 _STAT = Path("/proc/stat")
 NOTICED = 0.1

@@ -10,8 +10,8 @@ import torch
 from project.calibration import collectives, overhead, rates
 from project.calibration.ranks import on_ranks
 from project.calibration.rates import Progress, around
-from project.engine.host import available_cores
 from project.planner.machine.cluster import Achieved, Cluster, Host, Link, Peak
+from project.planner.machine.this_host import available_cores
 from project.spec.cost import layer_flops_per_token
 
 STAGES = len(overhead.cases()) + len(collectives.RANKS) + 1

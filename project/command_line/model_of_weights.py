@@ -5,10 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
-
 from project.command_line.refusal import refuse
+from project.command_line.typed import typed, value_of
 from project.spec.fault import Fault
 from project.spec.model import ModelConfig
 
@@ -19,9 +17,9 @@ _BASE = "moe_8x4"  # any choice: each of its keys is replaced
 def with_model(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> list[str]:
     """Puts the sizes of the weights in the place of `model=auto`. Ends the program with status 2 where there are no
     weights to take them from, or none that this project can train."""
-    if _typed(argv, "model") != AUTO:
+    if typed(argv, "model") != AUTO:
         return list(argv)
-    path = _typed(argv, "init_from")
+    path = typed(argv, "init_from")
     if not isinstance(path, str) or not path:
         what = "takes the model of weights; give init_from=PATH of a checkpoint or a Hugging Face folder with it"
         refuse([Fault("model", AUTO, what)], environ)
@@ -32,23 +30,9 @@ def with_model(argv: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         config = open_weights(path).config
     except WeightsError as error:
         refuse([Fault("init_from", path, reason) for reason in error.reasons], environ)
-    rest = [one for one in argv if _value(one, "model") != AUTO]
+    rest = [one for one in argv if value_of(one, "model") != AUTO]
     return [f"model={_BASE}", *_sizes(config), *rest]
 
 
 def _sizes(config: ModelConfig) -> list[str]:
     return [f"model.{key}={json.dumps(value)}" for key, value in asdict(config).items()]
-
-
-def _typed(argv: Sequence[str], key: str) -> object:
-    """The value of the last of a key's overrides, as Hydra reads it; None if it has none."""
-    return next((value for one in reversed(argv) if (value := _value(one, key)) is not None), None)
-
-
-def _value(override: str, key: str) -> object:
-    if override.partition("=")[0] != key:
-        return None
-    try:
-        return OverridesParser.create().parse_override(override).value()
-    except OverrideParseException:
-        return None  # the check that follows says what is wrong with it

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from project.planner.machine.this_host import available_cores
 from project.preflight.gpus import Build
 
 # What a driver leaves in the file system: NVIDIA's, AMD's, and that of Windows' Linux.
@@ -39,10 +40,6 @@ def torch_build() -> Build:
         return Build("", None, nccl=False, broken=str(error).splitlines()[0])
     nccl = dist.is_available() and dist.is_nccl_available()
     return Build(torch.__version__, torch.version.cuda, nccl, cuda_architectures())
-
-
-def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_of_a_rank(processes_here: int, environ: Mapping[str, str]) -> int:

@@ -56,7 +56,7 @@ def figure(run: Run) -> go.Figure | None:
 
 
 def remark(run: Run) -> str:
-    """How the figure adds up to the measured peak, where `REST` is switched off in it."""
+    """Says how the figure adds up to the measured peak, where `REST` is switched off in it."""
     measured = measured_categories(run)
     if not dwarfed(measured):
         return ""

@@ -32,13 +32,17 @@ class DamagedCalibration(Told, ValueError):
 
 def host_key() -> str:
     """The processor, the cores that this process may use, the GPUs and torch's version, in words."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         torch = version("torch")
     except PackageNotFoundError:
         torch = "none"
     kinds = [f"{count} {kind}" for kind, count in sorted(Counter(_gpus()).items())]
-    return ", ".join([_processor(), f"{cores} cores", *kinds, f"torch {torch}"])
+    return ", ".join([_processor(), f"{available_cores()} cores", *kinds, f"torch {torch}"])
+
+
+def available_cores() -> int:
+    """Returns how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def calibration_file(name: str, environ: Mapping[str, str], host: str | None = None) -> Path:
@@ -69,7 +73,7 @@ def with_calibration(entries: Mapping[str, Any], environ: Mapping[str, str]) -> 
 
 
 def is_calibrated(entries: Mapping[str, Any], environ: Mapping[str, str]) -> bool:
-    """Whether a cluster that stands for this machine has figures of it; true of every other cluster."""
+    """True if a cluster that stands for this machine has figures of it, and of every other cluster."""
     return entries.get("name") not in NAMES or calibration_file(entries["name"], environ).is_file()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from project.spec.fault import Fault, said
 from project.spec.model import ModelConfig
 from project.spec.record import hints, rejected, words_of
-from project.state.weights.families import FAMILIES, OLMOE, OTHERWISE, WE_HOLD, Family
+from project.state.weights.families import FAMILIES, OTHERWISE, WE_HOLD, Family
 
 # The values that mean what this model computes, for keys of other models. Null always does.
 NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -66,20 +66,21 @@ def config_json_faults(content: object) -> Iterator[Fault]:
         *_said_faults(content, family),
         *_rope_faults(content),
     ]
-    yield from found
-    if not found and family.has_experts:
-        numbers = _numbers(content, family)
+    yield from found or _joint_faults(_numbers(content, family), family)
+
+
+def _joint_faults(numbers: Mapping[str, Any], family: Family) -> Iterator[Fault]:
+    """The faults of numbers that do not go together."""
+    if family.has_experts:
         chosen, most = numbers["num_experts_per_tok"], numbers["num_local_experts"]
         if chosen > most:
             yield Fault("num_experts_per_tok", chosen, f"is more than num_local_experts={most}")
-    if not found and family.shared_width:
-        numbers = _numbers(content, family)
+    if family.shared_width:
         all_shared, each = numbers[family.shared_width], numbers[family.keys["d_ff"]]
         if type(all_shared) is not int or all_shared < 1 or all_shared % each:
             why = f"must be a multiple of {family.keys['d_ff']}={each}"
             yield Fault(family.shared_width, _short(all_shared), why)
-    if not found and family is OLMOE:
-        numbers = _numbers(content, family)
+    if family.norms_heads_together:
         heads, each, width = (numbers[key] for key in ("num_attention_heads", "head_dim", "hidden_size"))
         if heads * each != width:
             why = f"x num_attention_heads={heads} is not hidden_size={width}, as wide as the norm of its queries"

@@ -58,6 +58,11 @@ class Family:
     def has_experts(self) -> bool:
         return "num_experts" in self.keys
 
+    @property
+    def norms_heads_together(self) -> bool:
+        """Its norms of queries and keys are as wide as the hidden size, so that all heads together are."""
+        return self.ours.get("qk_norm_over") == "width"
+
     def held(self) -> dict[str, Any]:
         """Our keys that choose a family, and the values that this one has."""
         return {key: value for key, value in {**KIND, **self.ours}.items() if key not in self.keys}
@@ -166,10 +171,9 @@ def unholdable(config: ModelConfig) -> list[Fault]:
         why = f"no family has it with the rest; a {called} can hold model.{key}={said(held)}"
         found.append(Fault(f"model.{key}", said(getattr(config, key)), why))
     width = config.num_heads * config.head_dim
-    if family is OLMOE and width != config.d_model:
-        why = (
-            f"makes heads of {width} in all, and an Olmoe normalises queries as wide as model.d_model={config.d_model}"
-        )
+    if family.norms_heads_together and width != config.d_model:
+        wide = f"queries as wide as model.d_model={config.d_model}"
+        why = f"makes heads of {width} in all, and an {called} normalises {wide}"
         found.append(Fault("model.head_dim", said(config.head_dim), why))
     if config.moe_layers and config.num_dense_layers:
         why = f"a {called} has experts in every layer; it can hold model.num_dense_layers=0"
